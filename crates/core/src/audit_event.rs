@@ -1,0 +1,1 @@
+//! Every audit event: its stable code and fields.

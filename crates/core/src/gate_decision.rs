@@ -1,0 +1,1 @@
+//! Decides what the proxy does with one request.

@@ -1,0 +1,1 @@
+//! The headers that tell the application who this is.

@@ -1,0 +1,1 @@
+//! Named deviations of identity providers, as data, with sources.

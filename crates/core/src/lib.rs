@@ -1,0 +1,22 @@
+//! The rules of Doorward: pure functions and types.
+//!
+//! Never here: I/O, a clock, randomness, async, HTTP types, SQL. Time and random bytes are arguments (rule 17).
+//! Start with `connection.rs` (a connection's life), `oidc/mod.rs` (the trip to the provider) and
+//! `gate_decision.rs` (what happens to a request).
+
+pub mod audit_event;
+pub mod connection;
+pub mod email;
+pub mod error_code;
+pub mod finding;
+pub mod gate_decision;
+pub mod identity_headers;
+pub mod idp_quirks;
+pub mod ids;
+pub mod membership;
+pub mod name;
+pub mod oidc;
+pub mod request_target;
+pub mod return_to;
+pub mod secret;
+pub mod time;

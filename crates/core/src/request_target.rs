@@ -1,0 +1,1 @@
+//! Host and path of a request, normalised strictly.

@@ -1,0 +1,1 @@
+//! Where a browser may be sent back to.
