@@ -1,0 +1,69 @@
+// Debian's nginx in front, with the snippet of docs/gate.md word for word.
+// Goes in: where Doorward, its gate listener and the application listen. Comes out: the port that browsers use.
+// Never here: directives for the gate; whatever is missing in the document must fail the journeys.
+import { readFile, writeFile, mkdir } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { run, start, temporaryFolder } from './processes.js';
+
+const DOCUMENT = new URL('../../docs/gate.md', import.meta.url);
+
+/** The snippet, with this test's hosts and ports in the place of the document's. */
+export async function gateSnippet({ port, doorward, gate, application, ssoHost, applicationHost }) {
+  const document = await readFile(DOCUMENT, 'utf8');
+  const snippet = /^```nginx\n([\s\S]*?)^```/m.exec(document)?.[1];
+  if (!snippet) throw new Error('docs/gate.md shows no nginx snippet');
+  return substitute(snippet, [
+    ['127.0.0.1:8080', doorward],
+    ['127.0.0.1:8081', gate],
+    ['127.0.0.1:3000', application],
+    ['listen 443 ssl;', `listen 127.0.0.1:${port};`],
+    [/^ *ssl_certificate(_key)? .*\n/gm, ''],
+    ['server_name sso.example.com', `server_name ${ssoHost}`],
+    ['server_name hub.example.com', `server_name ${applicationHost}`],
+    ['https://hub.example.com', `http://${applicationHost}:${port}`],
+    [/(Host +)sso\.example\.com/g, `$1${ssoHost}:${port}`],
+    [/(Host +)hub\.example\.com/g, `$1${applicationHost}:${port}`],
+  ]);
+}
+
+/** Starts nginx on `port` of 127.0.0.1. */
+export async function startNginx(addresses) {
+  const folder = await temporaryFolder('nginx', { forEverybody: true });
+  await mkdir(join(folder, 'tmp'));
+  const temporaryPaths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((kind) => `${kind}_temp_path ${folder}/tmp/${kind};`);
+  const configuration = join(folder, 'nginx.conf');
+  await writeFile(
+    configuration,
+    `daemon off;
+worker_processes 1;
+pid ${folder}/nginx.pid;
+error_log stderr warn;
+events { worker_connections 512; }
+http {
+access_log off;
+${temporaryPaths.join('\n')}
+${await gateSnippet(addresses)}
+}
+`,
+  );
+  const args = ['-c', configuration, '-p', folder, '-e', 'stderr'];
+  await run('nginx -t', 'nginx', ['-t', ...args]);
+  const program = await start('nginx', 'nginx', args, { ready: { probe: () => accepts(addresses.port) } });
+  return { port: addresses.port, stop: () => program.stop({ signal: 'SIGQUIT' }), log: () => program.log() };
+}
+
+function substitute(text, replacements) {
+  return replacements.reduce((result, [from, to]) => {
+    const replaced = result.replaceAll(from, to);
+    if (replaced === result) throw new Error(`docs/gate.md no longer contains ${from}: mend support/nginx.js`);
+    return replaced;
+  }, text);
+}
+
+function accepts(port) {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1', () => socket.end(() => resolve(true)));
+    socket.once('error', () => resolve(false));
+  });
+}

