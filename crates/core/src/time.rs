@@ -31,11 +31,13 @@ impl Timestamp {
     }
 
     /// This point moved ahead by `span`. Ends at the range's end instead of overflowing.
+    #[must_use]
     pub const fn plus(self, span: Lifetime) -> Self {
         Self(self.0.saturating_add(span.0))
     }
 
     /// This point moved back by `span`. Ends at the range's end instead of overflowing.
+    #[must_use]
     pub const fn minus(self, span: Lifetime) -> Self {
         Self(self.0.saturating_sub(span.0))
     }
