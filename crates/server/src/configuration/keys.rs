@@ -75,7 +75,7 @@ pub const APP: &str = "app";
 pub const SECTIONS: &[(&str, &str)] = &[
     (
         "outbound",
-        "Where requests to identity providers may go. Public addresses are always allowed, others never.",
+        "Where requests to identity providers may go. Public addresses are always allowed, others only when they are listed.",
     ),
     ("gate", "The listener that reverse proxies ask."),
     ("organizations", "Who may make organizations."),

@@ -7,15 +7,17 @@
 mod keys;
 mod mistake;
 mod reader;
+mod reference;
 mod values;
 
 pub use keys::{APP, KEYS, Key, Kind, SECTIONS};
 pub use mistake::{ConfigurationMistake, Place};
+pub use reference::{example_file, reference_page};
 pub use values::{
-    Application, BaseUrl, CreateOrganizations, Database, LogFormat, LogLevel, Rule, SameHost, Synchronous,
-    Unowned,
+    Application, BaseUrl, CreateOrganizations, Database, LogFormat, LogLevel, SameHost, Synchronous,
 };
 
+use doorward_core::request_target::{self, Pattern};
 use ipnet::IpNet;
 use reader::{Reader, Reported, Table};
 use std::collections::{BTreeSet, HashMap};
@@ -120,12 +122,14 @@ impl Configuration {
     /// Lower-case first segments of paths that belong to applications themselves, such as `datasets` in
     /// `/datasets/{org}/**`. An organization of that name could never be reached (decisions.md).
     pub fn reserved_first_segments(&self) -> BTreeSet<String> {
-        self.applications.iter().flat_map(Application::literal_first_segments).collect()
+        let segments =
+            self.applications.iter().flat_map(|application| application.gate.literal_first_segments());
+        segments.map(str::to_ascii_lowercase).collect()
     }
 
     /// The application under that host, as it appears in a `Host` header. Compared in lower case.
     pub fn application_on(&self, host: &str) -> Option<&Application> {
-        self.applications.iter().find(|application| application.host.eq_ignore_ascii_case(host))
+        self.applications.iter().find(|application| application.host().eq_ignore_ascii_case(host))
     }
 
     /// Whether an application lives on our own host, which every settings page then shows (rule 11).
@@ -228,19 +232,21 @@ fn application(reader: &mut Reader<'_>, app: &Table, https: bool) -> Result<Appl
     let name = reader.text(app, "app.name", values::application_name);
     let host = reader.text(app, "app.host", |text| values::host(text, https));
     let upstream = reader.optional(app, "app.upstream", values::upstream);
-    let organization = reader.list(app, "app.organization", values::pattern);
-    let public = reader.list(app, "app.public", values::pattern);
-    let unowned = reader.text(app, "app.unowned", Unowned::parse);
-    let rules = reader.rules(app, "app.rules", |raw| Rule::parse(&raw.methods, &raw.path, &raw.role));
-    Ok(Application {
+    let organization =
+        reader.list(app, "app.organization", |text| values::pattern(text, Pattern::parse_organization));
+    let public = reader.list(app, "app.public", |text| values::pattern(text, Pattern::parse_public));
+    let unowned = reader.text(app, "app.unowned", values::unowned);
+    let rules = reader.rules(app, "app.rules", |raw| values::rule(&raw.methods, &raw.path, &raw.role));
+    let upstream = upstream?;
+    let gate = request_target::Application {
         name: name?,
         host: host?,
-        upstream: upstream?,
         organization: organization?,
         public: public?,
         unowned: unowned?,
         rules: rules?,
-    })
+    };
+    Ok(Application { gate, upstream })
 }
 
 /// Two listeners can't have one address. Port 0 takes a free one each time.
@@ -273,7 +279,7 @@ fn hosts_are_apart(
     for (table, application) in apps.iter().zip(applications) {
         let Ok(application) = application else { continue };
         let host = application.hostname();
-        if let Some(other) = seen.insert(host, &application.name) {
+        if let Some(other) = seen.insert(host, application.name()) {
             reader.report(
                 table.place_of("app.host"),
                 "app.host",
@@ -296,11 +302,11 @@ fn names_are_apart(reader: &mut Reader<'_>, apps: &[Table], applications: &[Resu
     let mut seen = BTreeSet::new();
     for (table, application) in apps.iter().zip(applications) {
         let Ok(application) = application else { continue };
-        if !seen.insert(application.name.as_str()) {
+        if !seen.insert(application.name()) {
             reader.report(
                 table.place_of("app.name"),
                 "app.name",
-                format!("{} is the name of another application", application.name),
+                format!("{} is the name of another application", application.name()),
                 "Give each application a name of its own.",
             );
         }
@@ -413,7 +419,7 @@ mod tests {
                 "[[app]]\nname = \"hub\"\nhost = \"h.example\"\npublic = [\"x\"]",
                 4,
                 "app.public",
-                "begin with /",
+                "starts with /",
             ),
             (
                 "[[app]]\nname = \"hub\"\nhost = \"h.example\"\nrules = [{ methods = [\"GET\"], path = \"/\", role = \"boss\" }]",

@@ -4,6 +4,7 @@
 
 use super::mistake::Wrong;
 use doorward_core::membership::Role;
+use doorward_core::request_target::{self, Method, Pattern, PatternError, Rule, Unowned};
 use doorward_core::secret::Secret;
 use ipnet::IpNet;
 use std::fmt;
@@ -236,85 +237,73 @@ one_of! {
     }
 }
 
-one_of! {
-    /// What happens to a path that belongs to no organization.
-    Unowned {
-        /// Nobody sees it.
-        Deny = "deny",
-        /// Everybody who is signed in sees it.
-        SignedIn = "signed_in",
-        /// Everybody sees it.
-        Allow = "allow",
-    }
-}
-
 /// One protected application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Application {
-    /// Its short name: small letters, digits and `-`.
-    pub name: String,
-    /// As it appears in a `Host` header, in lower case.
-    pub host: String,
+    /// Name, host and patterns, as the gate reads them.
+    pub gate: request_target::Application,
     /// Where the built-in proxy sends requests: an http URL without a path.
     pub upstream: Option<Url>,
-    /// Patterns that tell organization and resource.
-    pub organization: Vec<String>,
-    /// Patterns that are open to everybody.
-    pub public: Vec<String>,
-    /// What happens to a path of no organization.
-    pub unowned: Unowned,
-    /// Which role a method needs on a path.
-    pub rules: Vec<Rule>,
 }
 
 impl Application {
+    /// Its short name: small letters, digits and `-`.
+    pub fn name(&self) -> &str {
+        &self.gate.name
+    }
+
+    /// As it appears in a `Host` header, in lower case, without the scheme's usual port.
+    pub fn host(&self) -> &str {
+        &self.gate.host
+    }
+
     /// The host without its port.
     pub fn hostname(&self) -> &str {
-        match self.host.rsplit_once(':') {
+        match self.host().rsplit_once(':') {
             Some((name, port)) if !port.contains(']') => name,
-            _ => &self.host,
+            _ => self.host(),
         }
     }
+}
 
-    /// First segments of its patterns that are no placeholders, in lower case.
-    pub(super) fn literal_first_segments(&self) -> impl Iterator<Item = String> {
-        let of_rules = self.rules.iter().map(|rule| &rule.path);
-        self.organization.iter().chain(&self.public).chain(of_rules).filter_map(|pattern| {
-            let first = pattern.strip_prefix('/')?.split('/').next()?;
-            (!first.is_empty() && !first.contains(['{', '*'])).then(|| first.to_ascii_lowercase())
+/// The word of `unowned`.
+pub(super) fn unowned(text: &str) -> Result<Unowned, Wrong> {
+    Unowned::from_text(text).ok_or_else(|| {
+        Wrong::new(format!("has no choice {:?}", shown(text)), "Write one of: deny, signed_in, allow")
+    })
+}
+
+/// One entry of `rules`.
+pub(super) fn rule(methods: &[String], path: &str, role: &str) -> Result<Rule, Wrong> {
+    const ROLES: &str = "Write read, contributor, write or admin.";
+    let methods = methods
+        .iter()
+        .map(|method| {
+            Method::from_text(method).ok_or_else(|| {
+                let known = Method::ALL.map(Method::as_str).join(", ");
+                Wrong::new(format!("{:?} is not a method", shown(method)), format!("Use some of {known}."))
+            })
         })
+        .collect::<Result<_, _>>()?;
+    let role: Role =
+        role.parse().map_err(|_| Wrong::new(format!("{:?} is not a role", shown(role)), ROLES))?;
+    if role == Role::NoAccess {
+        return Err(Wrong::new("no_access can't be needed", ROLES));
     }
+    Ok(Rule { methods, path: pattern(path, Pattern::parse)?, role })
 }
 
-/// Which role some methods need on some paths.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Rule {
-    /// Methods, in capitals; none means all.
-    pub methods: Vec<String>,
-    /// The pattern.
-    pub path: String,
-    /// The role that is needed at least.
-    pub role: Role,
-}
-
-impl Rule {
-    pub(super) fn parse(methods: &[String], path: &str, role: &str) -> Result<Self, Wrong> {
-        for method in methods {
-            if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
-                return Err(Wrong::new(
-                    format!("{:?} is not a method", shown(method)),
-                    "Write methods in capitals, as in [\"POST\", \"DELETE\"].",
-                ));
-            }
-        }
-        let role: Role = role.parse().map_err(|_| {
-            Wrong::new(format!("{:?} is not a role", shown(role)), "Write read, contributor, write or admin.")
-        })?;
-        if role == Role::NoAccess {
-            return Err(Wrong::new("no_access can't be needed", "Write read, contributor, write or admin."));
-        }
-        Ok(Self { methods: methods.to_vec(), path: pattern(path)?, role })
-    }
+/// A path pattern of the kind that `parse` takes.
+pub(super) fn pattern(
+    text: &str,
+    parse: impl FnOnce(&str) -> Result<Pattern, PatternError>,
+) -> Result<Pattern, Wrong> {
+    parse(text).map_err(|error| {
+        Wrong::new(
+            format!("{:?}: {error}", shown(text)),
+            "Write it like \"/{org}/{resource}/**\" or \"/static/**\".",
+        )
+    })
 }
 
 /// At most 60 characters of a value, for a message.
@@ -395,7 +384,10 @@ pub(super) fn host(text: &str, https: bool) -> Result<String, Wrong> {
     let scheme = if https { "https" } else { "http" };
     let url = Url::parse(&format!("{scheme}://{text}/")).map_err(|_| wrong())?;
     let host = url.host().ok_or_else(wrong)?;
-    Ok(authority(&host, url.port()))
+    // The url crate turns international names into the form that browsers send; the gate says what a host is.
+    request_target::normalise_host(&authority(&host, url.port()), https)
+        .map(std::borrow::Cow::into_owned)
+        .ok_or_else(wrong)
 }
 
 /// Where the built-in proxy sends requests.
@@ -410,13 +402,4 @@ pub(super) fn upstream(text: &str) -> Result<Url, Wrong> {
         return Err(Wrong::new("has more than a host and a port in it", LIKE));
     }
     Ok(url)
-}
-
-/// A path pattern.
-pub(super) fn pattern(text: &str) -> Result<String, Wrong> {
-    if text.starts_with('/') {
-        Ok(text.to_owned())
-    } else {
-        Err(Wrong::new(format!("{:?} does not begin with /", shown(text)), "Write it like \"/{org}/**\"."))
-    }
 }
