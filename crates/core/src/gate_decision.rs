@@ -325,3 +325,320 @@ impl<'a> Standing<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request_target::ResourceKey;
+    use std::borrow::Cow;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_000_000_000);
+    const WEEK: Lifetime = Lifetime::from_days(7);
+    const ENFORCED: Sso = Sso::On { enforcement: Enforcement::Enforced, session_timeout: WEEK };
+    const OPTIONAL: Sso = Sso::On { enforcement: Enforcement::Optional, session_timeout: WEEK };
+
+    fn mira() -> AccountFacts<'static> {
+        AccountFacts {
+            id: AccountId::new(1, [1; 10]),
+            name: "mira",
+            display_name: "Mira Holt",
+            email: "mira@fjordline.example",
+        }
+    }
+
+    fn acme(sso: Sso) -> Owner<'static> {
+        Owner::Organization(OrganizationFacts { id: OrganizationId::new(1, [2; 10]), name: "Acme", sso })
+    }
+
+    fn member(role: Role) -> Membership {
+        Membership { role, external_collaborator: ExternalCollaborator::No }
+    }
+
+    fn session(age: Lifetime) -> SsoSession {
+        SsoSession { authenticated_at: NOW.minus(age), under_live_issuer: true }
+    }
+
+    /// A member with the role read, SSO enforced and completed a minute ago.
+    fn good() -> Facts<'static> {
+        Facts {
+            account: Some(mira()),
+            owner: acme(ENFORCED),
+            membership: Some(member(Role::Read)),
+            sso_session: Some(session(Lifetime::from_minutes(1))),
+            resource_is_public: false,
+        }
+    }
+
+    fn private() -> Target<'static> {
+        Target {
+            organization: Some(Cow::Borrowed("acme")),
+            resource: Some(ResourceKey { prefix: "", name: Cow::Borrowed("x") }),
+            public: false,
+            needed_role: Role::Read,
+            unowned: Unowned::Deny,
+        }
+    }
+
+    fn outside(unowned: Unowned) -> Target<'static> {
+        Target { organization: None, resource: None, unowned, ..private() }
+    }
+
+    /// Account, role at the organization, standing and banner of a permit.
+    type Seen = (Option<&'static str>, Option<Role>, SsoStanding, bool);
+
+    fn allowed(target: &Target<'_>, facts: &Facts<'static>) -> Seen {
+        match decide(target, facts, NOW) {
+            Decision::Allow(permit) => (
+                permit.account().map(|account| account.name),
+                permit.place().map(|place| place.role),
+                permit.sso(),
+                permit.banner(),
+            ),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const SIGN_IN: Decision<'static> = Decision::Authenticate(Step::SignIn);
+    const COMPLETE_SSO: Decision<'static> = Decision::Authenticate(Step::CompleteSso);
+
+    #[test]
+    fn m1_account_first_then_membership_then_sso_then_in() {
+        let (target, mut facts) =
+            (private(), Facts { account: None, membership: None, sso_session: None, ..good() });
+        assert_eq!(decide(&target, &facts, NOW), SIGN_IN);
+        facts.account = Some(mira());
+        assert_eq!(decide(&target, &facts, NOW), Decision::Deny(DenyReason::NotMember));
+        facts.membership = Some(member(Role::Read));
+        assert_eq!(decide(&target, &facts, NOW), COMPLETE_SSO);
+        facts.sso_session = Some(session(Lifetime::from_minutes(1)));
+        assert_eq!(allowed(&target, &facts), (Some("mira"), Some(Role::Read), SsoStanding::Complete, false));
+    }
+
+    #[test]
+    fn m2_enforced_without_sso_nothing_private_is_reached_with_any_role_or_method() {
+        for role in [Role::Read, Role::Contributor, Role::Write, Role::Admin] {
+            let facts = Facts { membership: Some(member(role)), sso_session: None, ..good() };
+            for needed_role in Role::ALL.into_iter().filter(|needed| *needed <= role) {
+                let target = Target { needed_role, ..private() };
+                assert_eq!(decide(&target, &facts, NOW), COMPLETE_SSO, "{role} {needed_role}");
+            }
+        }
+    }
+
+    #[test]
+    fn m3_optional_sso_lets_in_and_asks_by_the_banner() {
+        let facts = Facts { owner: acme(OPTIONAL), sso_session: None, ..good() };
+        assert_eq!(allowed(&private(), &facts), (Some("mira"), Some(Role::Read), SsoStanding::Missing, true));
+        let facts = Facts { owner: acme(OPTIONAL), ..good() };
+        assert_eq!(
+            allowed(&private(), &facts),
+            (Some("mira"), Some(Role::Read), SsoStanding::Complete, false)
+        );
+    }
+
+    #[test]
+    fn m4_public_paths_and_resources_are_open_to_everyone() {
+        let stranger = Facts { account: None, membership: None, sso_session: None, ..good() };
+        let public_path = Target { public: true, ..private() };
+        let nothing = (None, None, SsoStanding::None, false);
+        assert_eq!(allowed(&public_path, &stranger), nothing);
+        assert_eq!(allowed(&private(), &Facts { resource_is_public: true, ..stranger }), nothing);
+        assert_eq!(
+            decide(&private(), &stranger, NOW),
+            SIGN_IN,
+            "a resource that nobody registered is private"
+        );
+    }
+
+    #[test]
+    fn m4_on_a_public_page_organization_and_role_are_empty_while_sso_is_missing() {
+        let public = Target { public: true, ..private() };
+        assert_eq!(allowed(&public, &good()), (Some("mira"), Some(Role::Read), SsoStanding::Complete, false));
+        let without = Facts { sso_session: None, ..good() };
+        assert_eq!(allowed(&public, &without), (Some("mira"), None, SsoStanding::Missing, false));
+        let foreign = Facts { membership: None, ..good() };
+        assert_eq!(allowed(&public, &foreign), (Some("mira"), None, SsoStanding::None, false));
+        let no_access = Facts { membership: Some(member(Role::NoAccess)), ..good() };
+        assert_eq!(allowed(&public, &no_access), (Some("mira"), None, SsoStanding::None, false));
+    }
+
+    #[test]
+    fn m4_a_public_flag_opens_nothing_outside_a_resource_of_an_organization_that_exists() {
+        let facts = Facts { account: None, resource_is_public: true, ..good() };
+        let no_resource = Target { resource: None, ..private() };
+        assert_eq!(decide(&no_resource, &facts, NOW), SIGN_IN);
+        for owner in [Owner::DeletedOrganization, Owner::Nobody] {
+            assert_eq!(decide(&private(), &Facts { owner, ..facts }, NOW), SIGN_IN);
+        }
+        assert_eq!(decide(&outside(Unowned::Deny), &facts, NOW), Decision::Deny(DenyReason::Unowned));
+    }
+
+    #[test]
+    fn m6_the_sso_session_ends_when_the_organizations_time_out_of_this_moment_has_passed() {
+        let just_before = Lifetime::from_millis(WEEK.millis() - 1);
+        assert!(matches!(
+            decide(&private(), &Facts { sso_session: Some(session(just_before)), ..good() }, NOW),
+            Decision::Allow(_)
+        ));
+        assert_eq!(
+            decide(&private(), &Facts { sso_session: Some(session(WEEK)), ..good() }, NOW),
+            COMPLETE_SSO
+        );
+
+        let shorter =
+            Sso::On { enforcement: Enforcement::Enforced, session_timeout: Lifetime::from_hours(1) };
+        let facts =
+            Facts { owner: acme(shorter), sso_session: Some(session(Lifetime::from_hours(2))), ..good() };
+        assert_eq!(decide(&private(), &facts, NOW), COMPLETE_SSO);
+    }
+
+    #[test]
+    fn a_new_live_issuer_ends_the_sso_sessions_of_the_old_one() {
+        let old = SsoSession { authenticated_at: NOW, under_live_issuer: false };
+        assert_eq!(decide(&private(), &Facts { sso_session: Some(old), ..good() }, NOW), COMPLETE_SSO);
+    }
+
+    #[test]
+    fn without_a_live_connection_no_sso_is_asked_for() {
+        let facts = Facts { owner: acme(Sso::Off), sso_session: None, ..good() };
+        assert_eq!(allowed(&private(), &facts), (Some("mira"), Some(Role::Read), SsoStanding::None, false));
+    }
+
+    #[test]
+    fn m8_an_external_collaborator_needs_no_sso_until_his_time_is_over() {
+        let collaborator = |external_collaborator| Facts {
+            membership: Some(Membership { role: Role::Read, external_collaborator }),
+            sso_session: None,
+            ..good()
+        };
+        let later = NOW.plus(Lifetime::from_millis(1));
+        let spared = (Some("mira"), Some(Role::Read), SsoStanding::None, false);
+        assert_eq!(allowed(&private(), &collaborator(ExternalCollaborator::Yes)), spared);
+        assert_eq!(allowed(&private(), &collaborator(ExternalCollaborator::Until(later))), spared);
+        assert_eq!(decide(&private(), &collaborator(ExternalCollaborator::Until(NOW)), NOW), COMPLETE_SSO);
+
+        let write = Target { needed_role: Role::Write, ..private() };
+        let low = decide(&write, &collaborator(ExternalCollaborator::Yes), NOW);
+        assert_eq!(
+            low,
+            Decision::Deny(DenyReason::RoleTooLow),
+            "the organization's access control holds for him too"
+        );
+    }
+
+    #[test]
+    fn m10_a_role_opens_what_it_reaches_and_nothing_above() {
+        for role in Role::ALL {
+            for needed_role in Role::ALL {
+                let target = Target { needed_role, ..private() };
+                let decision = decide(&target, &Facts { membership: Some(member(role)), ..good() }, NOW);
+                if role >= needed_role && role != Role::NoAccess {
+                    assert!(matches!(decision, Decision::Allow(_)), "{role} {needed_role}");
+                } else {
+                    assert_eq!(decision, Decision::Deny(DenyReason::RoleTooLow), "{role} {needed_role}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_role_that_is_too_low_is_refused_before_sso_is_asked_for() {
+        let target = Target { needed_role: Role::Admin, ..private() };
+        let facts = Facts { sso_session: None, ..good() };
+        assert_eq!(decide(&target, &facts, NOW), Decision::Deny(DenyReason::RoleTooLow));
+    }
+
+    #[test]
+    fn a_path_without_an_organization_follows_the_applications_policy() {
+        let somebody = Facts { owner: Owner::Nobody, membership: None, sso_session: None, ..good() };
+        let stranger = Facts { account: None, ..somebody };
+        let denied = Decision::Deny(DenyReason::Unowned);
+        assert_eq!(decide(&outside(Unowned::Deny), &stranger, NOW), denied);
+        assert_eq!(decide(&outside(Unowned::Deny), &somebody, NOW), denied);
+        assert_eq!(decide(&outside(Unowned::SignedIn), &stranger, NOW), SIGN_IN);
+        assert_eq!(
+            allowed(&outside(Unowned::SignedIn), &somebody),
+            (Some("mira"), None, SsoStanding::None, false)
+        );
+        assert_eq!(allowed(&outside(Unowned::Allow), &stranger), (None, None, SsoStanding::None, false));
+    }
+
+    #[test]
+    fn facts_of_an_organization_that_the_path_does_not_name_count_for_nothing() {
+        assert_eq!(
+            allowed(&outside(Unowned::SignedIn), &good()),
+            (Some("mira"), None, SsoStanding::None, false)
+        );
+    }
+
+    #[test]
+    fn a_name_that_nobody_has_is_unowned_and_a_stranger_can_not_tell_it_from_one_that_exists() {
+        let unknown = Facts { owner: Owner::Nobody, membership: None, sso_session: None, ..good() };
+        let stranger = Facts { account: None, ..unknown };
+        assert_eq!(decide(&private(), &stranger, NOW), SIGN_IN);
+        assert_eq!(decide(&private(), &unknown, NOW), Decision::Deny(DenyReason::Unowned));
+        let open = Target { unowned: Unowned::Allow, ..private() };
+        assert!(matches!(decide(&open, &stranger, NOW), Decision::Allow(_)));
+    }
+
+    #[test]
+    fn rule_7_a_deleted_organizations_name_stays_closed_whatever_the_policy() {
+        for unowned in [Unowned::Deny, Unowned::SignedIn, Unowned::Allow] {
+            let target = Target { unowned, ..private() };
+            let facts = Facts { owner: Owner::DeletedOrganization, ..good() };
+            assert_eq!(decide(&target, &facts, NOW), Decision::Deny(DenyReason::OrganizationDeleted));
+            assert_eq!(decide(&target, &Facts { account: None, ..facts }, NOW), SIGN_IN);
+        }
+    }
+
+    #[test]
+    fn every_refusal_shows_one_and_the_same_code() {
+        use DenyReason::*;
+        for reason in [Unowned, OrganizationDeleted, NotMember, RoleTooLow] {
+            assert_eq!(reason.code(), ErrorCode::GateForbidden, "{}", reason.as_str());
+        }
+    }
+
+    /// All combinations of facts, checked against the invariants rather than against the algorithm.
+    #[test]
+    fn rule_15_no_combination_of_facts_lets_anybody_in_by_accident() {
+        let owners =
+            [Owner::Nobody, Owner::DeletedOrganization, acme(Sso::Off), acme(ENFORCED), acme(OPTIONAL)];
+        let sessions = [None, Some(session(Lifetime::from_minutes(1))), Some(session(WEEK))];
+        let mut memberships = vec![None];
+        for role in Role::ALL {
+            for external_collaborator in [ExternalCollaborator::No, ExternalCollaborator::Yes] {
+                memberships.push(Some(Membership { role, external_collaborator }));
+            }
+        }
+        let mut let_in = 0;
+        for account in [None, Some(mira())] {
+            for owner in owners {
+                for membership in &memberships {
+                    for sso_session in sessions {
+                        let facts = Facts {
+                            account,
+                            owner,
+                            membership: *membership,
+                            sso_session,
+                            resource_is_public: false,
+                        };
+                        if let Decision::Allow(permit) = decide(&private(), &facts, NOW) {
+                            let_in += 1;
+                            let membership = membership.unwrap();
+                            assert!(account.is_some() && membership.role >= Role::Read);
+                            assert!(permit.place().is_some() && matches!(owner, Owner::Organization(_)));
+                            assert!(
+                                owner != acme(ENFORCED)
+                                    || membership.external_collaborator == ExternalCollaborator::Yes
+                                    || sso_session == Some(session(Lifetime::from_minutes(1)))
+                            );
+                        }
+                    }
+                }
+            }
+        }
+        // Four roles, of which each gets in: 2 × 3 without SSO, 2 × 3 optional, 3 + 1 enforced.
+        assert_eq!(let_in, 4 * (6 + 6 + 4));
+    }
+}

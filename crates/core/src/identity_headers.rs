@@ -113,3 +113,142 @@ fn without_control_characters(value: &str) -> Cow<'_, str> {
         Cow::Borrowed(value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::Enforcement;
+    use crate::gate_decision::{
+        AccountFacts, Decision, ExternalCollaborator, Facts, Membership, OrganizationFacts, Owner, Sso,
+        SsoSession, decide,
+    };
+    use crate::ids::{AccountId, OrganizationId};
+    use crate::membership::Role;
+    use crate::request_target::{Target, Unowned};
+    use crate::time::{Lifetime, Timestamp};
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_000_000_000);
+
+    fn headers(display_name: &'static str, sso_session: Option<SsoSession>) -> IdentityHeaders<'static> {
+        let target = Target {
+            organization: Some("acme".into()),
+            resource: None,
+            public: true,
+            needed_role: Role::Read,
+            unowned: Unowned::Deny,
+        };
+        let facts = Facts {
+            account: Some(AccountFacts {
+                id: AccountId::new(1, [1; 10]),
+                name: "mira",
+                display_name,
+                email: "mira@fjordline.example",
+            }),
+            owner: Owner::Organization(OrganizationFacts {
+                id: OrganizationId::new(1, [2; 10]),
+                name: "Acme",
+                sso: Sso::On { enforcement: Enforcement::Enforced, session_timeout: Lifetime::from_days(7) },
+            }),
+            membership: Some(Membership {
+                role: Role::Contributor,
+                external_collaborator: ExternalCollaborator::No,
+            }),
+            sso_session,
+            resource_is_public: false,
+        };
+        let Decision::Allow(permit) = decide(&target, &facts, NOW) else { panic!("public") };
+        identity_headers(&permit)
+    }
+
+    fn value<'h>(headers: &'h IdentityHeaders<'_>, name: &str) -> &'h str {
+        &headers.iter().find(|(known, _)| *known == name).unwrap().1
+    }
+
+    #[test]
+    fn the_application_is_told_who_this_is_in_which_organization_and_role() {
+        let session = SsoSession { authenticated_at: NOW, under_live_issuer: true };
+        let headers = headers("Mira Holt", Some(session));
+        for (name, expected) in [
+            ("Remote-User", "mira"),
+            ("Remote-Name", "Mira Holt"),
+            ("Remote-Email", "mira@fjordline.example"),
+            ("Remote-Groups", ""),
+            ("Doorward-Account", &AccountId::new(1, [1; 10]).to_string()),
+            ("Doorward-Organization", "Acme"),
+            ("Doorward-Role", "contributor"),
+            ("Doorward-Assertion", ""),
+            ("Doorward-Sso", "complete"),
+        ] {
+            assert_eq!(value(&headers, name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn v02_the_set_is_always_complete_and_empty_where_nothing_is_known() {
+        let names = |headers: &IdentityHeaders<'_>| headers.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        assert_eq!(names(&empty_identity_headers()), IDENTITY_HEADER_NAMES);
+        assert!(empty_identity_headers().iter().all(|(_, value)| value.is_empty()));
+
+        let without_sso = headers("Mira Holt", None);
+        assert_eq!(names(&without_sso), IDENTITY_HEADER_NAMES);
+        assert_eq!(value(&without_sso, "Remote-User"), "mira");
+        assert_eq!(value(&without_sso, "Doorward-Organization"), "");
+        assert_eq!(value(&without_sso, "Doorward-Role"), "");
+        assert_eq!(value(&without_sso, "Doorward-Sso"), "missing");
+    }
+
+    #[test]
+    fn values_are_utf8_without_control_characters() {
+        assert_eq!(
+            value(&headers("Zoë\r\nDoorward-Role: admin\0\u{85}", None), "Remote-Name"),
+            "ZoëDoorward-Role: admin"
+        );
+    }
+
+    #[test]
+    fn v01_each_spelling_that_a_server_could_take_for_ours_is_recognised() {
+        for name in IDENTITY_HEADER_NAMES {
+            for spelling in [
+                name.to_owned(),
+                name.to_lowercase(),
+                name.to_uppercase(),
+                name.replace('-', "_"),
+                name.replace('-', "_").to_lowercase(),
+                name.replace('-', "."),
+                name.replace('-', "\0"),
+                name.replace('-', " "),
+                name.replace('-', "!"),
+            ] {
+                assert!(is_identity_header(&spelling), "{spelling:?}");
+            }
+        }
+        assert!(is_identity_header("doorward_anything-new"));
+        for other in
+            ["Remote-Users", "Remote", "X-Remote-User", "Authorization", "Doorward", "Cookie", "", "é"]
+        {
+            assert!(!is_identity_header(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn v10_headers_that_override_path_or_method_are_recognised() {
+        for name in [
+            "X-Original-URL",
+            "x_rewrite_url",
+            "X-HTTP-METHOD-OVERRIDE",
+            "x-http-method",
+            "X_Method_Override",
+        ] {
+            assert!(is_override_header(name), "{name}");
+        }
+        assert!(!is_override_header("X-Forwarded-For"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_name_makes_the_recognition_panic(name in any::<String>()) {
+            let _: (bool, bool) = (is_identity_header(&name), is_override_header(&name));
+        }
+    }
+}

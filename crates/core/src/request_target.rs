@@ -594,11 +594,17 @@ impl Application {
         method: Method,
         path: &'a NormalisedPath<'_>,
     ) -> Result<Target<'a>, Ambiguous> {
-        let target = self.target_of_reading(method, path.as_str())?;
+        let mut target = self.target_of_reading(method, path.as_str())?;
         for reading in &path.other_readings {
-            if self.target_of_reading(method, reading)? != target {
+            let other = self.target_of_reading(method, reading)?;
+            if other == target {
+                continue;
+            }
+            if !(target.public && other.public) {
                 return Err(Ambiguous::TwoTargets);
             }
+            // Open to everybody under both readings; only whose it is can't be said.
+            target = Target { organization: None, resource: None, ..target };
         }
         Ok(target)
     }
@@ -657,5 +663,434 @@ fn lower_case(text: &str) -> Cow<'_, str> {
         Cow::Owned(text.to_ascii_lowercase())
     } else {
         Cow::Borrowed(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hub() -> Application {
+        let organization = ["/datasets/{org}/{resource}/**", "/{org}/{resource}/**", "/{org}/**"];
+        let public = ["/", "/static/**", "/about"];
+        Application {
+            name: "hub".to_owned(),
+            host: "hub.example.com".to_owned(),
+            organization: organization.map(|text| Pattern::parse_organization(text).unwrap()).to_vec(),
+            public: public.map(|text| Pattern::parse_public(text).unwrap()).to_vec(),
+            unowned: Unowned::Deny,
+            rules: vec![
+                Rule {
+                    methods: vec![Method::Delete],
+                    path: Pattern::parse("/{org}/settings/**").unwrap(),
+                    role: Role::Admin,
+                },
+                Rule {
+                    methods: vec![],
+                    path: Pattern::parse("/{org}/settings/**").unwrap(),
+                    role: Role::Write,
+                },
+                Rule {
+                    methods: vec![Method::Post],
+                    path: Pattern::parse("/{org}/**/votes").unwrap(),
+                    role: Role::Read,
+                },
+            ],
+        }
+    }
+
+    /// Public or not, organization, resource with its prefix.
+    type Seen = (bool, Option<String>, Option<(String, String)>);
+
+    /// What the hub makes of a GET.
+    fn read(path: &str) -> Result<Seen, Ambiguous> {
+        let hub = hub();
+        let path = normalise_path(path)?;
+        let target = hub.target(Method::Get, &path)?;
+        let resource = target.resource.map(|key| (key.prefix.to_owned(), key.name.into_owned()));
+        Ok((target.public, target.organization.map(Cow::into_owned), resource))
+    }
+
+    fn needed(method: Method, path: &str) -> Role {
+        let hub = hub();
+        let path = normalise_path(path).unwrap();
+        hub.target(method, &path).unwrap().needed_role
+    }
+
+    #[test]
+    fn the_first_pattern_that_matches_names_organization_and_resource() {
+        let resource = |prefix: &str, name: &str| Some((prefix.to_owned(), name.to_owned()));
+        let acme = || Some("acme".to_owned());
+        for (path, organization, named) in [
+            ("/acme", acme(), None),
+            ("/acme/", acme(), None),
+            ("/acme/x", acme(), resource("", "x")),
+            ("/acme/x/y/z", acme(), resource("", "x")),
+            ("/datasets/acme/x", acme(), resource("datasets", "x")),
+            ("/datasets/acme/x/tree/main/", acme(), resource("datasets", "x")),
+            ("/acme/x?next=/other/../y%2f", acme(), resource("", "x")),
+        ] {
+            assert_eq!(read(path), Ok((false, organization, named)), "{path}");
+        }
+    }
+
+    #[test]
+    fn names_that_decide_compare_in_lower_case() {
+        let expected =
+            Ok((false, Some("acme".to_owned()), Some(("datasets".to_owned(), "corpus".to_owned()))));
+        for path in ["/datasets/Acme/Corpus", "/DataSets/ACME/corpus/", "/datasets/%41cme/cor%70us"] {
+            assert_eq!(read(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_public_path_is_exact_in_case_because_it_opens() {
+        for path in ["/", "/about", "/about/", "/static", "/static/app.css", "/static/a/%62.js", "/?q"] {
+            assert!(read(path).unwrap().0, "{path}");
+        }
+        for path in ["/About", "/STATIC/app.css", "/aboutx", "/about/x", "/acme/about"] {
+            assert!(!read(path).unwrap().0, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_public_file_may_have_any_name() {
+        assert_eq!(read("/static/my%20file/%C3%BC.txt"), Ok((true, None, None)));
+    }
+
+    #[test]
+    fn a_name_that_decides_is_letters_digits_dots_underscores_and_hyphens_or_the_request_is_refused() {
+        for path in [
+            "/ac%20me/x",
+            "/acm%C3%A9",
+            "/acme/a%20b",
+            "/acme/a+b",
+            "/ac~me",
+            "/acme%20",
+            "/a@b",
+            "/datasets/a:b/c",
+        ] {
+            assert_eq!(read(path), Err(Ambiguous::DecidingSegment), "{path}");
+        }
+        assert!(read("/acme/x/a%20b+c@d").is_ok(), "what follows may be named as it likes");
+    }
+
+    #[test]
+    fn v10_whatever_climbs_or_hides_under_some_reading_is_refused() {
+        use Ambiguous::*;
+        for (path, why) in [
+            ("", NotOriginForm),
+            ("*", NotOriginForm),
+            ("acme/x", NotOriginForm),
+            ("http://hub.example.com/acme", NotOriginForm),
+            ("hub.example.com:443", NotOriginForm),
+            ("?/acme", NotOriginForm),
+            ("//acme/x", EmptySegment),
+            ("/acme//x", EmptySegment),
+            ("/acme/x//", EmptySegment),
+            ("/acme/./x", DotSegment),
+            ("/acme/x/..", DotSegment),
+            ("/static/../acme", DotSegment),
+            ("/static/%2e%2e/acme", DotSegment),
+            ("/static/%2E./acme", DotSegment),
+            ("/static/%252e%252e/acme", DotSegment),
+            ("/static/..;/acme", DotSegment),
+            ("/static/..;x=y/acme", DotSegment),
+            ("/static/..%3b/acme", DotSegment),
+            ("/static/%2e%2e%253b/acme", DotSegment),
+            ("/static/..%20/acme", DotSegment),
+            ("/static/.../acme", DotSegment),
+            ("/acme/;x/y", EmptySegment),
+            ("/static/..%2facme", HiddenCharacter),
+            ("/acme%2Fx", HiddenCharacter),
+            ("/acme%252fx", HiddenCharacter),
+            ("/acme\\x", HiddenCharacter),
+            ("/acme%5cx", HiddenCharacter),
+            ("/acme%255cx", HiddenCharacter),
+            ("/acme%00", HiddenCharacter),
+            ("/acme%2500", HiddenCharacter),
+            ("/acme%0d%0aX:y", HiddenCharacter),
+            ("/acme%7f", HiddenCharacter),
+            ("/acme%c2%85", HiddenCharacter),
+            ("/acme x", HiddenCharacter),
+            ("/acme\t", HiddenCharacter),
+            ("/acmé", HiddenCharacter),
+            ("/acme%", BrokenEscape),
+            ("/acme%2", BrokenEscape),
+            ("/acme%zz", BrokenEscape),
+            ("/static/%u002e%u002e/acme", BrokenEscape),
+            ("/static/%c0%ae%c0%ae/acme", BrokenEscape),
+            ("/static/%c0%af", BrokenEscape),
+            ("/static/%e0%80%ae", BrokenEscape),
+            ("/static/%ff", BrokenEscape),
+            ("/static/%25ff", BrokenEscape),
+            ("/static/%25252e", NestedEscape),
+        ] {
+            assert_eq!(read(path), Err(why), "{path:?}");
+        }
+        assert_eq!(read(&format!("/{}", "a".repeat(PATH_BYTES_MAX))), Err(TooLong));
+    }
+
+    #[test]
+    fn v09_no_number_sign_question_mark_or_semicolon_makes_a_path_public() {
+        for trick in ["#", "%23", "%3f", "%253f", ";", "%3b", "?"] {
+            for path in [
+                format!("/acme/x{trick}/static/app.css"),
+                format!("/acme{trick}/../static/"),
+                format!("/{trick}static/app.css"),
+                format!("/acme/secret{trick}/about"),
+                format!("/acme/secret/{trick}about"),
+            ] {
+                let public = read(&path).is_ok_and(|(public, ..)| public);
+                assert!(!public || path.starts_with("/?"), "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn v10_a_semicolon_or_a_second_escape_is_refused_only_where_it_would_lead_elsewhere() {
+        for path in
+            ["/acme/settings;x/keys", "/about;x", "/about%3bx", "/%2561bout", "/acme/x;v", "/ac%256de/x"]
+        {
+            assert!(read(path).is_err(), "{path}");
+        }
+        for path in ["/acme/x/draft;v2.txt", "/acme/x/100%25", "/acme/x/a%2520b", "/static/a;b.css"] {
+            assert!(read(path).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn without_a_rule_looking_needs_read_and_everything_else_write() {
+        for method in Method::ALL {
+            let expected = match method {
+                Method::Get | Method::Head | Method::Options => Role::Read,
+                _ => Role::Write,
+            };
+            assert_eq!(needed(method, "/acme/x"), expected, "{}", method.as_str());
+        }
+    }
+
+    #[test]
+    fn m10_the_first_rule_for_method_and_path_says_which_role_is_needed() {
+        assert_eq!(needed(Method::Delete, "/acme/settings/keys"), Role::Admin);
+        assert_eq!(needed(Method::Get, "/acme/settings"), Role::Write);
+        assert_eq!(
+            needed(Method::Get, "/acme/SETTINGS/"),
+            Role::Write,
+            "servers that ignore case are behind us too"
+        );
+        assert_eq!(needed(Method::Post, "/acme/x/y/votes"), Role::Read);
+        assert_eq!(needed(Method::Post, "/acme/votes"), Role::Read, "two stars are no segment, too");
+        assert_eq!(needed(Method::Post, "/acme/votes/x"), Role::Write);
+    }
+
+    #[test]
+    fn a_rule_never_lets_members_without_access_in() {
+        let mut hub = hub();
+        hub.rules =
+            vec![Rule { methods: vec![], path: Pattern::parse("/**").unwrap(), role: Role::NoAccess }];
+        let path = normalise_path("/acme/x").unwrap();
+        assert_eq!(hub.target(Method::Post, &path).unwrap().needed_role, Role::Read);
+    }
+
+    #[test]
+    fn a_mistaken_pattern_is_explained() {
+        use PatternError::*;
+        for (text, why) in [
+            ("", NoLeadingSlash),
+            ("acme", NoLeadingSlash),
+            ("//", EmptySegment),
+            ("/static/", EmptySegment),
+            ("/a/../b", DotSegment),
+            ("/a%20b", Character),
+            ("/*", Character),
+            ("/a**", Character),
+            ("/{org", Character),
+            ("/a;b", Character),
+            ("/{}", PlaceholderName),
+            ("/{Org}", PlaceholderName),
+            ("/{org}/{org}", PlaceholderTwice),
+            ("/**/a/**", DoubleStarTwice),
+            ("/**/{org}", PlaceholderBehindDoubleStar),
+        ] {
+            assert_eq!(Pattern::parse(text), Err(why), "{text}");
+        }
+        assert_eq!(Pattern::parse_organization("/{x}/**"), Err(NoOrganization));
+        assert_eq!(Pattern::parse_public("/{org}/about"), Err(PublicPlaceholder));
+        assert!(NoOrganization.to_string().contains("needs {org}"));
+    }
+
+    #[test]
+    fn the_literal_first_segments_are_the_names_that_no_organization_may_have() {
+        let hub = hub();
+        let mut names: Vec<&str> = hub.literal_first_segments().collect();
+        names.sort_unstable();
+        assert_eq!(names, ["about", "datasets", "static"]);
+    }
+
+    #[test]
+    fn unknown_methods_and_upgrades_are_not_passed_on() {
+        for method in Method::ALL {
+            assert_eq!(Method::from_text(method.as_str()), Some(method));
+        }
+        for method in ["get", "TRACE", "CONNECT", "PROPFIND", "", "GET "] {
+            assert_eq!(Method::from_text(method), None, "{method}");
+        }
+        assert!(is_allowed_upgrade("websocket") && is_allowed_upgrade("WebSocket"));
+        for upgrade in ["h2c", "websocket, h2c", "TLS/1.0", ""] {
+            assert!(!is_allowed_upgrade(upgrade), "{upgrade}");
+        }
+    }
+
+    #[test]
+    fn v12_hosts_compare_in_one_form() {
+        for (host, https, expected) in [
+            ("hub.example.com", true, Some("hub.example.com")),
+            ("HUB.Example.COM.", true, Some("hub.example.com")),
+            ("hub.example.com:443", true, Some("hub.example.com")),
+            ("hub.example.com.:443", true, Some("hub.example.com")),
+            ("hub.example.com:80", true, Some("hub.example.com:80")),
+            ("Hub.localhost:8080", false, Some("hub.localhost:8080")),
+            ("hub.example.com:80", false, Some("hub.example.com")),
+            ("xn--bcher-kva.example", true, Some("xn--bcher-kva.example")),
+            ("127.0.0.1:8080", false, Some("127.0.0.1:8080")),
+            ("[::1]:8080", false, Some("[::1]:8080")),
+            ("[::1]", false, Some("[::1]")),
+            ("", true, None),
+            (".", true, None),
+            ("hub.example.com..", true, None),
+            ("hub..example.com", true, None),
+            ("hub.example.com:", true, None),
+            ("hub.example.com:0443", true, None),
+            ("hub.example.com:65536", true, None),
+            ("hub.example.com:+80", true, None),
+            ("hub.example.com:80:80", true, None),
+            ("evil.example@hub.example.com", true, None),
+            ("hub.example.com/x", true, None),
+            ("hub.example.com, evil.example", true, None),
+            ("hub_example.com", true, None),
+            ("bücher.example", true, None),
+            ("hub\u{3002}example.com", true, None),
+            ("[::1", false, None),
+            ("[::1]x", false, None),
+            ("::1", false, None),
+        ] {
+            assert_eq!(normalise_host(host, https).as_deref(), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn only_a_navigation_of_a_browser_is_redirected() {
+        let html = Some("text/html,application/xhtml+xml;q=0.9,*/*;q=0.8");
+        assert!(is_navigation(Method::Get, Some("navigate"), None, false, false));
+        assert!(is_navigation(Method::Head, None, html, false, false));
+        assert!(is_navigation(Method::Get, None, Some("application/json, Text/HTML ;q=0.5"), false, false));
+        for (method, mode, accept, requested_with, upgrade) in [
+            (Method::Post, Some("navigate"), html, false, false),
+            (Method::Get, Some("cors"), html, false, false),
+            (Method::Get, Some("websocket"), None, false, true),
+            (Method::Get, None, html, true, false),
+            (Method::Get, None, html, false, true),
+            (Method::Get, None, Some("*/*"), false, false),
+            (Method::Get, None, Some("text/htmlx"), false, false),
+            (Method::Get, None, None, false, false),
+        ] {
+            assert!(
+                !is_navigation(method, mode, accept, requested_with, upgrade),
+                "{method:?} {mode:?} {accept:?}"
+            );
+        }
+    }
+
+    /// A careless server, written without looking at the code above: decodes `times`, cuts at `;` or not, takes `\` for
+    /// `/`, ends at NUL, drops empty segments and walks dots. Returns the segments in lower case.
+    fn careless_segments(path: &str, times: usize, cut: bool) -> Vec<String> {
+        let mut bytes = path.split('?').next().unwrap_or("").as_bytes().to_vec();
+        for _ in 0..times {
+            let mut out = Vec::new();
+            let mut rest = bytes.as_slice();
+            while let Some((first, more)) = rest.split_first() {
+                let hex = |b: u8| char::from(b).to_digit(16);
+                match more {
+                    [high, low, after @ ..]
+                        if *first == b'%' && hex(*high).is_some() && hex(*low).is_some() =>
+                    {
+                        out.push(u8::try_from(hex(*high).unwrap() * 16 + hex(*low).unwrap()).unwrap());
+                        rest = after;
+                    }
+                    _ => {
+                        out.push(*first);
+                        rest = more;
+                    }
+                }
+            }
+            bytes = out;
+        }
+        let text = String::from_utf8_lossy(&bytes).replace('\\', "/");
+        let text = text.split('\0').next().unwrap_or("");
+        let mut walked: Vec<&str> = Vec::new();
+        for segment in text.split('/') {
+            let segment = if cut { segment.split(';').next().unwrap_or("") } else { segment };
+            match segment.trim() {
+                "" | "." => {}
+                ".." => {
+                    walked.pop();
+                }
+                _ => walked.push(segment),
+            }
+        }
+        walked.iter().map(|name| name.to_lowercase()).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn v10_whatever_path_variants_decode_to_another_organization_are_refused(
+            first in prop::sample::select(vec!["acme", "other", "static", "ACME", "static/a", "acme/other", "acme/a", ""]),
+            pieces in proptest::collection::vec(
+                prop::sample::select(vec![
+                    "/", "/", "/", "acme", "other", "static", "ACME", ".", "..", ";", ";x=1", "%2e", "%2E%2e",
+                    "%2f", "%252f", "%252e", "%25", "25", "2e", "%5c", "\\", "%00", "%3b", "%253b", "%20", "%c0%ae", "%",
+                    "%41", "%2541", "%256fther", "/..", "a", "?", "#", "%23", "%3f", "~",
+                ]),
+                0..5,
+            )
+        ) {
+            let path = format!("/{first}{}", pieces.concat());
+            // Public, organization and role each hang on one segment, so that a careless server's view is easy to say.
+            let mut hub = hub();
+            hub.organization = vec![Pattern::parse_organization("/{org}/**").unwrap()];
+            hub.public = vec![Pattern::parse_public("/static/**").unwrap()];
+            hub.rules =
+                vec![Rule { methods: vec![], path: Pattern::parse("/{org}/other/**").unwrap(), role: Role::Admin }];
+            if let Ok(normalised) = normalise_path(&path)
+                && let Ok(target) = hub.target(Method::Get, &normalised)
+            {
+                for (times, cut) in [(1, false), (1, true), (2, false), (2, true)] {
+                    let segments = careless_segments(&path, times, cut);
+                    let segment = |n: usize| segments.get(n).map(String::as_str);
+                    prop_assert_eq!(target.public, segment(0) == Some("static"), "{} {} {}", path, times, cut);
+                    if !target.public {
+                        prop_assert_eq!(target.organization.as_deref(), segment(0), "{} {} {}", path, times, cut);
+                        let admin = segment(1) == Some("other");
+                        prop_assert_eq!(target.needed_role == Role::Admin, admin, "{} {} {}", path, times, cut);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn no_text_makes_the_reading_of_a_request_panic(path in any::<String>(), bytes in any::<Vec<u8>>()) {
+            let hub = hub();
+            for text in [path.clone(), format!("/{path}"), String::from_utf8_lossy(&bytes).into_owned()] {
+                if let Ok(normalised) = normalise_path(&text) {
+                    drop(hub.target(Method::Get, &normalised));
+                }
+                drop(normalise_host(&text, true));
+                drop(Pattern::parse(&text));
+                is_navigation(Method::Get, None, Some(&text), false, false);
+            }
+        }
     }
 }

@@ -76,3 +76,167 @@ fn split_absolute<'t>(text: &'t str, scheme: &str, https: bool) -> Option<(Cow<'
     let path = if path.starts_with('/') { Cow::Borrowed(path) } else { Cow::Owned(format!("/{path}")) };
     Some((normalise_host(authority, https)?, path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HOSTS: [&str; 2] = ["hub.example.com", "other.example.com:8443"];
+
+    fn own() -> Url {
+        Url::parse("https://sso.example.com/doorward").unwrap()
+    }
+
+    fn parse(text: &str) -> Option<ReturnTo> {
+        parse_return_to(text, &own(), HOSTS)
+    }
+
+    fn location(text: &str) -> Option<(String, bool)> {
+        parse(text).map(|to| (to.location().to_owned(), to.is_same_origin()))
+    }
+
+    #[test]
+    fn a_path_here_and_a_page_of_an_application_are_taken_as_they_are() {
+        for (text, expected, same_origin) in [
+            ("/", "/", true),
+            ("/doorward/organizations/acme/settings", "/doorward/organizations/acme/settings", true),
+            ("/login?next=%2Fx&a=b#top", "/login?next=%2Fx&a=b#top", true),
+            ("/?//evil.example", "/?//evil.example", true),
+            ("https://sso.example.com/x", "/x", true),
+            ("https://SSO.example.com:443", "/", true),
+            ("https://hub.example.com", "https://hub.example.com/", false),
+            ("https://Hub.Example.com.:443/acme/x?y=1", "https://hub.example.com/acme/x?y=1", false),
+            ("https://hub.example.com?y", "https://hub.example.com/?y", false),
+            ("https://other.example.com:8443/a%20b", "https://other.example.com:8443/a%20b", false),
+        ] {
+            assert_eq!(location(text), Some((expected.to_owned(), same_origin)), "{text}");
+        }
+    }
+
+    #[test]
+    fn v21_nothing_leads_to_another_host() {
+        for text in [
+            "",
+            "e",
+            "//e",
+            "///e",
+            "////e",
+            "/\\e",
+            "\\\\e",
+            "\\/e",
+            "/\t/e",
+            "\t//e",
+            " //e",
+            " /e",
+            "/\n/e",
+            "/\r\n/e",
+            "/x\r\nSet-Cookie: a=b",
+            "/x\0",
+            "/%5ce",
+            "/%5c%5ce",
+            "/%2fe",
+            "/%2f%2fe",
+            "/%252f%252fe",
+            "/%09/e",
+            "/%0d%0aX:y",
+            "/./../\\e",
+            "/.//e",
+            "/..//e",
+            "/;//e",
+            "https:e",
+            "https:/e",
+            "https:/hub.example.com/",
+            "https:///hub.example.com/",
+            "https:\\\\hub.example.com/",
+            "https://",
+            "https:///",
+            "javascript:alert(1)",
+            "javascript://hub.example.com/%0aalert(1)",
+            "data:text/html,x",
+            "blob:https://hub.example.com/x",
+            "http://hub.example.com/",
+            "http://sso.example.com/",
+            "ftp://hub.example.com/",
+            "HTTPS//hub.example.com",
+            "\u{ff0f}\u{ff0f}e",
+            "/\u{ff0f}e",
+            "/\u{3002}e",
+            "/é",
+            "//e@sso.example.com",
+            "//sso.example.com",
+            "https://e@hub.example.com/",
+            "https://hub.example.com@e/",
+            "https://hub.example.com:x@e/",
+            "https://hub.example.com.e/",
+            "https://hub.example.come/",
+            "https://sso.example.com.e/",
+            "https://sso.example.comx/",
+            "https://xhub.example.com/",
+            "https://example.com/",
+            "https://hub.example.com:8443/",
+            "https://other.example.com/",
+            "https://hub.example.com\\.e/",
+            "https://hub.example.com%2ee/",
+            "https://hub%2eexample.com/",
+            "https://hub.example.com//e",
+            "https://hub.example.com/../x",
+            "https://hub.example.com#@e/\\",
+            "https://evil.example/#https://hub.example.com/",
+        ] {
+            assert_eq!(parse(text), None, "{text:?}");
+        }
+        assert_eq!(parse(&format!("/{}", "a".repeat(RETURN_TO_BYTES_MAX))), None);
+    }
+
+    #[test]
+    fn on_plain_localhost_the_scheme_and_port_are_those_of_the_base_url() {
+        let base = Url::parse("http://localhost:8080").unwrap();
+        let parse =
+            |text| parse_return_to(text, &base, ["hub.localhost:8080"]).map(|to| to.location().to_owned());
+        assert_eq!(
+            parse("http://hub.localhost:8080/acme").as_deref(),
+            Some("http://hub.localhost:8080/acme")
+        );
+        assert_eq!(parse("http://localhost:8080/x").as_deref(), Some("/x"));
+        for text in [
+            "http://localhost/x",
+            "https://hub.localhost:8080/",
+            "http://hub.localhost/",
+            "http://localhost:80800/",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    fn check(text: &str) -> Result<(), TestCaseError> {
+        let Some(to) = parse(text) else { return Ok(()) };
+        // As a browser would go on from one of our pages.
+        let there = own().join(to.location()).unwrap();
+        let host = there.host_str().unwrap().to_owned()
+            + &there.port().map_or(String::new(), |port| format!(":{port}"));
+        prop_assert_eq!(there.scheme(), "https");
+        prop_assert_eq!(to.is_same_origin(), host == "sso.example.com");
+        prop_assert!(host == "sso.example.com" || HOSTS.contains(&host.as_str()), "{}", text);
+        prop_assert!(to.location().bytes().all(|b| b.is_ascii_graphic()));
+        prop_assert_eq!(parse(to.location()), Some(to.clone()), "a location is its own return address");
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn v21_wherever_a_browser_ends_it_is_one_of_our_hosts(
+            pieces in proptest::collection::vec(
+                prop::sample::select(vec![
+                    "/", "//", "\\", "https:", "https://", "hub.example.com", "sso.example.com", "e", "@", ":", ":443", "#",
+                    "?", ".", "..", "%2f", "%5c", "%09", "\t", "\n", ";", "%", "a", "\"", "<", "^", "|", "[",
+                ]),
+                0..10,
+            ),
+            any in any::<String>(),
+        ) {
+            check(&pieces.concat())?;
+            check(&any)?;
+        }
+    }
+}
