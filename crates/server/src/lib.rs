@@ -1,3 +1,4 @@
 //! The server.
 
 pub mod configuration;
+pub mod outbound;
