@@ -173,8 +173,9 @@ mod tests {
         drop(first);
         drop(newcomer);
         drop(greedy.await.unwrap());
-        assert!(share.lock().organizations.is_empty());
-        assert_eq!((share.lock().free, share.lock().waiting), (2, 0));
+        let places = share.lock();
+        assert!(places.organizations.is_empty());
+        assert_eq!((places.free, places.waiting), (2, 0));
     }
 
     #[tokio::test]
@@ -189,7 +190,8 @@ mod tests {
         drop(gone);
         drop(place);
         drop(patient.await.unwrap());
-        assert!(share.lock().organizations.is_empty());
-        assert_eq!((share.lock().free, share.lock().waiting), (1, 0));
+        let places = share.lock();
+        assert!(places.organizations.is_empty());
+        assert_eq!((places.free, places.waiting), (1, 0));
     }
 }
