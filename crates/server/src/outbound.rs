@@ -39,7 +39,7 @@ const LOOKUPS: usize = 16;
 /// Clients, and so checked addresses, whose connections are kept.
 const CLIENTS: usize = 256;
 /// How long an unused connection is kept.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 /// Addresses of one name that are tried before giving up.
 const ADDRESSES_TRIED: usize = 3;
 /// Calls that an organization's settings tests may make in a minute.
@@ -407,7 +407,9 @@ impl Outbound {
         });
         match found.await.map_err(|_| SLOW)?? {
             Ok(Ok(mut found)) if !found.is_empty() => {
-                found.iter_mut().for_each(|address| address.set_port(port));
+                for address in &mut found {
+                    address.set_port(port);
+                }
                 Ok(found)
             }
             _ => Err(OutboundFault::new(ErrorCode::OutboundNameUnknown, "the name has no address")),

@@ -32,24 +32,23 @@ pub(super) const REFUSED_V4: [Ipv4Net; 20] = [
 ];
 
 /// The only IPv6 space that is given out for the public internet.
-const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
+const GLOBAL_V6: Ipv6Net = v6(0x2000 << 112, 3);
 
 /// What is special inside 2000::/3: Teredo, benchmarking, ORCHID and DRIP; documentation; 6to4; AS112.
 pub(super) const REFUSED_V6: [Ipv6Net; 5] = [
-    v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23),
-    v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32),
-    v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16),
-    v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48),
-    v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20),
+    v6(0x2001 << 112, 23),
+    v6(0x2001_0db8 << 96, 32),
+    v6(0x2002 << 112, 16),
+    v6(0x2620_004f_8000 << 80, 48),
+    v6(0x3fff << 112, 20),
 ];
 
 const fn v4(a: u8, b: u8, c: u8, d: u8, length: u8) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), length)
 }
 
-const fn v6(s: [u16; 8], length: u8) -> Ipv6Net {
-    let [a, b, c, d, e, f, g, h] = s;
-    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), length)
+const fn v6(address: u128, length: u8) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::from_bits(address), length)
 }
 
 /// Whether this is an ordinary public address.
