@@ -1,1 +1,98 @@
-//! Every audit event: its stable code and fields.
+//! Every audit event: its stable code and what it says (hub-sso.md A2; architecture.md rule 8).
+//!
+//! A code never changes its meaning and never vanishes; `docs/reference/audit-events.md` is generated from this table.
+
+use std::fmt;
+
+macro_rules! audit_actions {
+    ($( $variant:ident = $code:literal, $meaning:literal, $details:literal; )*) => {
+        /// What was done, as `scope.action`.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum AuditAction {
+            $(
+                #[doc = $meaning]
+                $variant,
+            )*
+        }
+
+        impl AuditAction {
+            /// Every action, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The code: `scope.action`.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code),* }
+            }
+
+            /// What happened, in one sentence.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning),* }
+            }
+
+            /// The names of the details that the entry carries.
+            pub const fn details(self) -> &'static str {
+                match self { $(Self::$variant => $details),* }
+            }
+        }
+    };
+}
+
+audit_actions! {
+    AccountCreate = "account.create", "An account was made.", "name";
+    AccountSignIn = "account.sign_in", "Somebody signed in to an account.", "";
+    AccountSignOut = "account.sign_out", "Somebody signed out.", "";
+    AccountPassword = "account.password", "An account's password was changed; its other sessions ended.", "";
+    AccountEmail = "account.email", "An e-mail address was added to an account, proved or removed.", "change, address";
+    AccountSessionEnd = "account.session_end", "One or all sessions of an account were ended.", "count";
+    OrgCreate = "org.create", "An organization was made.", "name, plan";
+    OrgSettings = "org.settings", "General settings of the organization were changed.", "before, after";
+    OrgAddUser = "org.add_user", "An account became a member.", "account, role";
+    OrgRemoveUser = "org.remove_user", "A member was removed; what he could open is closed.", "account, role";
+    OrgChangeRole = "org.change_role", "A member's role was changed.", "account, before, after";
+    OrgLeave = "org.leave", "A member left.", "account";
+    OrgSettingsSso = "org.settings.sso", "A new revision of the SSO settings was saved.", "revision, issuer_url, client_id, changed";
+    OrgSettingsSsoTest = "org.settings.sso.test", "A test of SSO settings ended.", "revision, outcome, code, step";
+    OrgSettingsSsoEnable = "org.settings.sso.enable", "A revision became the live one: members need (or are asked for) its SSO.", "revision, enforcement, issuer, untested";
+    OrgSettingsSsoDisable = "org.settings.sso.disable", "SSO was switched off; its sessions ended.", "revision";
+    OrgSettingsSsoEnforcement = "org.settings.sso.enforcement", "Enforcement was changed.", "before, after";
+    OrgSettingsSsoTimeout = "org.settings.sso.session_timeout", "The SSO session time-out was changed.", "before, after";
+    OrgSsoLogin = "org.sso_login", "A member completed SSO.", "issuer, subject, email";
+    OrgSsoLink = "org.sso_link", "An identity of the provider was linked to an account.", "account, issuer, subject, email";
+    OrgSsoLoginFailed = "org.sso_login_failed", "A member's SSO ended without a session.", "code, step";
+    ResourceSet = "resource.set", "A resource was registered as public or private.", "name, prefix, public";
+    OrgAuditLogExport = "org.audit_log.export", "The audit log was downloaded. Hidden from the default view.", "count";
+}
+
+impl AuditAction {
+    /// The action of that code.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|action| action.as_str() == code)
+    }
+
+    /// Whether the default view leaves it out (hub-sso.md A3).
+    pub const fn is_hidden_by_default(self) -> bool {
+        matches!(self, Self::OrgAuditLogExport)
+    }
+}
+
+impl fmt::Display for AuditAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn a2_each_action_has_a_code_of_its_own() {
+        let codes: HashSet<_> = AuditAction::ALL.iter().map(|action| action.as_str()).collect();
+        assert_eq!(codes.len(), AuditAction::ALL.len());
+        for action in AuditAction::ALL {
+            assert_eq!(AuditAction::from_code(action.as_str()), Some(*action));
+            assert!(action.meaning().ends_with('.'));
+        }
+    }
+}

@@ -135,6 +135,12 @@ impl Name {
         Ok(Self { spelled: text.to_owned(), key })
     }
 
+    /// A name that the store holds: it was judged when it was given, by the rules of that day.
+    pub fn from_store(spelled: String) -> Self {
+        let key = spelled.to_ascii_lowercase();
+        Self { spelled, key }
+    }
+
     /// The spelling as created: what pages and the redirect URI show.
     pub fn as_str(&self) -> &str {
         &self.spelled

@@ -1,0 +1,273 @@
+//! Accounts, their names, addresses and passwords.
+
+use doorward_core::email::Email;
+use doorward_core::ids::AccountId;
+use doorward_core::name::Name;
+use doorward_core::secret::TokenHash;
+use doorward_core::time::Timestamp;
+
+use super::database::{Query, Row, StoreError};
+use super::{Change, Transaction};
+use crate::values;
+
+/// An account to be made.
+#[derive(Clone, Debug)]
+pub struct NewAccount {
+    /// Its id.
+    pub id: AccountId,
+    /// Its name; must be free for ever before.
+    pub name: Name,
+    /// The person's name; may be empty.
+    pub full_name: String,
+    /// Its first address.
+    pub email: Option<Email>,
+    /// Whether the address is proved: by the operator's word, or by a link (rule 13).
+    pub email_proved: bool,
+    /// Argon2id in PHC form; `None`: nobody can sign in by password.
+    pub password_hash: Option<String>,
+    /// May do what operators may.
+    pub operator: bool,
+}
+
+/// An account as pages show it.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Its id.
+    pub id: AccountId,
+    /// Its name.
+    pub name: Name,
+    /// The person's name; may be empty.
+    pub full_name: String,
+    /// May do what operators may.
+    pub operator: bool,
+    /// Switched off by the operator.
+    pub disabled: bool,
+}
+
+/// One address of an account.
+#[derive(Clone, Debug)]
+pub struct AccountEmail {
+    /// As written.
+    pub address: String,
+    /// In lower case.
+    pub key: String,
+    /// When it was proved.
+    pub proved_at: Option<Timestamp>,
+    /// The one that applications are told.
+    pub primary: bool,
+}
+
+/// What a sign-in by password needs to know.
+#[derive(Clone, Debug)]
+pub struct SignInFacts {
+    /// The account.
+    pub account: Account,
+    /// Argon2 in PHC form.
+    pub password_hash: Option<String>,
+    /// Failures since the last success.
+    pub failures: i64,
+    /// No password is looked at before this.
+    pub blocked_until: Timestamp,
+}
+
+const ACCOUNT: &str = "SELECT a.id, n.spelled, a.full_name, a.operator, a.disabled \
+                       FROM account a JOIN name n ON n.name_key = a.name_key WHERE a.id = $1";
+const ACCOUNT_BY_NAME: &str = "SELECT a.id, n.spelled, a.full_name, a.operator, a.disabled \
+                               FROM account a JOIN name n ON n.name_key = a.name_key WHERE a.name_key = $1";
+
+fn account(row: &Row) -> Result<Account, StoreError> {
+    Ok(Account {
+        id: row.parsed("id")?,
+        name: Name::from_store(row.text("spelled")?),
+        full_name: row.text("full_name")?,
+        operator: row.flag("operator")?,
+        disabled: row.flag("disabled")?,
+    })
+}
+
+/// The account of that id.
+pub async fn load_account(query: &mut impl Query, id: AccountId) -> Result<Option<Account>, StoreError> {
+    query.fetch_optional(ACCOUNT, values![id]).await?.as_ref().map(account).transpose()
+}
+
+/// The account of that name, whatever its spelling.
+pub async fn load_account_by_name(query: &mut impl Query, name: &str) -> Result<Option<Account>, StoreError> {
+    let key = name.to_ascii_lowercase();
+    query.fetch_optional(ACCOUNT_BY_NAME, values![key]).await?.as_ref().map(account).transpose()
+}
+
+/// What a sign-in needs, by name or by a proved address (rule 13: an unproved one never signs in).
+pub async fn load_sign_in(query: &mut impl Query, name_or_email: &str) -> Result<Option<SignInFacts>, StoreError> {
+    let key = name_or_email.trim().to_ascii_lowercase();
+    let sql = if key.contains('@') {
+        "SELECT a.id, n.spelled, a.full_name, a.operator, a.disabled, a.password_hash, a.failed_sign_ins, \
+         a.blocked_until FROM account_email e JOIN account a ON a.id = e.account_id \
+         JOIN name n ON n.name_key = a.name_key WHERE e.email_key = $1 AND e.proved_at IS NOT NULL"
+    } else {
+        "SELECT a.id, n.spelled, a.full_name, a.operator, a.disabled, a.password_hash, a.failed_sign_ins, \
+         a.blocked_until FROM account a JOIN name n ON n.name_key = a.name_key WHERE a.name_key = $1"
+    };
+    let Some(row) = query.fetch_optional(sql, values![key]).await? else { return Ok(None) };
+    Ok(Some(SignInFacts {
+        account: account(&row)?,
+        password_hash: row.opt_text("password_hash")?,
+        failures: row.int("failed_sign_ins")?,
+        blocked_until: row.time("blocked_until")?,
+    }))
+}
+
+/// The addresses of an account, the primary one first.
+pub async fn load_emails(query: &mut impl Query, id: AccountId) -> Result<Vec<AccountEmail>, StoreError> {
+    let sql = "SELECT address, email_key, proved_at, is_primary FROM account_email WHERE account_id = $1 \
+               ORDER BY is_primary DESC, email_key";
+    let rows = query.fetch_all(sql, values![id]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(AccountEmail {
+                address: row.text("address")?,
+                key: row.text("email_key")?,
+                proved_at: row.opt_int("proved_at")?.map(Timestamp::from_millis),
+                primary: row.flag("is_primary")?,
+            })
+        })
+        .collect()
+}
+
+/// Whether any account is an operator: before the first one, the start prints a link.
+pub async fn has_operator(query: &mut impl Query) -> Result<bool, StoreError> {
+    Ok(query.fetch_optional("SELECT id FROM account WHERE operator = 1 LIMIT 1", Vec::new()).await?.is_some())
+}
+
+impl Transaction {
+    /// Takes a name from the one namespace. `Conflict` if anybody has it, or ever had.
+    pub(super) async fn take_name(
+        &mut self,
+        name: &Name,
+        kind: &'static str,
+        owner: String,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let sql = "INSERT INTO name (name_key, spelled, kind, owner_id, created_at) VALUES ($1, $2, $3, $4, $5)";
+        self.execute(sql, values![name.key(), name.as_str(), kind, owner, now]).await?;
+        Ok(())
+    }
+
+    /// Makes an account. `Conflict` if the name is taken, or the proved address is another account's.
+    pub async fn insert_account(&mut self, new: &NewAccount, now: Timestamp) -> Result<(), StoreError> {
+        self.take_name(&new.name, "account", new.id.to_string(), now).await?;
+        self.execute(
+            "INSERT INTO account (id, name_key, full_name, password_hash, operator, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+            values![new.id, new.name.key(), &new.full_name, new.password_hash.clone(), new.operator, now],
+        )
+        .await?;
+        if let Some(email) = &new.email {
+            self.insert_email(new.id, email, new.email_proved.then_some(now), true).await?;
+        }
+        self.changed(Change::Account(new.id));
+        Ok(())
+    }
+
+    /// Adds an address. `Conflict` if the account has it, or if it is proved and another account has proved it.
+    pub async fn insert_email(
+        &mut self,
+        id: AccountId,
+        email: &Email,
+        proved_at: Option<Timestamp>,
+        primary: bool,
+    ) -> Result<(), StoreError> {
+        self.execute(
+            "INSERT INTO account_email (account_id, email_key, address, proved_at, is_primary) \
+             VALUES ($1, $2, $3, $4, $5)",
+            values![id, email.key(), email.as_str(), proved_at.map(Timestamp::millis), primary],
+        )
+        .await?;
+        self.changed(Change::Account(id));
+        Ok(())
+    }
+
+    /// Sets a new password and ends what the old one opened: every session but `keep`, and all open attempts.
+    pub async fn update_password(
+        &mut self,
+        id: AccountId,
+        password_hash: &str,
+        keep: Option<doorward_core::ids::SessionId>,
+    ) -> Result<(), StoreError> {
+        self.execute(
+            "UPDATE account SET password_hash = $2, failed_sign_ins = 0, blocked_until = 0 WHERE id = $1",
+            values![id, password_hash],
+        )
+        .await?;
+        self.execute("DELETE FROM attempt WHERE account_id = $1", values![id]).await?;
+        self.execute(
+            "DELETE FROM browser_session WHERE account_id = $1 AND id <> $2",
+            values![id, keep.map_or_else(String::new, |id| id.to_string())],
+        )
+        .await?;
+        self.changed(Change::Account(id));
+        Ok(())
+    }
+
+    /// Sets the person's name.
+    pub async fn update_full_name(&mut self, id: AccountId, full_name: &str) -> Result<(), StoreError> {
+        self.execute("UPDATE account SET full_name = $2 WHERE id = $1", values![id, full_name]).await?;
+        self.changed(Change::Account(id));
+        Ok(())
+    }
+
+    /// Counts a failed sign-in and blocks further ones until `blocked_until`.
+    pub async fn count_failed_sign_in(&mut self, id: AccountId, blocked_until: Timestamp) -> Result<(), StoreError> {
+        self.execute(
+            "UPDATE account SET failed_sign_ins = failed_sign_ins + 1, blocked_until = $2 WHERE id = $1",
+            values![id, blocked_until],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Forgets failed sign-ins after a good one.
+    pub async fn clear_failed_sign_ins(&mut self, id: AccountId) -> Result<(), StoreError> {
+        self.execute(
+            "UPDATE account SET failed_sign_ins = 0, blocked_until = 0 WHERE id = $1 AND failed_sign_ins > 0",
+            values![id],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Leaves exactly one link for the first operator: the one of this start.
+    pub async fn replace_operator_link(
+        &mut self,
+        hash: TokenHash,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.execute("DELETE FROM operator_link", Vec::new()).await?;
+        self.execute(
+            "INSERT INTO operator_link (token_hash, created_at, expires_at) VALUES ($1, $2, $3)",
+            values![hash, now, expires_at],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Takes the first operator's link, once: whether it was good.
+    pub async fn take_operator_link(&mut self, hash: TokenHash, now: Timestamp) -> Result<bool, StoreError> {
+        let sql = "DELETE FROM operator_link WHERE token_hash = $1 RETURNING expires_at";
+        let row = self.fetch_optional(sql, values![hash]).await?;
+        Ok(match row {
+            Some(row) => row.time("expires_at")? > now,
+            None => false,
+        })
+    }
+}
+
+/// Whether a link for the first operator is good, without taking it.
+pub async fn operator_link_is_good(
+    query: &mut impl Query,
+    hash: TokenHash,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT token_hash FROM operator_link WHERE token_hash = $1 AND expires_at > $2";
+    Ok(query.fetch_optional(sql, values![hash, now]).await?.is_some())
+}

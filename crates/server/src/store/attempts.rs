@@ -1,0 +1,205 @@
+//! Attempts: trips of a browser to the provider, each taken once (rule 2).
+
+use doorward_core::ids::{AccountId, ConnectionId, OrganizationId, RevisionNumber, SessionId};
+use doorward_core::secret::TokenHash;
+use doorward_core::time::{Lifetime, Timestamp};
+
+use super::Transaction;
+use super::database::{Query, StoreError};
+use crate::values;
+
+/// An attempt is worth nothing after this (decisions.md).
+pub const ATTEMPT_LIFETIME: Lifetime = Lifetime::from_minutes(60);
+/// What became of an attempt is remembered this long.
+pub(super) const SPENT_KEPT: Lifetime = Lifetime::from_hours(24);
+/// Open attempts of one browser; the oldest give way (conformance.md V47).
+const PER_BROWSER_MAX: i64 = 20;
+
+/// What a trip to the provider is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// An admin tries the draft.
+    Test,
+    /// A member completes SSO under the live revision.
+    SignIn,
+}
+
+impl Purpose {
+    /// The name in the store, in metrics and in logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::SignIn => "sign_in",
+        }
+    }
+
+    /// The purpose of that name.
+    pub fn from_text(text: &str) -> Option<Self> {
+        [Self::Test, Self::SignIn].into_iter().find(|purpose| purpose.as_str() == text)
+    }
+}
+
+/// One trip under way.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// Hash of the state.
+    pub state: TokenHash,
+    /// Hash of the browser's cookie.
+    pub browser: TokenHash,
+    /// The organization whose redirect URI must be met.
+    pub organization: OrganizationId,
+    /// Its connection.
+    pub connection: ConnectionId,
+    /// The revision it is for: client, issuer and endpoints are this one's.
+    pub revision: RevisionNumber,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Who is signed in.
+    pub account: AccountId,
+    /// In which browser session.
+    pub session: SessionId,
+    /// Nonce and PKCE verifier, sealed.
+    pub sealed: String,
+    /// Where the browser goes on afterwards; judged when it was stored.
+    pub next: String,
+    /// When it began.
+    pub created_at: Timestamp,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Debug)]
+pub struct SpentAttempt {
+    /// The account it was for.
+    pub account: AccountId,
+    /// What it was for.
+    pub purpose: Purpose,
+    /// Where the browser was to go on.
+    pub next: String,
+    /// `pending` while the provider is asked, `ok`, or an error code.
+    pub outcome: String,
+}
+
+/// What a callback's state led to.
+#[derive(Clone, Debug)]
+pub enum Taken {
+    /// The attempt, which is nobody else's now.
+    Fresh(Box<Attempt>),
+    /// It was this browser's, and is over an hour old.
+    Expired(Box<Attempt>),
+    /// This browser's, and taken before: a reload, or the second of two tabs.
+    Spent(SpentAttempt),
+    /// Unknown here: another browser, another organization, or long ago. Nothing was burnt.
+    Unknown,
+}
+
+impl Transaction {
+    /// Begins an attempt; the browser's oldest open ones give way.
+    pub async fn insert_attempt(&mut self, attempt: &Attempt) -> Result<(), StoreError> {
+        self.execute(
+            "DELETE FROM attempt WHERE state_hash IN (SELECT state_hash FROM attempt WHERE browser_hash = $1 \
+             ORDER BY created_at DESC LIMIT 1000 OFFSET $2)",
+            values![attempt.browser, PER_BROWSER_MAX - 1],
+        )
+        .await?;
+        self.execute(
+            "INSERT INTO attempt (state_hash, browser_hash, organization_id, connection_id, revision, purpose, \
+             account_id, session_id, sealed, next, created_at, expires_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            values![
+                attempt.state,
+                attempt.browser,
+                attempt.organization,
+                attempt.connection,
+                attempt.revision,
+                attempt.purpose.as_str(),
+                attempt.account,
+                attempt.session,
+                &attempt.sealed,
+                &attempt.next,
+                attempt.created_at,
+                attempt.created_at.plus(ATTEMPT_LIFETIME),
+            ],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Takes an attempt by its state: once, in its own browser, for its own organization.
+    pub async fn take_attempt(
+        &mut self,
+        state: TokenHash,
+        browser: TokenHash,
+        organization: OrganizationId,
+        now: Timestamp,
+    ) -> Result<Taken, StoreError> {
+        let sql = "DELETE FROM attempt WHERE state_hash = $1 AND browser_hash = $2 AND organization_id = $3 \
+                   RETURNING connection_id, revision, purpose, account_id, session_id, sealed, next, created_at, expires_at";
+        let Some(row) = self.fetch_optional(sql, values![state, browser, organization]).await? else {
+            return self.load_spent(state, browser, organization).await;
+        };
+        let attempt = Attempt {
+            state,
+            browser,
+            organization,
+            connection: row.parsed("connection_id")?,
+            revision: RevisionNumber(row.int("revision")?),
+            purpose: row.known("purpose", Purpose::from_text)?,
+            account: row.parsed("account_id")?,
+            session: row.parsed("session_id")?,
+            sealed: row.text("sealed")?,
+            next: row.text("next")?,
+            created_at: row.time("created_at")?,
+        };
+        let expired = row.time("expires_at")? <= now;
+        self.execute(
+            "INSERT INTO spent_attempt (state_hash, browser_hash, organization_id, account_id, purpose, next, outcome, \
+             spent_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            values![
+                state,
+                browser,
+                organization,
+                attempt.account,
+                attempt.purpose.as_str(),
+                &attempt.next,
+                if expired { doorward_core::error_code::ErrorCode::SsoAttemptExpired.as_str() } else { "pending" },
+                now,
+            ],
+        )
+        .await?;
+        let attempt = Box::new(attempt);
+        Ok(if expired { Taken::Expired(attempt) } else { Taken::Fresh(attempt) })
+    }
+
+    async fn load_spent(
+        &mut self,
+        state: TokenHash,
+        browser: TokenHash,
+        organization: OrganizationId,
+    ) -> Result<Taken, StoreError> {
+        let sql = "SELECT account_id, purpose, next, outcome FROM spent_attempt \
+                   WHERE state_hash = $1 AND browser_hash = $2 AND organization_id = $3";
+        Ok(match self.fetch_optional(sql, values![state, browser, organization]).await? {
+            None => Taken::Unknown,
+            Some(row) => Taken::Spent(SpentAttempt {
+                account: row.parsed("account_id")?,
+                purpose: row.known("purpose", Purpose::from_text)?,
+                next: row.text("next")?,
+                outcome: row.text("outcome")?,
+            }),
+        })
+    }
+
+    /// Notes what became of a taken attempt.
+    pub async fn note_outcome(&mut self, state: TokenHash, outcome: &str) -> Result<(), StoreError> {
+        let sql = "UPDATE spent_attempt SET outcome = $2 WHERE state_hash = $1";
+        self.execute(sql, values![state, outcome]).await?;
+        Ok(())
+    }
+
+    /// Ends all open attempts of an organization: its live revision changed or was switched off (rule 2).
+    pub async fn delete_attempts_of(&mut self, organization: OrganizationId, purpose: Purpose) -> Result<(), StoreError> {
+        let sql = "DELETE FROM attempt WHERE organization_id = $1 AND purpose = $2";
+        self.execute(sql, values![organization, purpose.as_str()]).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,339 @@
+//! SQLite and PostgreSQL behind one executor: the same SQL text, typed values in, rows out.
+//!
+//! SQL uses `$n`, TEXT and BIGINT only. Writes go through a `Transaction`; on SQLite there is one writer connection,
+//! so writers queue in order, and a transaction begins IMMEDIATE (a deferred one that has read can't write later).
+//! Never here: what the statements mean. Invariant: a NULL is never read as "" or 0 (sqlx does so on SQLite).
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{Column as _, Row as _, ValueRef as _};
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database can't be reached, is locked for too long, is full, or answered with an error of its own.
+    #[error("the database does not answer as it should: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// A unique constraint refused the row: somebody was first.
+    #[error("a row with this key exists")]
+    Conflict,
+    /// A value in the store is not of the form that we write.
+    #[error("the store holds a value that can't be read: {0}")]
+    Corrupt(String),
+    /// The schema is not the one that this binary knows.
+    #[error("the database's schema is not current: {0}")]
+    Schema(String),
+    /// No random bytes could be had.
+    #[error(transparent)]
+    NoRandomness(#[from] crate::random::NoRandomness),
+    /// A secret could not be sealed or opened.
+    #[error(transparent)]
+    Sealing(#[from] crate::sealing::SealingError),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(database) if database.is_unique_violation() => Self::Conflict,
+            _ => Self::Unavailable(error),
+        }
+    }
+}
+
+/// How hard SQLite tries to keep an acknowledged write through a loss of power.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Synchronous {
+    /// Each commit waits for the disk.
+    #[default]
+    Full,
+    /// The last commits may be lost with the power, none half.
+    Normal,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Database {
+    Sqlite { write: SqlitePool, read: SqlitePool },
+    Postgres(PgPool),
+}
+
+/// A value bound to `$n`.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// TEXT.
+    Text(String),
+    /// BIGINT.
+    Int(i64),
+    /// TEXT or NULL.
+    OptText(Option<String>),
+    /// BIGINT or NULL.
+    OptInt(Option<i64>),
+}
+
+macro_rules! value_from {
+    ($($from:ty => |$v:ident| $to:expr),* $(,)?) => { $(
+        impl From<$from> for Value { fn from($v: $from) -> Self { $to } }
+    )* };
+}
+value_from! {
+    &str => |v| Self::Text(v.to_owned()),
+    &String => |v| Self::Text(v.clone()),
+    String => |v| Self::Text(v),
+    i64 => |v| Self::Int(v),
+    bool => |v| Self::Int(i64::from(v)),
+    Option<String> => |v| Self::OptText(v),
+    Option<&str> => |v| Self::OptText(v.map(str::to_owned)),
+    Option<i64> => |v| Self::OptInt(v),
+    doorward_core::time::Timestamp => |v| Self::Int(v.millis()),
+    doorward_core::ids::AccountId => |v| Self::Text(v.to_string()),
+    doorward_core::ids::OrganizationId => |v| Self::Text(v.to_string()),
+    doorward_core::ids::ConnectionId => |v| Self::Text(v.to_string()),
+    doorward_core::ids::SessionId => |v| Self::Text(v.to_string()),
+    doorward_core::ids::RevisionNumber => |v| Self::Int(v.0),
+    doorward_core::secret::TokenHash => |v| Self::Text(v.to_text()),
+}
+
+/// The values of one statement, in the order of `$1`, `$2`, …
+#[macro_export]
+macro_rules! values {
+    ($($value:expr),* $(,)?) => { vec![$($crate::store::Value::from($value)),*] };
+}
+
+/// One row of an answer; columns are read by name and type.
+pub enum Row {
+    #[doc(hidden)]
+    Sqlite(SqliteRow),
+    #[doc(hidden)]
+    Postgres(PgRow),
+}
+
+macro_rules! column {
+    ($self:ident, $name:ident, $type:ty) => {
+        match $self {
+            Row::Sqlite(row) => row.try_get::<Option<$type>, _>($name),
+            Row::Postgres(row) => row.try_get::<Option<$type>, _>($name),
+        }
+        .map_err(|error| StoreError::Corrupt(format!("column {}: {error}", $name)))
+    };
+}
+
+impl Row {
+    /// A TEXT column that is never NULL.
+    pub fn text(&self, name: &'static str) -> Result<String, StoreError> {
+        self.opt_text(name)?.ok_or_else(|| unexpected_null(name))
+    }
+
+    /// A BIGINT column that is never NULL.
+    pub fn int(&self, name: &'static str) -> Result<i64, StoreError> {
+        self.opt_int(name)?.ok_or_else(|| unexpected_null(name))
+    }
+
+    /// A TEXT column that may be NULL.
+    pub fn opt_text(&self, name: &'static str) -> Result<Option<String>, StoreError> {
+        if self.is_null(name)? { Ok(None) } else { column!(self, name, String) }
+    }
+
+    /// A BIGINT column that may be NULL.
+    pub fn opt_int(&self, name: &'static str) -> Result<Option<i64>, StoreError> {
+        if self.is_null(name)? { Ok(None) } else { column!(self, name, i64) }
+    }
+
+    /// A flag.
+    pub fn flag(&self, name: &'static str) -> Result<bool, StoreError> {
+        Ok(self.int(name)? != 0)
+    }
+
+    /// A point in time.
+    pub fn time(&self, name: &'static str) -> Result<doorward_core::time::Timestamp, StoreError> {
+        self.int(name).map(doorward_core::time::Timestamp::from_millis)
+    }
+
+    /// A TEXT column that parses as `T`: an id, a role.
+    pub fn parsed<T: FromStr>(&self, name: &'static str) -> Result<T, StoreError> {
+        self.text(name)?.parse().map_err(|_| StoreError::Corrupt(format!("column {name}")))
+    }
+
+    /// A TEXT column that `parse` turns into one of a few known values.
+    pub fn known<T>(&self, name: &'static str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, StoreError> {
+        parse(&self.text(name)?).ok_or_else(|| StoreError::Corrupt(format!("column {name}")))
+    }
+
+    fn is_null(&self, name: &'static str) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(row) => row.try_get_raw(name).map(|value| value.is_null()),
+            Self::Postgres(row) => row.try_get_raw(name).map(|value| value.is_null()),
+        }
+        .map_err(|error| StoreError::Corrupt(format!("column {name}: {error}")))
+    }
+
+    /// The names of the columns, for the tests of the store.
+    pub fn column_names(&self) -> Vec<String> {
+        match self {
+            Self::Sqlite(row) => row.columns().iter().map(|c| c.name().to_owned()).collect(),
+            Self::Postgres(row) => row.columns().iter().map(|c| c.name().to_owned()).collect(),
+        }
+    }
+}
+
+fn unexpected_null(name: &str) -> StoreError {
+    StoreError::Corrupt(format!("column {name} is NULL"))
+}
+
+/// Binds values to a statement of either database.
+macro_rules! bound {
+    ($sql:expr, $values:expr) => {{
+        let mut query = sqlx::query($sql);
+        for value in $values {
+            query = match value {
+                Value::Text(text) => query.bind(text),
+                Value::Int(int) => query.bind(int),
+                Value::OptText(text) => query.bind(text),
+                Value::OptInt(int) => query.bind(int),
+            };
+        }
+        query
+    }};
+}
+
+/// Whatever can be asked: the pool of readers, or a transaction that must see its own writes.
+pub trait Query: Send {
+    /// All rows of the answer.
+    fn fetch_all(
+        &mut self,
+        sql: &'static str,
+        values: Vec<Value>,
+    ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
+
+    /// The row of the answer, if there is one.
+    fn fetch_optional(
+        &mut self,
+        sql: &'static str,
+        values: Vec<Value>,
+    ) -> impl Future<Output = Result<Option<Row>, StoreError>> + Send;
+}
+
+/// Asks outside a transaction; each statement sees what is committed when it runs.
+#[derive(Clone, Debug)]
+pub struct Reader(pub(super) Database);
+
+impl Query for Reader {
+    async fn fetch_all(&mut self, sql: &'static str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        Ok(match &self.0 {
+            Database::Sqlite { read, .. } => {
+                bound!(sql, values).fetch_all(read).await?.into_iter().map(Row::Sqlite).collect()
+            }
+            Database::Postgres(pool) => {
+                bound!(sql, values).fetch_all(pool).await?.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    async fn fetch_optional(&mut self, sql: &'static str, values: Vec<Value>) -> Result<Option<Row>, StoreError> {
+        Ok(match &self.0 {
+            Database::Sqlite { read, .. } => bound!(sql, values).fetch_optional(read).await?.map(Row::Sqlite),
+            Database::Postgres(pool) => bound!(sql, values).fetch_optional(pool).await?.map(Row::Postgres),
+        })
+    }
+}
+
+pub(super) enum AnyTransaction {
+    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+}
+
+impl AnyTransaction {
+    /// Runs a statement that answers no rows; how many it touched.
+    pub(super) async fn execute(&mut self, sql: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
+        Ok(match self {
+            Self::Sqlite(tx) => bound!(sql, values).execute(&mut **tx).await?.rows_affected(),
+            Self::Postgres(tx) => bound!(sql, values).execute(&mut **tx).await?.rows_affected(),
+        })
+    }
+
+    pub(super) async fn fetch_all(&mut self, sql: &'static str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        Ok(match self {
+            Self::Sqlite(tx) => {
+                bound!(sql, values).fetch_all(&mut **tx).await?.into_iter().map(Row::Sqlite).collect()
+            }
+            Self::Postgres(tx) => {
+                bound!(sql, values).fetch_all(&mut **tx).await?.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    pub(super) async fn fetch_optional(
+        &mut self,
+        sql: &'static str,
+        values: Vec<Value>,
+    ) -> Result<Option<Row>, StoreError> {
+        Ok(match self {
+            Self::Sqlite(tx) => bound!(sql, values).fetch_optional(&mut **tx).await?.map(Row::Sqlite),
+            Self::Postgres(tx) => bound!(sql, values).fetch_optional(&mut **tx).await?.map(Row::Postgres),
+        })
+    }
+
+    pub(super) async fn commit(self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(tx) => tx.commit().await?,
+            Self::Postgres(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+}
+
+impl Database {
+    /// Opens (and makes, where there is none) an SQLite file.
+    pub(super) async fn open_sqlite(path: &Path, synchronous: Synchronous) -> Result<Self, StoreError> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|error| StoreError::Unavailable(sqlx::Error::Io(error)))?;
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(match synchronous {
+                Synchronous::Full => SqliteSynchronous::Full,
+                Synchronous::Normal => SqliteSynchronous::Normal,
+            })
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5))
+            .pragma("trusted_schema", "OFF");
+        let write = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_with(options.clone())
+            .await?;
+        let read = SqlitePoolOptions::new()
+            .max_connections(4)
+            .min_connections(1)
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_with(options.read_only(true))
+            .await?;
+        Ok(Self::Sqlite { write, read })
+    }
+
+    /// Connects to PostgreSQL.
+    pub(super) async fn open_postgres(url: &str) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(url)?
+            .application_name("doorward")
+            .options([("statement_timeout", "5s"), ("lock_timeout", "2s"), ("client_encoding", "UTF8")]);
+        let pool = PgPoolOptions::new()
+            .max_connections(10)
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_with(options)
+            .await?;
+        Ok(Self::Postgres(pool))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    pub(super) async fn begin(&self) -> Result<AnyTransaction, StoreError> {
+        Ok(match self {
+            Self::Sqlite { write, .. } => AnyTransaction::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Postgres(pool) => AnyTransaction::Postgres(pool.begin().await?),
+        })
+    }
+}

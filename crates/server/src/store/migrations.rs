@@ -1,0 +1,57 @@
+//! The numbered list of schema changes, applied in order, on both databases from one text.
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{Connection as _, SqlSafeStr as _};
+
+use super::database::{Database, Query as _, Reader, StoreError};
+
+const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "start", include_str!("../../../../migrations/0001_start.sql"))];
+
+fn migrator() -> Migrator {
+    Migrator::with_migrations(
+        MIGRATIONS
+            .iter()
+            .map(|&(version, name, sql)| {
+                Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+            })
+            .collect(),
+    )
+}
+
+/// Brings the schema up to date. Two processes at once are fine: on SQLite one exclusive transaction covers
+/// everything (sqlx takes no lock there), on PostgreSQL an advisory lock does.
+pub(super) async fn migrate(database: &Database) -> Result<(), StoreError> {
+    let outcome = match database {
+        Database::Sqlite { write, .. } => {
+            let mut connection = write.acquire().await?;
+            let mut tx = connection.begin_with("BEGIN EXCLUSIVE").await?;
+            let outcome = migrator().run_direct(None, &mut *tx, false).await;
+            if outcome.is_ok() {
+                tx.commit().await?;
+            }
+            outcome
+        }
+        Database::Postgres(pool) => {
+            let mut connection = pool.acquire().await?;
+            migrator().run_direct(None, &mut *connection, false).await
+        }
+    };
+    outcome.map_err(|error| StoreError::Schema(error.to_string()))
+}
+
+/// Whether the schema is exactly the one of this binary; else what is wrong with it.
+pub(super) async fn check(database: &Database) -> Result<(), StoreError> {
+    let rows = Reader(database.clone())
+        .fetch_all("SELECT version FROM _sqlx_migrations ORDER BY version", Vec::new())
+        .await
+        .map_err(|_| StoreError::Schema("it has no tables yet: run doorward migrate".to_owned()))?;
+    let found = rows.iter().map(|row| row.int("version")).collect::<Result<Vec<_>, _>>()?;
+    let known: Vec<i64> = MIGRATIONS.iter().map(|&(version, ..)| version).collect();
+    if found == known {
+        Ok(())
+    } else if found.last() > known.last() {
+        Err(StoreError::Schema("it was made by a newer doorward: use that one".to_owned()))
+    } else {
+        Err(StoreError::Schema("it was made by an older doorward: run doorward migrate".to_owned()))
+    }
+}

@@ -1,0 +1,125 @@
+//! What Doorward keeps: one store over SQLite or PostgreSQL.
+//!
+//! Reads go through a `Reader`, writes through a `Transaction`, whose commit writes the audit events and the changes
+//! that other nodes must hear of in the same breath (rule 8). Functions are grouped by noun in the files beside this
+//! one; each that reads what an organization owns takes that organization's id (rule 7).
+//! Never here: HTTP, decisions, a clock. No transaction is open while somebody waits for a provider (rule 9).
+
+mod accounts;
+mod attempts;
+mod audit_log;
+mod changes;
+mod connections;
+mod database;
+mod facts;
+mod housekeeping;
+mod migrations;
+mod organizations;
+mod sessions;
+
+pub use accounts::{Account, AccountEmail, NewAccount, SignInFacts};
+pub use attempts::{Attempt, Purpose, SpentAttempt, Taken};
+pub use audit_log::{Actor, AuditEntry, AuditRecord};
+pub use changes::Change;
+pub use connections::{
+    Connection, FrozenEndpoints, Identity, NewRevision, Revision, RevisionTest, StoredFinding, StoredTest,
+};
+pub use database::{Query, Reader, Row, StoreError, Synchronous, Value};
+pub use facts::{AccountFacts, FactsCache, MembershipFacts, OrganizationFacts, SessionFacts, SsoFacts};
+pub use organizations::{Member, MemberOrganization, Organization, Plan, Resource};
+pub use sessions::{BrowserSession, HOST_SESSIONS_MAX, NewTicket, SESSION_ABSOLUTE, SESSION_IDLE, Ticket};
+
+use database::{AnyTransaction, Database};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The store, and the cache of facts for the gate in front of it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    database: Database,
+    facts: Arc<FactsCache>,
+}
+
+impl Store {
+    /// Opens an SQLite file and brings its schema up to date.
+    pub async fn open_sqlite(path: &Path, synchronous: Synchronous) -> Result<Self, StoreError> {
+        let database = Database::open_sqlite(path, synchronous).await?;
+        migrations::migrate(&database).await?;
+        Ok(Self::over(database))
+    }
+
+    /// Connects to PostgreSQL; the schema is neither changed nor checked (`migrate`, `check_schema`).
+    pub async fn open_postgres(url: &str) -> Result<Self, StoreError> {
+        Ok(Self::over(Database::open_postgres(url).await?))
+    }
+
+    fn over(database: Database) -> Self {
+        Self { database, facts: Arc::new(FactsCache::new()) }
+    }
+
+    /// Brings the schema up to date.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        migrations::migrate(&self.database).await
+    }
+
+    /// Says whether the schema is the one of this binary.
+    pub async fn check_schema(&self) -> Result<(), StoreError> {
+        migrations::check(&self.database).await
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.reader().fetch_optional("SELECT n FROM change_counter WHERE id = 1", Vec::new()).await?;
+        Ok(())
+    }
+
+    /// For reading outside a transaction.
+    pub fn reader(&self) -> Reader {
+        Reader(self.database.clone())
+    }
+
+    /// What the gate knows without asking the database.
+    pub fn facts(&self) -> &Arc<FactsCache> {
+        &self.facts
+    }
+
+    /// Begins to write. Dropped without `commit`, nothing was written.
+    pub async fn begin(&self) -> Result<Transaction, StoreError> {
+        Ok(Transaction {
+            inner: self.database.begin().await?,
+            changes: Vec::new(),
+            facts: Arc::clone(&self.facts),
+        })
+    }
+}
+
+/// One piece of writing: all of it or nothing, with its audit events and its word to other nodes.
+pub struct Transaction {
+    inner: AnyTransaction,
+    changes: Vec<Change>,
+    facts: Arc<FactsCache>,
+}
+
+impl Transaction {
+    /// Runs a statement that answers no rows; how many rows it touched.
+    pub(crate) async fn execute(&mut self, sql: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
+        self.inner.execute(sql, values).await
+    }
+
+    /// Notes what other nodes (and this one's cache) must forget once this is committed.
+    pub fn changed(&mut self, change: Change) {
+        if !self.changes.contains(&change) {
+            self.changes.push(change);
+        }
+    }
+}
+
+impl Query for Transaction {
+    async fn fetch_all(&mut self, sql: &'static str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        self.inner.fetch_all(sql, values).await
+    }
+
+    async fn fetch_optional(&mut self, sql: &'static str, values: Vec<Value>) -> Result<Option<Row>, StoreError> {
+        self.inner.fetch_optional(sql, values).await
+    }
+}

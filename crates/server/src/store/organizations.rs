@@ -1,0 +1,309 @@
+//! Organizations, memberships and registered resources.
+
+use doorward_core::connection::{DEFAULT_SESSION_TIMEOUT, Enforcement};
+use doorward_core::ids::{AccountId, OrganizationId};
+use doorward_core::membership::Role;
+use doorward_core::name::Name;
+use doorward_core::time::{Lifetime, Timestamp};
+
+use super::database::{Query, Row, StoreError};
+use super::{Change, Transaction};
+use crate::values;
+
+/// What the operator grants an organization (hub-sso.md S9).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Plan {
+    /// Without single sign-on.
+    Free,
+    /// With single sign-on.
+    Team,
+    /// With single sign-on.
+    Enterprise,
+}
+
+impl Plan {
+    /// The name in the store and on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Team => "team",
+            Self::Enterprise => "enterprise",
+        }
+    }
+
+    /// The plan of that name.
+    pub fn from_text(text: &str) -> Option<Self> {
+        [Self::Free, Self::Team, Self::Enterprise].into_iter().find(|plan| plan.as_str() == text)
+    }
+
+    /// Whether SSO settings may be made and changed.
+    pub const fn has_sso(self) -> bool {
+        !matches!(self, Self::Free)
+    }
+}
+
+/// An organization.
+#[derive(Clone, Debug)]
+pub struct Organization {
+    /// Its id.
+    pub id: OrganizationId,
+    /// Its name.
+    pub name: Name,
+    /// What it is called on pages.
+    pub display_name: String,
+    /// Its plan.
+    pub plan: Plan,
+    /// How long an SSO session lasts (hub-sso.md M6).
+    pub session_timeout: Lifetime,
+}
+
+/// A member, as the members page shows him.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The account.
+    pub account: AccountId,
+    /// Its name.
+    pub name: Name,
+    /// The person's name.
+    pub full_name: String,
+    /// The role.
+    pub role: Role,
+    /// Reaches the organization without SSO.
+    pub external_collaborator: bool,
+}
+
+/// An organization of an account, as the home page shows it.
+#[derive(Clone, Debug)]
+pub struct MemberOrganization {
+    /// The organization.
+    pub organization: Organization,
+    /// The account's role there.
+    pub role: Role,
+    /// Reaches the organization without SSO.
+    pub external_collaborator: bool,
+    /// SSO: `None` is off.
+    pub sso: Option<Enforcement>,
+    /// The connection's epoch.
+    pub epoch: i64,
+}
+
+/// A registered resource.
+#[derive(Clone, Debug)]
+pub struct Resource {
+    /// The literal prefix of the pattern; empty for `/{org}/{resource}`.
+    pub prefix: String,
+    /// Its name as registered.
+    pub name: String,
+    /// Open to everybody.
+    pub public: bool,
+}
+
+const ORGANIZATION: &str = "SELECT o.id, n.spelled, o.display_name, o.plan, o.session_timeout FROM organization o \
+                            JOIN name n ON n.name_key = o.name_key WHERE o.name_key = $1 AND o.deleted_at IS NULL";
+
+fn organization(row: &Row) -> Result<Organization, StoreError> {
+    Ok(Organization {
+        id: row.parsed("id")?,
+        name: Name::from_store(row.text("spelled")?),
+        display_name: row.text("display_name")?,
+        plan: row.known("plan", Plan::from_text)?,
+        session_timeout: Lifetime::from_millis(row.int("session_timeout")?),
+    })
+}
+
+/// The organization of that name, whatever its spelling; none that was deleted.
+pub async fn load_organization(query: &mut impl Query, name: &str) -> Result<Option<Organization>, StoreError> {
+    let key = name.to_ascii_lowercase();
+    query.fetch_optional(ORGANIZATION, values![key]).await?.as_ref().map(organization).transpose()
+}
+
+/// All organizations by name, for the operator; at most 1000 after `after`.
+pub async fn load_organizations(query: &mut impl Query, after: &str) -> Result<Vec<Organization>, StoreError> {
+    let sql = "SELECT o.id, n.spelled, o.display_name, o.plan, o.session_timeout FROM organization o \
+               JOIN name n ON n.name_key = o.name_key WHERE o.name_key > $1 AND o.deleted_at IS NULL \
+               ORDER BY o.name_key LIMIT 1000";
+    query.fetch_all(sql, values![after]).await?.iter().map(organization).collect()
+}
+
+/// The role of an account in an organization.
+pub async fn load_role(
+    query: &mut impl Query,
+    organization: OrganizationId,
+    account: AccountId,
+) -> Result<Option<Role>, StoreError> {
+    let sql = "SELECT role FROM membership WHERE organization_id = $1 AND account_id = $2";
+    query.fetch_optional(sql, values![organization, account]).await?.map(|row| row.parsed("role")).transpose()
+}
+
+/// The members of an organization by name, after the name `after`; at most `limit` (at most 500).
+pub async fn load_members(
+    query: &mut impl Query,
+    organization: OrganizationId,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Member>, StoreError> {
+    let sql = "SELECT m.account_id, n.spelled, a.full_name, m.role, m.external_collaborator FROM membership m \
+               JOIN account a ON a.id = m.account_id JOIN name n ON n.name_key = a.name_key \
+               WHERE m.organization_id = $1 AND a.name_key > $2 ORDER BY a.name_key LIMIT $3";
+    let rows = query.fetch_all(sql, values![organization, after, limit.clamp(1, 500)]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Member {
+                account: row.parsed("account_id")?,
+                name: Name::from_store(row.text("spelled")?),
+                full_name: row.text("full_name")?,
+                role: row.parsed("role")?,
+                external_collaborator: row.flag("external_collaborator")?,
+            })
+        })
+        .collect()
+}
+
+/// How many members an organization has.
+pub async fn count_members(query: &mut impl Query, organization: OrganizationId) -> Result<i64, StoreError> {
+    let sql = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM membership WHERE organization_id = $1";
+    query.fetch_optional(sql, values![organization]).await?.map_or(Ok(0), |row| row.int("n"))
+}
+
+/// The organizations of an account by name, each with its SSO; at most 500.
+pub async fn load_organizations_of(
+    query: &mut impl Query,
+    account: AccountId,
+) -> Result<Vec<MemberOrganization>, StoreError> {
+    let sql = "SELECT o.id, n.spelled, o.display_name, o.plan, o.session_timeout, m.role, m.external_collaborator, \
+               c.live, c.enforcement, c.epoch FROM membership m JOIN organization o ON o.id = m.organization_id \
+               JOIN name n ON n.name_key = o.name_key LEFT JOIN connection c ON c.organization_id = o.id \
+               WHERE m.account_id = $1 AND o.deleted_at IS NULL ORDER BY o.name_key LIMIT 500";
+    let rows = query.fetch_all(sql, values![account]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(MemberOrganization {
+                organization: organization(row)?,
+                role: row.parsed("role")?,
+                external_collaborator: row.flag("external_collaborator")?,
+                sso: match row.opt_int("live")? {
+                    None => None,
+                    Some(_) => Some(row.known("enforcement", Enforcement::from_text)?),
+                },
+                epoch: row.opt_int("epoch")?.unwrap_or(0),
+            })
+        })
+        .collect()
+}
+
+/// The registered resources of an organization; at most 1000.
+pub async fn load_resources(query: &mut impl Query, organization: OrganizationId) -> Result<Vec<Resource>, StoreError> {
+    let sql = "SELECT prefix, name, is_public FROM resource WHERE organization_id = $1 ORDER BY prefix, name_key LIMIT 1000";
+    let rows = query.fetch_all(sql, values![organization]).await?;
+    rows.iter()
+        .map(|row| Ok(Resource { prefix: row.text("prefix")?, name: row.text("name")?, public: row.flag("is_public")? }))
+        .collect()
+}
+
+impl Transaction {
+    /// Makes an organization. `Conflict` if the name is taken.
+    pub async fn insert_organization(
+        &mut self,
+        id: OrganizationId,
+        name: &Name,
+        display_name: &str,
+        plan: Plan,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.take_name(name, "organization", id.to_string(), now).await?;
+        self.execute(
+            "INSERT INTO organization (id, name_key, display_name, plan, session_timeout, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+            values![id, name.key(), display_name, plan.as_str(), DEFAULT_SESSION_TIMEOUT.millis(), now],
+        )
+        .await?;
+        self.changed(Change::Organization(name.key().to_owned()));
+        Ok(())
+    }
+
+    /// Locks the organization's row, so that checks on its members and what follows from them can't be overtaken.
+    pub async fn lock_organization(&mut self, id: OrganizationId) -> Result<(), StoreError> {
+        self.execute("UPDATE organization SET plan = plan WHERE id = $1", values![id]).await?;
+        Ok(())
+    }
+
+    /// Sets what the organization is called on pages.
+    pub async fn update_display_name(&mut self, organization: &Organization, display_name: &str) -> Result<(), StoreError> {
+        let sql = "UPDATE organization SET display_name = $2 WHERE id = $1";
+        self.execute(sql, values![organization.id, display_name]).await?;
+        self.changed(Change::Organization(organization.name.key().to_owned()));
+        Ok(())
+    }
+
+    /// Sets how long an SSO session lasts.
+    pub async fn update_session_timeout(&mut self, organization: &Organization, timeout: Lifetime) -> Result<(), StoreError> {
+        let sql = "UPDATE organization SET session_timeout = $2 WHERE id = $1";
+        self.execute(sql, values![organization.id, timeout.millis()]).await?;
+        self.changed(Change::Organization(organization.name.key().to_owned()));
+        Ok(())
+    }
+
+    /// Makes an account a member, or gives a member another role; the role before.
+    pub async fn set_role(
+        &mut self,
+        organization: OrganizationId,
+        account: AccountId,
+        role: Role,
+        now: Timestamp,
+    ) -> Result<Option<Role>, StoreError> {
+        let before = load_role(self, organization, account).await?;
+        self.execute(
+            "INSERT INTO membership (organization_id, account_id, role, created_at) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (organization_id, account_id) DO UPDATE SET role = $3",
+            values![organization, account, role.as_str(), now],
+        )
+        .await?;
+        self.changed(Change::Account(account));
+        Ok(before)
+    }
+
+    /// Removes a member with what the membership opened: SSO sessions and attempts. Whether there was one.
+    pub async fn delete_membership(&mut self, organization: OrganizationId, account: AccountId) -> Result<bool, StoreError> {
+        let sql = "DELETE FROM membership WHERE organization_id = $1 AND account_id = $2";
+        let removed = self.execute(sql, values![organization, account]).await? > 0;
+        self.execute(
+            "DELETE FROM sso_session WHERE organization_id = $1 AND session_id IN \
+             (SELECT id FROM browser_session WHERE account_id = $2)",
+            values![organization, account],
+        )
+        .await?;
+        self.execute(
+            "DELETE FROM attempt WHERE organization_id = $1 AND account_id = $2",
+            values![organization, account],
+        )
+        .await?;
+        self.changed(Change::Account(account));
+        Ok(removed)
+    }
+
+    /// How many admins the organization has besides `account`. Lock the organization first.
+    pub async fn count_other_admins(&mut self, organization: OrganizationId, account: AccountId) -> Result<i64, StoreError> {
+        let sql = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM membership \
+                   WHERE organization_id = $1 AND role = 'admin' AND account_id <> $2";
+        self.fetch_optional(sql, values![organization, account]).await?.map_or(Ok(0), |row| row.int("n"))
+    }
+
+    /// Registers a resource as public or private.
+    pub async fn set_resource(
+        &mut self,
+        organization: OrganizationId,
+        prefix: &str,
+        name: &str,
+        public: bool,
+    ) -> Result<(), StoreError> {
+        let name_key = name.to_ascii_lowercase();
+        self.execute(
+            "INSERT INTO resource (organization_id, prefix, name_key, name, is_public) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (organization_id, prefix, name_key) DO UPDATE SET is_public = $5",
+            values![organization, prefix, &name_key, name, public],
+        )
+        .await?;
+        self.changed(Change::Resource { organization, prefix: prefix.to_owned(), name_key });
+        Ok(())
+    }
+}
