@@ -1,4 +1,13 @@
-//! The server.
+//! Doorward: per-organization single sign-on in front of any multi-tenant application.
+//!
+//! The library and the one binary. Directions: `web` → `sso` → `idp`, `store` → core; `gate` → `store` → core. `store`
+//! knows no HTTP; only `main` loads the configuration. Start with `web/mod.rs` (the route list), `sso/mod.rs` (the
+//! trip to the provider) and `gate/mod.rs` (what happens to a request).
 
+pub mod clock;
 pub mod configuration;
-pub mod outbound;
+pub mod passwords;
+pub mod proxy;
+pub mod random;
+pub mod sealing;
+pub mod store;

@@ -58,7 +58,9 @@ pub enum SealingError {
     #[error("the master key file {0} does not hold 32 bytes in Base64url: restore it from its copy")]
     KeyFileMalformed(String),
     /// A value was sealed with another master key.
-    #[error("a secret in the store was sealed with master key {found}, but the key in use is {expected}: restore that key")]
+    #[error(
+        "a secret in the store was sealed with master key {found}, but the key in use is {expected}: restore that key"
+    )]
     OtherKey {
         /// Id of the key in use.
         expected: String,
@@ -80,10 +82,11 @@ impl Sealing {
         let derived = salt.extract(master_key);
         let mut key = Zeroizing::new([0; 32]);
         derived
-            .expand(&[b"sealing secrets at rest"], &AES_256_GCM_SIV_LENGTH)
+            .expand(&[b"sealing secrets at rest"], KeyLength)
             .and_then(|okm| okm.fill(key.as_mut_slice()))
             .map_err(|_| SealingError::Library)?;
-        let key = RandomizedNonceKey::new(&AES_256_GCM_SIV, key.as_slice()).map_err(|_| SealingError::Library)?;
+        let key =
+            RandomizedNonceKey::new(&AES_256_GCM_SIV, key.as_slice()).map_err(|_| SealingError::Library)?;
         // Eight bytes of a hash over a prefix and the key: names the key, says nothing of it.
         let id = digest::digest(&digest::SHA256, &[b"doorward key id".as_slice(), master_key].concat());
         let key_id = URL_SAFE_NO_PAD.encode(id.as_ref().get(..8).unwrap_or_default());
@@ -178,7 +181,6 @@ impl Place<'_> {
 
 /// HKDF wants to be told how many bytes it derives.
 struct KeyLength;
-const AES_256_GCM_SIV_LENGTH: KeyLength = KeyLength;
 
 impl hkdf::KeyType for KeyLength {
     fn len(&self) -> usize {
@@ -198,7 +200,9 @@ mod tests {
         let sealed = sealing.seal(HERE, &Secret::new("swordfish".to_owned())).unwrap();
         assert!(!sealed.contains("swordfish"));
         assert_eq!(sealing.open_sealed(HERE, &sealed).unwrap().expose(), "swordfish");
-        for moved in [Place { row: "a.2", ..HERE }, Place { column: "x", ..HERE }, Place { table: "x", ..HERE }] {
+        for moved in
+            [Place { row: "a.2", ..HERE }, Place { column: "x", ..HERE }, Place { table: "x", ..HERE }]
+        {
             assert!(matches!(sealing.open_sealed(moved, &sealed), Err(SealingError::DoesNotOpen)));
         }
     }
@@ -224,7 +228,13 @@ mod tests {
         let mut changed = sealed.clone().into_bytes();
         let last = changed.len() - 3;
         changed[last] = if changed[last] == b'A' { b'B' } else { b'A' };
-        for bad in [String::from_utf8(changed).unwrap(), String::new(), "v1".into(), "v1..".into(), format!("v1.{}.", sealing.key_id())] {
+        for bad in [
+            String::from_utf8(changed).unwrap(),
+            String::new(),
+            "v1".into(),
+            "v1..".into(),
+            format!("v1.{}.", sealing.key_id()),
+        ] {
             assert!(sealing.open_sealed(HERE, &bad).is_err(), "{bad}");
         }
     }

@@ -97,7 +97,10 @@ pub async fn load_account_by_name(query: &mut impl Query, name: &str) -> Result<
 }
 
 /// What a sign-in needs, by name or by a proved address (rule 13: an unproved one never signs in).
-pub async fn load_sign_in(query: &mut impl Query, name_or_email: &str) -> Result<Option<SignInFacts>, StoreError> {
+pub async fn load_sign_in(
+    query: &mut impl Query,
+    name_or_email: &str,
+) -> Result<Option<SignInFacts>, StoreError> {
     let key = name_or_email.trim().to_ascii_lowercase();
     let sql = if key.contains('@') {
         "SELECT a.id, n.spelled, a.full_name, a.operator, a.disabled, a.password_hash, a.failed_sign_ins, \
@@ -147,7 +150,8 @@ impl Transaction {
         owner: String,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let sql = "INSERT INTO name (name_key, spelled, kind, owner_id, created_at) VALUES ($1, $2, $3, $4, $5)";
+        let sql =
+            "INSERT INTO name (name_key, spelled, kind, owner_id, created_at) VALUES ($1, $2, $3, $4, $5)";
         self.execute(sql, values![name.key(), name.as_str(), kind, owner, now]).await?;
         Ok(())
     }
@@ -216,7 +220,11 @@ impl Transaction {
     }
 
     /// Counts a failed sign-in and blocks further ones until `blocked_until`.
-    pub async fn count_failed_sign_in(&mut self, id: AccountId, blocked_until: Timestamp) -> Result<(), StoreError> {
+    pub async fn count_failed_sign_in(
+        &mut self,
+        id: AccountId,
+        blocked_until: Timestamp,
+    ) -> Result<(), StoreError> {
         self.execute(
             "UPDATE account SET failed_sign_ins = failed_sign_ins + 1, blocked_until = $2 WHERE id = $1",
             values![id, blocked_until],

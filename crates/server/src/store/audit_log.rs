@@ -157,7 +157,8 @@ impl Reader {
     ) -> Result<Vec<AuditRecord>, StoreError> {
         let sql = "SELECT sequence, at, action, actor_kind, actor_id, actor_name, details, address, request_id \
                    FROM audit_event WHERE scope = $1 AND sequence > $2 ORDER BY sequence LIMIT $3";
-        let rows = self.fetch_all(sql, values![scope(Some(organization)), after, limit.clamp(1, 1000)]).await?;
+        let rows =
+            self.fetch_all(sql, values![scope(Some(organization)), after, limit.clamp(1, 1000)]).await?;
         rows.iter().map(record).collect()
     }
 }

@@ -45,7 +45,9 @@ impl Change {
             Self::Account(id) => id.to_string(),
             Self::Organization(key) => key.clone(),
             // Segments hold no blank, so it parts the three.
-            Self::Resource { organization, prefix, name_key } => format!("{organization} {prefix} {name_key}"),
+            Self::Resource { organization, prefix, name_key } => {
+                format!("{organization} {prefix} {name_key}")
+            }
         }
     }
 
@@ -96,7 +98,8 @@ impl Store {
     pub async fn read_changes(&self, now: Timestamp) -> Result<(), StoreError> {
         let Some(seen) = self.facts.read_up_to() else {
             // The first reading: nothing is remembered yet, so only where to go on from counts.
-            let row = self.reader().fetch_optional("SELECT n FROM change_counter WHERE id = 1", Vec::new()).await?;
+            let row =
+                self.reader().fetch_optional("SELECT n FROM change_counter WHERE id = 1", Vec::new()).await?;
             let n = row.ok_or_else(|| StoreError::Corrupt("change_counter is empty".to_owned()))?.int("n")?;
             self.facts.begin_at(n, now);
             return Ok(());
@@ -117,7 +120,8 @@ impl Store {
         if rows.len() >= 10_000 {
             // The last number may be cut in the middle; and so much at once is forgotten faster as a whole.
             self.facts.forget_everything();
-            let row = self.reader().fetch_optional("SELECT n FROM change_counter WHERE id = 1", Vec::new()).await?;
+            let row =
+                self.reader().fetch_optional("SELECT n FROM change_counter WHERE id = 1", Vec::new()).await?;
             last = row.ok_or_else(|| StoreError::Corrupt("change_counter is empty".to_owned()))?.int("n")?;
             self.facts.forget_everything();
         }

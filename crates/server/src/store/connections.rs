@@ -106,7 +106,7 @@ pub struct NewRevision {
 
 /// A finding in the store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct StoredFinding {
+pub(super) struct StoredFinding {
     step: String,
     code: String,
     values: Vec<(String, String)>,
@@ -126,7 +126,7 @@ impl From<&Finding> for StoredFinding {
 
 impl StoredFinding {
     /// The finding again; `None` if a newer version wrote it.
-    pub fn read(self) -> Option<Finding> {
+    fn read(self) -> Option<Finding> {
         Some(Finding {
             step: Step::from_text(&self.step)?,
             code: ErrorCode::from_code(&self.code)?,
@@ -235,7 +235,9 @@ fn revision(row: &Row) -> Result<Revision, StoreError> {
         client_secret_end: row.text("client_secret_end")?,
         client_auth_method: match row.opt_text("client_auth_method")? {
             None => None,
-            Some(text) => Some(ClientAuthMethod::from_text(&text).ok_or_else(|| corrupt("client_auth_method"))?),
+            Some(text) => {
+                Some(ClientAuthMethod::from_text(&text).ok_or_else(|| corrupt("client_auth_method"))?)
+            }
         },
         scopes: row.text("scopes")?,
         userinfo: row.known("userinfo", UserinfoMode::from_text)?,
@@ -309,7 +311,11 @@ pub async fn load_identity_account(
     subject: &str,
 ) -> Result<Option<AccountId>, StoreError> {
     let sql = "SELECT account_id FROM identity WHERE connection_id = $1 AND issuer = $2 AND subject = $3";
-    query.fetch_optional(sql, values![connection, issuer, subject]).await?.map(|row| row.parsed("account_id")).transpose()
+    query
+        .fetch_optional(sql, values![connection, issuer, subject])
+        .await?
+        .map(|row| row.parsed("account_id"))
+        .transpose()
 }
 
 /// The subject that an account is linked to at an issuer.
@@ -320,7 +326,11 @@ pub async fn load_account_subject(
     account: AccountId,
 ) -> Result<Option<String>, StoreError> {
     let sql = "SELECT subject FROM identity WHERE connection_id = $1 AND issuer = $2 AND account_id = $3";
-    query.fetch_optional(sql, values![connection, issuer, account]).await?.map(|row| row.text("subject")).transpose()
+    query
+        .fetch_optional(sql, values![connection, issuer, account])
+        .await?
+        .map(|row| row.text("subject"))
+        .transpose()
 }
 
 impl Transaction {
@@ -344,13 +354,15 @@ impl Transaction {
         let row = row.ok_or_else(|| StoreError::Corrupt("connection".to_owned()))?;
         let connection: ConnectionId = row.parsed("id")?;
         let number = RevisionNumber(row.int("draft")?);
-        let sealed = sealing.seal(secret_place(&format!("{connection}.{number}")), &revision.client_secret)?;
+        let sealed =
+            sealing.seal(secret_place(&format!("{connection}.{number}")), &revision.client_secret)?;
         let end: String = {
             let text: Vec<char> = revision.client_secret.expose().chars().collect();
             // Of a short secret four characters would be too much of it.
             if text.len() < 16 { String::new() } else { text.iter().skip(text.len() - 4).collect() }
         };
-        let metadata = revision.endpoints.as_ref().and_then(|endpoints| serde_json::to_string(endpoints).ok());
+        let metadata =
+            revision.endpoints.as_ref().and_then(|endpoints| serde_json::to_string(endpoints).ok());
         self.execute(
             "INSERT INTO revision (connection_id, number, issuer_url, client_id, client_secret, client_secret_end, \
              client_auth_method, scopes, userinfo, email_claim, created_by, created_at, metadata) \
@@ -385,7 +397,8 @@ impl Transaction {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let findings: Vec<StoredFinding> = test.findings.iter().map(StoredFinding::from).collect();
-        let json = |value: Result<String, serde_json::Error>| value.map_err(|e| StoreError::Corrupt(e.to_string()));
+        let json =
+            |value: Result<String, serde_json::Error>| value.map_err(|e| StoreError::Corrupt(e.to_string()));
         let identity = test.identity.as_ref();
         self.execute(
             "INSERT INTO revision_test (connection_id, revision, outcome, findings, claims, account_id, browser_hash, \
@@ -427,7 +440,13 @@ impl Transaction {
             .execute(
                 "UPDATE connection SET live = $2, enforcement = $3, epoch = epoch + $4 \
                  WHERE organization_id = $1 AND draft = $2 AND COALESCE(live, 0) = $5",
-                values![organization.id, revision, enforcement.as_str(), new_epoch, before.map_or(0, |number| number.0)],
+                values![
+                    organization.id,
+                    revision,
+                    enforcement.as_str(),
+                    new_epoch,
+                    before.map_or(0, |number| number.0)
+                ],
             )
             .await?;
         if changed == 0 {
@@ -441,7 +460,11 @@ impl Transaction {
     }
 
     /// Changes enforcement of a live connection. Whether it is live.
-    pub async fn update_enforcement(&mut self, organization: &Organization, enforcement: Enforcement) -> Result<bool, StoreError> {
+    pub async fn update_enforcement(
+        &mut self,
+        organization: &Organization,
+        enforcement: Enforcement,
+    ) -> Result<bool, StoreError> {
         let sql = "UPDATE connection SET enforcement = $2 WHERE organization_id = $1 AND live IS NOT NULL";
         let changed = self.execute(sql, values![organization.id, enforcement.as_str()]).await?;
         self.changed(Change::Organization(organization.name.key().to_owned()));
@@ -449,10 +472,14 @@ impl Transaction {
     }
 
     /// Switches SSO off and ends its sessions and open sign-ins; everything else is kept. The revision that was live.
-    pub async fn disable_connection(&mut self, organization: &Organization) -> Result<Option<RevisionNumber>, StoreError> {
+    pub async fn disable_connection(
+        &mut self,
+        organization: &Organization,
+    ) -> Result<Option<RevisionNumber>, StoreError> {
         let live = load_connection(self, organization.id).await?.and_then(|connection| connection.live);
         let Some(live) = live else { return Ok(None) };
-        let sql = "UPDATE connection SET live = NULL, epoch = epoch + 1 WHERE organization_id = $1 AND live = $2";
+        let sql =
+            "UPDATE connection SET live = NULL, epoch = epoch + 1 WHERE organization_id = $1 AND live = $2";
         if self.execute(sql, values![organization.id, live]).await? == 0 {
             return Ok(None);
         }
@@ -494,10 +521,15 @@ impl Transaction {
     }
 
     /// Notes the address and the `sub` that came with the newest sign-in of a linked identity.
-    pub async fn update_identity(&mut self, connection: ConnectionId, identity: &Identity) -> Result<(), StoreError> {
+    pub async fn update_identity(
+        &mut self,
+        connection: ConnectionId,
+        identity: &Identity,
+    ) -> Result<(), StoreError> {
         let sql = "UPDATE identity SET sub = $4, email = $5 WHERE connection_id = $1 AND issuer = $2 AND subject = $3 \
                    AND (sub <> $4 OR COALESCE(email, '') <> COALESCE($5, ''))";
-        let v = values![connection, &identity.issuer, &identity.subject, &identity.sub, identity.email.clone()];
+        let v =
+            values![connection, &identity.issuer, &identity.subject, &identity.sub, identity.email.clone()];
         self.execute(sql, v).await?;
         Ok(())
     }

@@ -158,7 +158,11 @@ impl Row {
     }
 
     /// A TEXT column that `parse` turns into one of a few known values.
-    pub fn known<T>(&self, name: &'static str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, StoreError> {
+    pub fn known<T>(
+        &self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, StoreError> {
         parse(&self.text(name)?).ok_or_else(|| StoreError::Corrupt(format!("column {name}")))
     }
 
@@ -232,7 +236,11 @@ impl Query for Reader {
         })
     }
 
-    async fn fetch_optional(&mut self, sql: &'static str, values: Vec<Value>) -> Result<Option<Row>, StoreError> {
+    async fn fetch_optional(
+        &mut self,
+        sql: &'static str,
+        values: Vec<Value>,
+    ) -> Result<Option<Row>, StoreError> {
         Ok(match &self.0 {
             Database::Sqlite { read, .. } => bound!(sql, values).fetch_optional(read).await?.map(Row::Sqlite),
             Database::Postgres(pool) => bound!(sql, values).fetch_optional(pool).await?.map(Row::Postgres),
@@ -254,7 +262,11 @@ impl AnyTransaction {
         })
     }
 
-    pub(super) async fn fetch_all(&mut self, sql: &'static str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+    pub(super) async fn fetch_all(
+        &mut self,
+        sql: &'static str,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, StoreError> {
         Ok(match self {
             Self::Sqlite(tx) => {
                 bound!(sql, values).fetch_all(&mut **tx).await?.into_iter().map(Row::Sqlite).collect()
@@ -289,7 +301,8 @@ impl Database {
     /// Opens (and makes, where there is none) an SQLite file.
     pub(super) async fn open_sqlite(path: &Path, synchronous: Synchronous) -> Result<Self, StoreError> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|error| StoreError::Unavailable(sqlx::Error::Io(error)))?;
+            std::fs::create_dir_all(folder)
+                .map_err(|error| StoreError::Unavailable(sqlx::Error::Io(error)))?;
         }
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -318,9 +331,11 @@ impl Database {
 
     /// Connects to PostgreSQL.
     pub(super) async fn open_postgres(url: &str) -> Result<Self, StoreError> {
-        let options = PgConnectOptions::from_str(url)?
-            .application_name("doorward")
-            .options([("statement_timeout", "5s"), ("lock_timeout", "2s"), ("client_encoding", "UTF8")]);
+        let options = PgConnectOptions::from_str(url)?.application_name("doorward").options([
+            ("statement_timeout", "5s"),
+            ("lock_timeout", "2s"),
+            ("client_encoding", "UTF8"),
+        ]);
         let pool = PgPoolOptions::new()
             .max_connections(10)
             .acquire_timeout(Duration::from_secs(5))

@@ -21,7 +21,7 @@ use super::{Change, Store};
 use crate::values;
 
 /// How long the cache is trusted without a good reading of changes (decisions.md).
-pub const LEASE: Lifetime = Lifetime::from_seconds(5);
+const LEASE: Lifetime = Lifetime::from_seconds(5);
 
 /// Notes of changes are kept at least as long as a load can take.
 const NOTES_MAX: usize = 100_000;
@@ -273,7 +273,11 @@ impl Store {
     }
 
     /// An account with everything that decides for it.
-    pub async fn account_facts(&self, id: AccountId, now: Timestamp) -> Result<Option<Arc<AccountFacts>>, StoreError> {
+    pub async fn account_facts(
+        &self,
+        id: AccountId,
+        now: Timestamp,
+    ) -> Result<Option<Arc<AccountFacts>>, StoreError> {
         if self.facts.is_trusted(now)
             && let Some(account) = self.facts.accounts.get(&id)
         {
@@ -401,7 +405,8 @@ impl Store {
             return Ok(public);
         }
         let stamp = self.facts.sequence.load(Ordering::Acquire);
-        let sql = "SELECT is_public FROM resource WHERE organization_id = $1 AND prefix = $2 AND name_key = $3";
+        let sql =
+            "SELECT is_public FROM resource WHERE organization_id = $1 AND prefix = $2 AND name_key = $3";
         let row = self.reader().fetch_optional(sql, values![organization, prefix, name_key]).await?;
         let public = row.map(|row| row.flag("is_public")).transpose()?.unwrap_or(false);
         let change = Change::Resource { organization, prefix: key.1.clone(), name_key: key.2.clone() };

@@ -17,17 +17,27 @@ mod migrations;
 mod organizations;
 mod sessions;
 
-pub use accounts::{Account, AccountEmail, NewAccount, SignInFacts};
-pub use attempts::{Attempt, Purpose, SpentAttempt, Taken};
+pub use accounts::{
+    Account, AccountEmail, NewAccount, SignInFacts, has_operator, load_account, load_account_by_name,
+    load_emails, load_sign_in, operator_link_is_good,
+};
+pub use attempts::{ATTEMPT_LIFETIME, Attempt, Purpose, SpentAttempt, Taken};
 pub use audit_log::{Actor, AuditEntry, AuditRecord};
 pub use changes::Change;
 pub use connections::{
-    Connection, FrozenEndpoints, Identity, NewRevision, Revision, RevisionTest, StoredFinding, StoredTest,
+    Connection, FrozenEndpoints, Identity, NewRevision, Revision, RevisionTest, StoredTest,
+    load_account_subject, load_connection, load_identity_account, load_revision, load_state, load_test,
 };
 pub use database::{Query, Reader, Row, StoreError, Synchronous, Value};
 pub use facts::{AccountFacts, FactsCache, MembershipFacts, OrganizationFacts, SessionFacts, SsoFacts};
-pub use organizations::{Member, MemberOrganization, Organization, Plan, Resource};
-pub use sessions::{BrowserSession, HOST_SESSIONS_MAX, NewTicket, SESSION_ABSOLUTE, SESSION_IDLE, Ticket};
+pub use organizations::{
+    Member, MemberOrganization, Organization, Plan, Resource, count_members, load_members, load_organization,
+    load_organizations, load_organizations_of, load_resources, load_role,
+};
+pub use sessions::{
+    BrowserSession, HOST_SESSIONS_MAX, NewTicket, SESSION_ABSOLUTE, SESSION_IDLE, Ticket,
+    load_browser_sessions,
+};
 
 use database::{AnyTransaction, Database};
 use std::path::Path;
@@ -119,7 +129,11 @@ impl Query for Transaction {
         self.inner.fetch_all(sql, values).await
     }
 
-    async fn fetch_optional(&mut self, sql: &'static str, values: Vec<Value>) -> Result<Option<Row>, StoreError> {
+    async fn fetch_optional(
+        &mut self,
+        sql: &'static str,
+        values: Vec<Value>,
+    ) -> Result<Option<Row>, StoreError> {
         self.inner.fetch_optional(sql, values).await
     }
 }

@@ -112,13 +112,19 @@ fn organization(row: &Row) -> Result<Organization, StoreError> {
 }
 
 /// The organization of that name, whatever its spelling; none that was deleted.
-pub async fn load_organization(query: &mut impl Query, name: &str) -> Result<Option<Organization>, StoreError> {
+pub async fn load_organization(
+    query: &mut impl Query,
+    name: &str,
+) -> Result<Option<Organization>, StoreError> {
     let key = name.to_ascii_lowercase();
     query.fetch_optional(ORGANIZATION, values![key]).await?.as_ref().map(organization).transpose()
 }
 
 /// All organizations by name, for the operator; at most 1000 after `after`.
-pub async fn load_organizations(query: &mut impl Query, after: &str) -> Result<Vec<Organization>, StoreError> {
+pub async fn load_organizations(
+    query: &mut impl Query,
+    after: &str,
+) -> Result<Vec<Organization>, StoreError> {
     let sql = "SELECT o.id, n.spelled, o.display_name, o.plan, o.session_timeout FROM organization o \
                JOIN name n ON n.name_key = o.name_key WHERE o.name_key > $1 AND o.deleted_at IS NULL \
                ORDER BY o.name_key LIMIT 1000";
@@ -192,11 +198,20 @@ pub async fn load_organizations_of(
 }
 
 /// The registered resources of an organization; at most 1000.
-pub async fn load_resources(query: &mut impl Query, organization: OrganizationId) -> Result<Vec<Resource>, StoreError> {
+pub async fn load_resources(
+    query: &mut impl Query,
+    organization: OrganizationId,
+) -> Result<Vec<Resource>, StoreError> {
     let sql = "SELECT prefix, name, is_public FROM resource WHERE organization_id = $1 ORDER BY prefix, name_key LIMIT 1000";
     let rows = query.fetch_all(sql, values![organization]).await?;
     rows.iter()
-        .map(|row| Ok(Resource { prefix: row.text("prefix")?, name: row.text("name")?, public: row.flag("is_public")? }))
+        .map(|row| {
+            Ok(Resource {
+                prefix: row.text("prefix")?,
+                name: row.text("name")?,
+                public: row.flag("is_public")?,
+            })
+        })
         .collect()
 }
 
@@ -228,7 +243,11 @@ impl Transaction {
     }
 
     /// Sets what the organization is called on pages.
-    pub async fn update_display_name(&mut self, organization: &Organization, display_name: &str) -> Result<(), StoreError> {
+    pub async fn update_display_name(
+        &mut self,
+        organization: &Organization,
+        display_name: &str,
+    ) -> Result<(), StoreError> {
         let sql = "UPDATE organization SET display_name = $2 WHERE id = $1";
         self.execute(sql, values![organization.id, display_name]).await?;
         self.changed(Change::Organization(organization.name.key().to_owned()));
@@ -236,7 +255,11 @@ impl Transaction {
     }
 
     /// Sets how long an SSO session lasts.
-    pub async fn update_session_timeout(&mut self, organization: &Organization, timeout: Lifetime) -> Result<(), StoreError> {
+    pub async fn update_session_timeout(
+        &mut self,
+        organization: &Organization,
+        timeout: Lifetime,
+    ) -> Result<(), StoreError> {
         let sql = "UPDATE organization SET session_timeout = $2 WHERE id = $1";
         self.execute(sql, values![organization.id, timeout.millis()]).await?;
         self.changed(Change::Organization(organization.name.key().to_owned()));
@@ -263,7 +286,11 @@ impl Transaction {
     }
 
     /// Removes a member with what the membership opened: SSO sessions and attempts. Whether there was one.
-    pub async fn delete_membership(&mut self, organization: OrganizationId, account: AccountId) -> Result<bool, StoreError> {
+    pub async fn delete_membership(
+        &mut self,
+        organization: OrganizationId,
+        account: AccountId,
+    ) -> Result<bool, StoreError> {
         let sql = "DELETE FROM membership WHERE organization_id = $1 AND account_id = $2";
         let removed = self.execute(sql, values![organization, account]).await? > 0;
         self.execute(
@@ -282,7 +309,11 @@ impl Transaction {
     }
 
     /// How many admins the organization has besides `account`. Lock the organization first.
-    pub async fn count_other_admins(&mut self, organization: OrganizationId, account: AccountId) -> Result<i64, StoreError> {
+    pub async fn count_other_admins(
+        &mut self,
+        organization: OrganizationId,
+        account: AccountId,
+    ) -> Result<i64, StoreError> {
         let sql = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM membership \
                    WHERE organization_id = $1 AND role = 'admin' AND account_id <> $2";
         self.fetch_optional(sql, values![organization, account]).await?.map_or(Ok(0), |row| row.int("n"))

@@ -59,7 +59,10 @@ pub struct Ticket {
 }
 
 /// The browser sessions of an account, the last used first.
-pub async fn load_browser_sessions(query: &mut impl Query, account: AccountId) -> Result<Vec<BrowserSession>, StoreError> {
+pub async fn load_browser_sessions(
+    query: &mut impl Query,
+    account: AccountId,
+) -> Result<Vec<BrowserSession>, StoreError> {
     let sql = "SELECT id, created_at, authenticated_at, last_seen_at FROM browser_session WHERE account_id = $1 \
                ORDER BY last_seen_at DESC LIMIT 100";
     let read = |row: &Row| {
@@ -119,7 +122,11 @@ impl Transaction {
     }
 
     /// Ends a browser session with all that hangs on it: SSO, hosts, tickets, attempts. Whether there was one.
-    pub async fn delete_browser_session(&mut self, id: SessionId, account: AccountId) -> Result<bool, StoreError> {
+    pub async fn delete_browser_session(
+        &mut self,
+        id: SessionId,
+        account: AccountId,
+    ) -> Result<bool, StoreError> {
         let sql = "DELETE FROM browser_session WHERE id = $1 AND account_id = $2";
         let ended = self.execute(sql, values![id, account]).await? > 0;
         self.changed(Change::Account(account));
@@ -127,7 +134,11 @@ impl Transaction {
     }
 
     /// Ends all browser sessions of an account but one; how many.
-    pub async fn delete_other_browser_sessions(&mut self, keep: SessionId, account: AccountId) -> Result<u64, StoreError> {
+    pub async fn delete_other_browser_sessions(
+        &mut self,
+        keep: SessionId,
+        account: AccountId,
+    ) -> Result<u64, StoreError> {
         let sql = "DELETE FROM browser_session WHERE account_id = $1 AND id <> $2";
         let ended = self.execute(sql, values![account, keep]).await?;
         self.changed(Change::Account(account));
@@ -135,7 +146,12 @@ impl Transaction {
     }
 
     /// Notes that a session was used.
-    pub async fn touch_browser_session(&mut self, id: SessionId, account: AccountId, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn touch_browser_session(
+        &mut self,
+        id: SessionId,
+        account: AccountId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let sql = "UPDATE browser_session SET last_seen_at = $2 WHERE id = $1 AND last_seen_at < $2";
         self.execute(sql, values![id, now]).await?;
         self.changed(Change::Account(account));
@@ -143,7 +159,11 @@ impl Transaction {
     }
 
     /// Whether a browser session of this account is there, read inside this transaction.
-    pub async fn browser_session_exists(&mut self, id: SessionId, account: AccountId) -> Result<bool, StoreError> {
+    pub async fn browser_session_exists(
+        &mut self,
+        id: SessionId,
+        account: AccountId,
+    ) -> Result<bool, StoreError> {
         let sql = "SELECT id FROM browser_session WHERE id = $1 AND account_id = $2";
         Ok(self.fetch_optional(sql, values![id, account]).await?.is_some())
     }
@@ -176,7 +196,14 @@ impl Transaction {
         self.execute(
             "INSERT INTO ticket (ticket_hash, session_id, host, handover_hash, next, expires_at) \
              VALUES ($1, $2, $3, $4, $5, $6)",
-            values![ticket.hash, ticket.session, &ticket.host, ticket.handover, &ticket.next, ticket.expires_at],
+            values![
+                ticket.hash,
+                ticket.session,
+                &ticket.host,
+                ticket.handover,
+                &ticket.next,
+                ticket.expires_at
+            ],
         )
         .await?;
         Ok(())
@@ -192,7 +219,9 @@ impl Transaction {
     ) -> Result<Option<Ticket>, StoreError> {
         let sql = "DELETE FROM ticket WHERE ticket_hash = $1 AND host = $2 AND handover_hash = $3 \
                    RETURNING session_id, next, expires_at";
-        let Some(row) = self.fetch_optional(sql, values![hash, host, handover]).await? else { return Ok(None) };
+        let Some(row) = self.fetch_optional(sql, values![hash, host, handover]).await? else {
+            return Ok(None);
+        };
         if row.time("expires_at")? <= now {
             return Ok(None);
         }

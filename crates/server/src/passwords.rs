@@ -1,0 +1,194 @@
+//! Passwords: Argon2id on a bounded pool (rule 9), so that a rush of sign-ins can't starve the gate.
+//!
+//! Parameters are OWASP's current ones: 19 MiB, two passes, one lane. A name that nobody has costs the same as a
+//! wrong password (conformance.md ASVS 6.3.8).
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::{Algorithm, Argon2, Params, Version};
+use doorward_core::error_code::ErrorCode;
+use doorward_core::secret::Secret;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+use crate::random::Random;
+
+/// Hashes made at the same time: one fewer than two cores would allow leaves the gate its own.
+const AT_ONCE: usize = 2;
+/// Sign-ins that may wait for a place; further ones are told to come back.
+const WAITING_MAX: usize = 64;
+/// How long one waits for a place.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// Shortest password, in characters.
+pub const PASSWORD_CHARACTERS_MIN: usize = 10;
+/// Longest password, in characters.
+pub const PASSWORD_CHARACTERS_MAX: usize = 256;
+
+/// Passwords that are tried first and long enough to pass otherwise.
+const COMMON: &[&str] = &[
+    "1234567890",
+    "0123456789",
+    "password123",
+    "password1234",
+    "passwordpassword",
+    "qwertyuiop",
+    "1q2w3e4r5t",
+    "iloveyou123",
+    "administrator",
+    "welcome123",
+    "letmein123",
+    "changeme123",
+    "changemenow",
+    "1111111111",
+    "0000000000",
+    "qwerty123456",
+    "abcdefghij",
+    "aaaaaaaaaa",
+    "football123",
+    "princess123",
+    "sunshine123",
+    "superman123",
+    "trustno1trustno1",
+    "correcthorsebatterystaple",
+];
+
+/// Hashes and checks passwords.
+#[derive(Clone, Debug)]
+pub struct Passwords {
+    places: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    /// Hash of a password that nobody has, for names that nobody has.
+    nobody: Arc<str>,
+}
+
+/// Why no hash was made.
+#[derive(Debug, thiserror::Error)]
+pub enum PasswordError {
+    /// All places and all waiting places are taken.
+    #[error("all places for hashing are taken")]
+    Busy,
+    /// The library or the random source refused.
+    #[error("the password could not be hashed")]
+    Library,
+}
+
+fn argon2() -> Result<Argon2<'static>, PasswordError> {
+    let params = Params::new(19_456, 2, 1, None).map_err(|_| PasswordError::Library)?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+fn hash_with(salt: [u8; 16], password: &Secret) -> Result<String, PasswordError> {
+    argon2()?
+        .hash_password_with_salt(password.expose().as_bytes(), &salt)
+        .map(|hash| hash.to_string())
+        .map_err(|_| PasswordError::Library)
+}
+
+/// Judges a password that somebody wants to have, for an account of that name.
+pub fn judge_new_password(password: &Secret, account_name: &str) -> Result<(), ErrorCode> {
+    let characters = password.expose().chars().count();
+    if characters < PASSWORD_CHARACTERS_MIN {
+        return Err(ErrorCode::AccountPasswordTooShort);
+    }
+    if characters > PASSWORD_CHARACTERS_MAX {
+        return Err(ErrorCode::AccountPasswordTooLong);
+    }
+    let lower = password.expose().to_lowercase();
+    let letters: String = lower.chars().filter(|c| c.is_alphanumeric()).collect();
+    let repeats_name = letters.replace(&account_name.to_lowercase(), "").chars().count() < 4;
+    if COMMON.contains(&lower.as_str()) || COMMON.contains(&letters.as_str()) || repeats_name {
+        return Err(ErrorCode::AccountPasswordCommon);
+    }
+    Ok(())
+}
+
+impl Passwords {
+    /// Makes the pool, and one hash for names that nobody has.
+    pub fn new(random: &Random) -> Result<Self, PasswordError> {
+        let salt = random.bytes().map_err(|_| PasswordError::Library)?;
+        let unknown = Secret::token(random.bytes().map_err(|_| PasswordError::Library)?);
+        Ok(Self {
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+            nobody: hash_with(salt, &unknown)?.into(),
+        })
+    }
+
+    /// The hash of a new password, in PHC form.
+    pub async fn hash(&self, password: Secret, random: &Random) -> Result<String, PasswordError> {
+        let salt = random.bytes().map_err(|_| PasswordError::Library)?;
+        self.run(move || hash_with(salt, &password)).await?
+    }
+
+    /// Whether `password` is the one of `hash`; with no hash, never, at the same cost.
+    pub async fn verify(&self, password: Secret, hash: Option<String>) -> Result<bool, PasswordError> {
+        let known = hash.is_some();
+        let hash = hash.unwrap_or_else(|| self.nobody.to_string());
+        let fits = self
+            .run(move || {
+                let parsed = PasswordHash::new(&hash).map_err(|_| PasswordError::Library)?;
+                Ok::<_, PasswordError>(
+                    argon2()?.verify_password(password.expose().as_bytes(), &parsed).is_ok(),
+                )
+            })
+            .await??;
+        Ok(fits && known)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the bounded pool")]
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, PasswordError> {
+        let _waiting = self.waiting.try_acquire().map_err(|_| PasswordError::Busy)?;
+        let place = tokio::time::timeout(WAIT, Arc::clone(&self.places).acquire_owned())
+            .await
+            .map_err(|_| PasswordError::Busy)?
+            .map_err(|_| PasswordError::Library)?;
+        tokio::task::spawn_blocking(move || {
+            let out = work();
+            drop(place);
+            out
+        })
+        .await
+        .map_err(|_| PasswordError::Library)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text.to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_password_fits_its_own_hash_only_and_nobodys_hash_fits_nothing() {
+        let random = Random::seeded(1);
+        let passwords = Passwords::new(&random).unwrap();
+        let hash = passwords.hash(secret("correct horse battery"), &random).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert!(passwords.verify(secret("correct horse battery"), Some(hash.clone())).await.unwrap());
+        assert!(!passwords.verify(secret("correct horse batter"), Some(hash)).await.unwrap());
+        assert!(!passwords.verify(secret("correct horse battery"), None).await.unwrap());
+    }
+
+    #[test]
+    fn new_passwords_are_long_enough_and_not_easy_to_guess() {
+        use ErrorCode as E;
+        for (password, judged) in [
+            ("correct horse 7", Ok(())),
+            ("🐎🐎🐎🐎🐎🐎🐎🐎🐎🐎 staple", Ok(())),
+            ("short", Err(E::AccountPasswordTooShort)),
+            (&*"x".repeat(257), Err(E::AccountPasswordTooLong)),
+            ("Password123", Err(E::AccountPasswordCommon)),
+            ("miramiramira", Err(E::AccountPasswordCommon)),
+            ("Mira-Mira-1", Err(E::AccountPasswordCommon)),
+        ] {
+            assert_eq!(judge_new_password(&secret(password), "mira"), judged, "{password}");
+        }
+    }
+}
