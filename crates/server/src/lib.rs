@@ -6,8 +6,8 @@
 
 pub mod clock;
 pub mod configuration;
+pub mod outbound;
 pub mod passwords;
-pub mod proxy;
 pub mod random;
 pub mod sealing;
 pub mod store;
