@@ -1,0 +1,290 @@
+//! The log: how it looks, the id of each request, and one line for each request.
+//!
+//! In: format and level of the configuration, requests. Out: lines on standard error, `x-request-id`, and `RequestId`
+//! and `ClientAddress` in a request's extensions.
+//! Never in the log (rule 6): a query string, a cookie, another header's value, a body, a token in a path.
+
+use crate::client_address::client_address;
+use crate::clock::Clock;
+use crate::configuration::{LogFormat, LogLevel};
+use crate::random::Random;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::HeaderValue;
+use ipnet::IpNet;
+use std::fmt::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use tracing::{Instrument as _, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Starts the log of this process, on standard error. A second call changes nothing.
+pub fn start(format: LogFormat, level: LogLevel) {
+    // An error only says that a log was started already, as it is in tests.
+    drop(tracing::subscriber::set_global_default(subscriber(format, level, std::io::stderr)));
+}
+
+/// The log as `start` makes it, to any writer.
+///
+/// Libraries are heard when they warn and never below: at `debug` and `trace` they tell headers and bytes.
+pub fn subscriber<W>(format: LogFormat, level: LogLevel, writer: W) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let libraries = if level == LogLevel::Error { LogLevel::Error } else { LogLevel::Warn };
+    let (libraries, level) = (libraries.as_str(), level.as_str());
+    let filter = EnvFilter::new(format!("{libraries},doorward={level},doorward_core={level}"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
+    match format {
+        LogFormat::Human => Box::new(builder.with_target(false).finish()),
+        LogFormat::Json => Box::new(builder.json().flatten_event(true).with_current_span(true).finish()),
+    }
+}
+
+/// Names one request in the log, on error pages and in the answer's `x-request-id`. Never taken from outside, so that
+/// nobody writes into our log or poses as another request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RequestId(Arc<str>);
+
+impl RequestId {
+    /// 96 random bits in hexadecimal.
+    fn new(random: &Random) -> Self {
+        let Ok(bytes) = random.bytes::<12>() else { return Self(Arc::from("none")) };
+        let mut text = String::with_capacity(24);
+        for byte in bytes {
+            // Writing into a String can't fail.
+            write!(text, "{byte:02x}").unwrap_or_default();
+        }
+        Self(Arc::from(text))
+    }
+
+    /// The id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which listener a request came in by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Listener {
+    /// Pages, the API and the built-in proxy: a line at `info`.
+    Main,
+    /// The gate, which answers thousands a second: a line at `debug`.
+    Gate,
+}
+
+/// What `log_request` needs.
+#[derive(Clone, Debug)]
+pub struct RequestLog {
+    /// Which listener it is for.
+    pub listener: Listener,
+    /// For the ids.
+    pub random: Random,
+    /// For the duration.
+    pub clock: Clock,
+    /// Whose forwarded addresses count.
+    pub trusted_proxies: Arc<[IpNet]>,
+}
+
+/// Middleware around a whole listener: gives the request its id and its client's address, and logs one line when the
+/// answer's head is ready.
+pub async fn log_request(State(log): State<RequestLog>, mut request: Request, next: Next) -> Response {
+    let id = RequestId::new(&log.random);
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let client = client_address(peer, request.headers(), &log.trusted_proxies);
+    request.extensions_mut().insert(client);
+    request.extensions_mut().insert(id.clone());
+
+    let method = request.method().clone();
+    let path = path_for_log(request.uri().path());
+    // At the level error, so that the id is there even in a log that has errors alone.
+    let span = tracing::error_span!("request", id = %id);
+    let began = log.clock.now();
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let ms = log.clock.now().since(began).millis();
+    let status = response.status().as_u16();
+    match log.listener {
+        Listener::Main => {
+            tracing::info!(parent: &span, %method, %path, status, ms, %client, "request");
+        }
+        Listener::Gate => {
+            tracing::debug!(parent: &span, %method, %path, status, ms, %client, "gate answer");
+        }
+    }
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    response
+}
+
+/// Longest path in the log, in characters.
+const PATH_CHARS_MAX: usize = 200;
+
+/// Longest segment of a path in the log: that of a name. Tokens, as in a join link, have 43 characters.
+const SEGMENT_CHARS_MAX: usize = 42;
+
+/// A path without what must not be logged: every segment long enough to be a token is hidden.
+fn path_for_log(path: &str) -> String {
+    let mut shown = String::with_capacity(path.len().min(PATH_CHARS_MAX));
+    for (i, segment) in path.split('/').enumerate() {
+        if i > 0 {
+            shown.push('/');
+        }
+        if shown.len() >= PATH_CHARS_MAX {
+            shown.push_str("...");
+            break;
+        }
+        if segment.chars().count() > SEGMENT_CHARS_MAX {
+            shown.push_str("[hidden]");
+        } else {
+            shown.push_str(segment);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::get;
+    use std::io;
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicI64;
+    use tower::ServiceExt as _;
+
+    /// Keeps what is logged.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Kept {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Kept {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    async fn inner(request: Request) -> String {
+        tracing::warn!("within");
+        request.extensions().get::<RequestId>().unwrap().to_string()
+    }
+
+    /// Sends one request through the middleware; gives the answer and what was logged.
+    async fn logged(
+        listener: Listener,
+        format: LogFormat,
+        level: LogLevel,
+        request: Request,
+    ) -> (Response, String) {
+        let kept = Kept::default();
+        let log = RequestLog {
+            listener,
+            random: Random::seeded(1),
+            clock: Clock::turned(Arc::new(AtomicI64::new(0))),
+            trusted_proxies: Arc::from(["10.0.0.1/32".parse().unwrap()]),
+        };
+        let app = Router::new()
+            .fallback(get(inner).post(inner))
+            .layer(axum::middleware::from_fn_with_state(log, log_request));
+        let guard = tracing::subscriber::set_default(subscriber(format, level, kept.clone()));
+        let response = app.oneshot(request).await.unwrap();
+        drop(guard);
+        let text = kept.text();
+        (response, text)
+    }
+
+    fn request(target: &str) -> Request {
+        let mut request = Request::post(target)
+            .header("cookie", "__Host-doorward-session=planted-cookie")
+            .header("authorization", "Bearer planted-header")
+            .header("x-request-id", "planted-id")
+            .header("x-forwarded-for", "203.0.113.9")
+            .body(Body::from("password=planted-body"))
+            .unwrap();
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([10, 0, 0, 1], 5000))));
+        request
+    }
+
+    #[tokio::test]
+    async fn rule_6_no_query_cookie_header_body_or_token_is_logged_at_any_level() {
+        let token = "T".repeat(43);
+        for level in [LogLevel::Info, LogLevel::Trace] {
+            for format in [LogFormat::Human, LogFormat::Json] {
+                let target = format!("/organizations/acme/join/{token}?code=planted-query");
+                let (_, log) = logged(Listener::Main, format, level, request(&target)).await;
+                assert!(!log.contains("planted") && !log.contains(&token), "{log}");
+                assert!(log.contains("/organizations/acme/join/[hidden]"), "{log}");
+                assert!(log.contains("203.0.113.9"), "{log}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_has_one_fresh_id_in_the_answer_in_its_extensions_and_on_every_line() {
+        let (response, log) =
+            logged(Listener::Main, LogFormat::Human, LogLevel::Info, request("/login")).await;
+        let id = response.headers().get("x-request-id").unwrap().to_str().unwrap().to_owned();
+        assert_eq!(id.len(), 24);
+        let body = axum::body::to_bytes(response.into_body(), 100).await.unwrap();
+        assert_eq!(body, id);
+        assert_eq!(log.lines().filter(|line| line.contains(&id)).count(), 2, "{log}");
+    }
+
+    #[tokio::test]
+    async fn a_line_of_json_has_method_path_status_duration_and_client() {
+        let (_, log) = logged(Listener::Main, LogFormat::Json, LogLevel::Info, request("/login")).await;
+        let line: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+        assert_eq!(line["method"], "POST");
+        assert_eq!(line["path"], "/login");
+        assert_eq!(line["status"], 200);
+        assert_eq!(line["ms"], 0);
+        assert_eq!(line["client"], "203.0.113.9");
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["span"]["id"].as_str().unwrap().len(), 24);
+    }
+
+    #[tokio::test]
+    async fn answers_of_the_gate_are_logged_at_debug_only() {
+        let (_, quiet) =
+            logged(Listener::Gate, LogFormat::Human, LogLevel::Info, request("/auth-request")).await;
+        assert!(!quiet.contains("gate answer"), "{quiet}");
+        let (_, log) =
+            logged(Listener::Gate, LogFormat::Human, LogLevel::Debug, request("/auth-request")).await;
+        assert!(log.contains("gate answer"), "{log}");
+    }
+
+    #[test]
+    fn a_path_in_the_log_is_bounded() {
+        assert!(path_for_log(&"/ab".repeat(10_000)).len() < 250);
+        assert_eq!(path_for_log(&format!("/{}/x", "a".repeat(5000))), "/[hidden]/x");
+        assert_eq!(path_for_log("/acme/data"), "/acme/data");
+    }
+}

@@ -1,0 +1,314 @@
+//! Figures for Prometheus: what is counted, and the page `/metrics` on a listener of its own.
+//!
+//! In: what happened, as types. Out: OpenMetrics text.
+//! Invariant: every label comes from a closed set (our types, our error codes, the configured applications), so no
+//! request can make a new series. Never a label: an organization, an account, an address.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use doorward_core::error_code::ErrorCode;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Upper bounds of the gate's latency histogram, in seconds: it answers in microseconds from its cache and in
+/// milliseconds from the store.
+const GATE_SECONDS: [f64; 10] = [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.01, 0.05, 0.25, 1.0];
+
+/// How the gate answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GateOutcome {
+    /// Let through.
+    Allow,
+    /// Sent to sign in.
+    SignIn,
+    /// Sent to complete single sign-on.
+    CompleteSso,
+    /// Denied.
+    Deny,
+    /// Not understood in one way only, or not a method that is passed on.
+    Refused,
+    /// Asked by somebody who is not a trusted proxy.
+    UntrustedProxy,
+    /// The store could not be reached.
+    Unavailable,
+}
+
+impl GateOutcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::SignIn => "sign_in",
+            Self::CompleteSso => "complete_sso",
+            Self::Deny => "deny",
+            Self::Refused => "refused",
+            Self::UntrustedProxy => "untrusted_proxy",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// What an outbound request was for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OutboundKind {
+    /// A provider's metadata.
+    Metadata,
+    /// A provider's signing keys.
+    Keys,
+    /// A code was redeemed.
+    Token,
+    /// A person's details.
+    UserInfo,
+}
+
+impl OutboundKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Metadata => "metadata",
+            Self::Keys => "keys",
+            Self::Token => "token",
+            Self::UserInfo => "userinfo",
+        }
+    }
+}
+
+/// What an SSO attempt was for; as the attempt's purpose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SsoPurpose {
+    /// An admin's test.
+    Test,
+    /// A member's sign-in.
+    SignIn,
+    /// Somebody joining.
+    Join,
+}
+
+impl SsoPurpose {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::SignIn => "sign_in",
+            Self::Join => "join",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct GateLabels {
+    application: Arc<str>,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PurposeLabels {
+    purpose: &'static str,
+    outcome: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CacheLabels {
+    hit: bool,
+}
+
+/// All figures of this process. Cheap to share in an `Arc`; every method takes `&self`.
+pub struct Metrics {
+    registry: Registry,
+    applications: Vec<Arc<str>>,
+    no_application: Arc<str>,
+    gate_decisions: Family<GateLabels, Counter>,
+    gate_seconds: Histogram,
+    sign_ins: Family<OutcomeLabels, Counter>,
+    sso_attempts: Family<PurposeLabels, Counter>,
+    outbound: Family<KindLabels, Counter>,
+    store_errors: Counter,
+    gate_cache: Family<CacheLabels, Counter>,
+    change_reader_stale: Gauge,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// New figures, all zero. `applications` are the configured names; others are counted as `none`.
+    pub fn new<'a>(applications: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut registry = Registry::with_prefix("doorward");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "Version of this binary", build);
+        let gate_decisions = Family::default();
+        registry.register("gate_decisions", "Answers of the gate", gate_decisions.clone());
+        let gate_seconds = Histogram::new(GATE_SECONDS);
+        registry.register_with_unit(
+            "gate_answer",
+            "Time from the gate's question to its answer",
+            Unit::Seconds,
+            gate_seconds.clone(),
+        );
+        let sign_ins = Family::default();
+        registry.register("sign_ins", "Account sign-ins, ok or the error code", sign_ins.clone());
+        let sso_attempts = Family::default();
+        registry.register(
+            "sso_attempts",
+            "Ended trips to identity providers, ok or the area of the error code",
+            sso_attempts.clone(),
+        );
+        let outbound = Family::default();
+        registry.register(
+            "outbound_requests",
+            "Requests to identity providers, ok or the error code",
+            outbound.clone(),
+        );
+        let store_errors = Counter::default();
+        registry.register("store_errors", "Failed uses of the database", store_errors.clone());
+        let gate_cache = Family::default();
+        registry.register("gate_cache_lookups", "Lookups in the gate's cache", gate_cache.clone());
+        let change_reader_stale = Gauge::default();
+        registry.register(
+            "change_reader_stale",
+            "1 while changes can't be read and the cache is not trusted",
+            change_reader_stale.clone(),
+        );
+        Self {
+            registry,
+            applications: applications.into_iter().map(Arc::from).collect(),
+            no_application: Arc::from("none"),
+            gate_decisions,
+            gate_seconds,
+            sign_ins,
+            sso_attempts,
+            outbound,
+            store_errors,
+            gate_cache,
+            change_reader_stale,
+        }
+    }
+
+    /// One answer of the gate and how long it took.
+    pub fn gate_answer(&self, application: Option<&str>, outcome: GateOutcome, took: Duration) {
+        let known = application.and_then(|name| self.applications.iter().find(|known| ***known == *name));
+        let application = Arc::clone(known.unwrap_or(&self.no_application));
+        self.gate_decisions.get_or_create(&GateLabels { application, outcome: outcome.as_str() }).inc();
+        self.gate_seconds.observe(took.as_secs_f64());
+    }
+
+    /// One account sign-in.
+    pub fn sign_in(&self, outcome: Result<(), ErrorCode>) {
+        self.sign_ins.get_or_create(&OutcomeLabels { outcome: code_or_ok(outcome) }).inc();
+    }
+
+    /// One ended SSO attempt.
+    pub fn sso_attempt(&self, purpose: SsoPurpose, outcome: Result<(), ErrorCode>) {
+        let code = code_or_ok(outcome);
+        let area = code.split('.').next().unwrap_or(code).to_owned();
+        self.sso_attempts.get_or_create(&PurposeLabels { purpose: purpose.as_str(), outcome: area }).inc();
+    }
+
+    /// One outbound request.
+    pub fn outbound(&self, kind: OutboundKind, outcome: Result<(), ErrorCode>) {
+        self.outbound.get_or_create(&KindLabels { kind: kind.as_str(), outcome: code_or_ok(outcome) }).inc();
+    }
+
+    /// The database failed once.
+    pub fn store_error(&self) {
+        self.store_errors.inc();
+    }
+
+    /// The gate looked into its cache.
+    pub fn gate_cache(&self, hit: bool) {
+        self.gate_cache.get_or_create(&CacheLabels { hit }).inc();
+    }
+
+    /// Whether this node has lost touch with the store's changes for its lease (rule 16).
+    pub fn change_reader_stale(&self, stale: bool) {
+        self.change_reader_stale.set(i64::from(stale));
+    }
+
+    /// All figures as OpenMetrics text.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String can't fail.
+        encode(&mut text, &self.registry).unwrap_or_default();
+        text
+    }
+}
+
+fn code_or_ok(outcome: Result<(), ErrorCode>) -> &'static str {
+    outcome.map_or_else(ErrorCode::as_str, |()| "ok")
+}
+
+/// The routes of the metrics listener: `/metrics` and nothing else.
+pub fn router(metrics: Arc<Metrics>) -> Router {
+    Router::new().route("/metrics", get(page)).with_state(metrics)
+}
+
+async fn page(State(metrics): State<Arc<Metrics>>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, kind)], metrics.to_text()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_figure_is_told_with_its_labels() {
+        let metrics = Metrics::new(["hub"]);
+        metrics.gate_answer(Some("hub"), GateOutcome::Allow, Duration::from_micros(70));
+        metrics.gate_answer(Some("hub"), GateOutcome::Allow, Duration::from_micros(700));
+        metrics.gate_answer(None, GateOutcome::UntrustedProxy, Duration::from_micros(7));
+        metrics.sign_in(Ok(()));
+        metrics.sign_in(Err(ErrorCode::AccountWrongPassword));
+        metrics.sso_attempt(SsoPurpose::Test, Err(ErrorCode::OidcNonceMismatch));
+        metrics.outbound(OutboundKind::Token, Err(ErrorCode::OutboundTimeout));
+        metrics.store_error();
+        metrics.gate_cache(true);
+        let text = metrics.to_text();
+        for line in [
+            "doorward_gate_decisions_total{application=\"hub\",outcome=\"allow\"} 2",
+            "doorward_gate_decisions_total{application=\"none\",outcome=\"untrusted_proxy\"} 1",
+            "doorward_gate_answer_seconds_bucket{le=\"0.0001\"} 2",
+            "doorward_gate_answer_seconds_count 3",
+            "doorward_sign_ins_total{outcome=\"ok\"} 1",
+            "doorward_sign_ins_total{outcome=\"account.wrong_password\"} 1",
+            "doorward_sso_attempts_total{purpose=\"test\",outcome=\"oidc\"} 1",
+            "doorward_outbound_requests_total{kind=\"token\",outcome=\"outbound.timeout\"} 1",
+            "doorward_store_errors_total 1",
+            "doorward_gate_cache_lookups_total{hit=\"true\"} 1",
+            "doorward_change_reader_stale 0",
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line}\n{text}");
+        }
+        assert!(text.contains(concat!("doorward_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1")));
+    }
+
+    #[test]
+    fn a_name_from_a_request_makes_no_series() {
+        let metrics = Metrics::new(["hub"]);
+        metrics.gate_answer(Some("evil"), GateOutcome::Deny, Duration::ZERO);
+        assert!(!metrics.to_text().contains("evil"));
+    }
+}
