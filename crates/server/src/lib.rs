@@ -4,10 +4,14 @@
 //! knows no HTTP; only `main` loads the configuration. Start with `web/mod.rs` (the route list), `sso/mod.rs` (the
 //! trip to the provider) and `gate/mod.rs` (what happens to a request).
 
+pub mod client_address;
 pub mod clock;
 pub mod configuration;
+pub mod logging;
+pub mod metrics;
 pub mod outbound;
 pub mod passwords;
 pub mod random;
 pub mod sealing;
+pub mod serve;
 pub mod store;

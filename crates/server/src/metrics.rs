@@ -4,6 +4,7 @@
 //! Invariant: every label comes from a closed set (our types, our error codes, the configured applications), so no
 //! request can make a new series. Never a label: an organization, an account, an address.
 
+use crate::store::Purpose;
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -79,27 +80,6 @@ impl OutboundKind {
             Self::Keys => "keys",
             Self::Token => "token",
             Self::UserInfo => "userinfo",
-        }
-    }
-}
-
-/// What an SSO attempt was for; as the attempt's purpose.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SsoPurpose {
-    /// An admin's test.
-    Test,
-    /// A member's sign-in.
-    SignIn,
-    /// Somebody joining.
-    Join,
-}
-
-impl SsoPurpose {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Test => "test",
-            Self::SignIn => "sign_in",
-            Self::Join => "join",
         }
     }
 }
@@ -221,7 +201,7 @@ impl Metrics {
     }
 
     /// One ended SSO attempt.
-    pub fn sso_attempt(&self, purpose: SsoPurpose, outcome: Result<(), ErrorCode>) {
+    pub fn sso_attempt(&self, purpose: Purpose, outcome: Result<(), ErrorCode>) {
         let code = code_or_ok(outcome);
         let area = code.split('.').next().unwrap_or(code).to_owned();
         self.sso_attempts.get_or_create(&PurposeLabels { purpose: purpose.as_str(), outcome: area }).inc();
@@ -282,7 +262,7 @@ mod tests {
         metrics.gate_answer(None, GateOutcome::UntrustedProxy, Duration::from_micros(7));
         metrics.sign_in(Ok(()));
         metrics.sign_in(Err(ErrorCode::AccountWrongPassword));
-        metrics.sso_attempt(SsoPurpose::Test, Err(ErrorCode::OidcNonceMismatch));
+        metrics.sso_attempt(Purpose::Test, Err(ErrorCode::OidcNonceMismatch));
         metrics.outbound(OutboundKind::Token, Err(ErrorCode::OutboundTimeout));
         metrics.store_error();
         metrics.gate_cache(true);

@@ -36,7 +36,7 @@ const MAIN_HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// The same on the gate's listener, where only proxies connect and a lost question is a failed request: longer than
 /// the two minutes of Caddy.
-const GATE_HEAD_TIMEOUT: Duration = Duration::from_secs(180);
+const GATE_HEAD_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// What serves on each listener.
 #[derive(Debug)]
