@@ -90,18 +90,19 @@ pub fn empty_identity_headers() -> IdentityHeaders<'static> {
 /// Whether a server behind us could take a header of this name for one of ours: case aside, and with `_`, `.` or any
 /// other sign for `-`, as CGI and its heirs map names. Everything that begins with `Doorward-` is ours.
 pub fn is_identity_header(name: &str) -> bool {
-    let begins_ours = name.get(..OUR_PREFIX.len()).is_some_and(|start| same_header(start, OUR_PREFIX));
-    begins_ours || IDENTITY_HEADER_NAMES.iter().any(|ours| same_header(name, ours))
+    let begins_ours = name.get(..OUR_PREFIX.len()).is_some_and(|start| is_spelling_of(start, OUR_PREFIX));
+    begins_ours || IDENTITY_HEADER_NAMES.iter().any(|ours| is_spelling_of(name, ours))
 }
 
 /// Whether a header of this name, in any spelling, is one of [`OVERRIDE_HEADER_NAMES`].
 pub fn is_override_header(name: &str) -> bool {
-    OVERRIDE_HEADER_NAMES.iter().any(|known| same_header(name, known))
+    OVERRIDE_HEADER_NAMES.iter().any(|known| is_spelling_of(name, known))
 }
 
 const OUR_PREFIX: &str = "Doorward-";
 
-fn same_header(name: &str, ours: &str) -> bool {
+/// Whether a server that maps header names as CGI does could take `name` for `ours`.
+pub fn is_spelling_of(name: &str, ours: &str) -> bool {
     let fold = |b: u8| if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' };
     name.len() == ours.len() && name.bytes().map(fold).eq(ours.bytes().map(fold))
 }

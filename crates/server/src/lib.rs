@@ -11,6 +11,7 @@ pub mod logging;
 pub mod metrics;
 pub mod outbound;
 pub mod passwords;
+pub mod proxy;
 pub mod random;
 pub mod sealing;
 pub mod serve;

@@ -1,0 +1,969 @@
+//! The built-in reverse proxy: carries one request that may go on to the application, and the answer back.
+//!
+//! In: a request, the identity headers to set, and a future that ends the exchange. Out: the application's response,
+//! streamed, or a `ProxyFault`. Nothing is buffered; WebSockets are joined through.
+//! Never here: whether the request may go on. That was decided before; this file only keeps the decision whole.
+//! Invariant: a header of ours reaches the application with our value or not at all, and our cookies never do
+//! (rule 11; conformance.md V01, V07).
+
+use axum::body::Body;
+use bytes::Bytes;
+use doorward_core::error_code::ErrorCode;
+use doorward_core::identity_headers::{is_identity_header, is_override_header, is_spelling_of};
+use doorward_core::request_target::is_allowed_upgrade;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long the application may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take to begin its answer, from the moment that it has the whole request.
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
+/// Shorter than the keep-alive of common servers (Node: 5 s), so that they rarely close a connection as we reuse it.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Why a request got no answer from the application.
+#[derive(Debug, thiserror::Error)]
+#[error("{code}: {detail}")]
+pub struct ProxyFault {
+    /// What the person is told.
+    pub code: ErrorCode,
+    /// What the log is told. Holds no header and no part of a body.
+    pub detail: String,
+}
+
+impl ProxyFault {
+    fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}
+
+/// Where the application listens: `http://host:port`, from the operator's configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Upstream(Authority);
+
+/// Not an address that the proxy can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an upstream is http://host:port without a path; the application is reached over a trusted network")]
+pub struct InvalidUpstream;
+
+impl std::str::FromStr for Upstream {
+    type Err = InvalidUpstream;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUpstream> {
+        let uri: Uri = text.parse().map_err(|_| InvalidUpstream)?;
+        let authority = uri.authority().ok_or(InvalidUpstream)?;
+        let plain = uri.scheme() == Some(&Scheme::HTTP)
+            && uri.path_and_query().is_none_or(|path| path.as_str() == "/")
+            && !authority.as_str().contains('@');
+        if plain { Ok(Self(authority.clone())) } else { Err(InvalidUpstream) }
+    }
+}
+
+/// Resolves when the exchange must end at once: the session was revoked, or the server stops.
+/// `Box::pin(std::future::pending())` for never.
+pub type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What one request is forwarded with.
+pub struct Forwarding<'a> {
+    /// Where to.
+    pub upstream: &'a Upstream,
+    /// The complete set of identity headers; each replaces whatever the client sent under any spelling of its name.
+    pub set: &'a [(HeaderName, HeaderValue)],
+    /// Names of Doorward's cookies on this host: kept from the application, and not to be set by it.
+    pub own_cookie_names: &'a [&'a str],
+    /// The client's address, as `trusted_proxies` lets us know it.
+    pub client_address: IpAddr,
+    /// The browser came over https.
+    pub https: bool,
+}
+
+/// The client side of the proxy: one pool of kept connections for all applications.
+#[derive(Clone, Debug)]
+pub struct UpstreamProxy {
+    client: Client<HttpConnector, Body>,
+    headers_timeout: Duration,
+}
+
+impl Default for UpstreamProxy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl UpstreamProxy {
+    /// A proxy without open connections. Needs a tokio runtime only when it is used.
+    pub fn new() -> Self {
+        Self::with_timeouts(CONNECT_TIMEOUT, HEADERS_TIMEOUT)
+    }
+
+    fn with_timeouts(connect: Duration, headers: Duration) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(connect));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        Self { client, headers_timeout: headers }
+    }
+
+    /// Carries the request to the application and the beginning of its answer back; both bodies stream on by
+    /// themselves, until they end or `stop` resolves.
+    ///
+    /// Faults: `gate.upstream_unavailable`, `gate.upstream_timeout`, `gate.method_refused` (an upgrade other than
+    /// `websocket`), `gate.ambiguous_target` (no path), `service.unavailable` (`stop` came before the answer).
+    pub async fn forward(
+        &self,
+        forwarding: &Forwarding<'_>,
+        mut request: Request<Body>,
+        mut stop: Stop,
+    ) -> Result<Response<Body>, ProxyFault> {
+        let upgrade = asked_upgrade(request.headers())?;
+        let client_side = upgrade.then(|| hyper::upgrade::on(&mut request));
+        let (request, sent) = prepare_request(forwarding, request, upgrade)?;
+
+        let answer = self.client.request(request);
+        let too_late = async {
+            // An upload may take as long as it takes. Either way of ending counts: read to the end, or given up.
+            drop(sent.await);
+            tokio::time::sleep(self.headers_timeout).await;
+        };
+        let mut response = tokio::select! {
+            answer = answer => answer.map_err(|error| {
+                ProxyFault::new(ErrorCode::GateUpstreamUnavailable, describe(&error))
+            })?,
+            () = too_late => {
+                return Err(ProxyFault::new(ErrorCode::GateUpstreamTimeout, "no response headers in time"));
+            }
+            () = &mut stop => {
+                return Err(ProxyFault::new(ErrorCode::ServiceUnavailable, "ended before the answer began"));
+            }
+        };
+
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            clean_response_headers(response.headers_mut(), forwarding.own_cookie_names);
+            return Ok(response.map(|body| Body::new(StoppableBody { body, stop })));
+        }
+        let Some(client_side) = client_side.filter(|_| switches_to_websocket(response.headers())) else {
+            return Err(ProxyFault::new(
+                ErrorCode::GateUpstreamUnavailable,
+                "switched to a protocol that nobody asked for",
+            ));
+        };
+        let application_side = hyper::upgrade::on(&mut response);
+        tokio::spawn(join_through(client_side, application_side, stop));
+        clean_response_headers(response.headers_mut(), forwarding.own_cookie_names);
+        set_upgrade(response.headers_mut());
+        Ok(response.map(|_| Body::empty()))
+    }
+}
+
+/// The chain of causes, because hyper-util's own text says only that something failed.
+fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+// === The request ===
+
+/// Whether the client asks for a WebSocket. Another upgrade is refused, not dropped: what follows would be read as
+/// something else than it was judged as.
+fn asked_upgrade(headers: &HeaderMap) -> Result<bool, ProxyFault> {
+    let mut upgrades = headers.get_all(header::UPGRADE).iter();
+    match (upgrades.next(), upgrades.next()) {
+        (None, _) => Ok(false),
+        (Some(only), None) if only.to_str().is_ok_and(is_allowed_upgrade) => Ok(true),
+        _ => Err(ProxyFault::new(ErrorCode::GateMethodRefused, "an upgrade other than websocket")),
+    }
+}
+
+/// Makes the request that the application gets, and what tells when it has the whole body.
+fn prepare_request(
+    forwarding: &Forwarding<'_>,
+    request: Request<Body>,
+    upgrade: bool,
+) -> Result<(Request<Body>, oneshot::Receiver<()>), ProxyFault> {
+    let (mut parts, body) = request.into_parts();
+    if parts.method == Method::CONNECT {
+        return Err(ProxyFault::new(ErrorCode::GateMethodRefused, "CONNECT"));
+    }
+    // HTTP/2 has the host in its target.
+    let authority =
+        parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    let host = parts.headers.get(header::HOST).cloned().or(authority);
+    parts.uri = upstream_uri(forwarding.upstream, parts.uri)?;
+    parts.version = Version::HTTP_11;
+
+    let headers = &mut parts.headers;
+    // With both, the length is the one that counts for nothing (RFC 9112 section 6.1).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    remove_hop_by_hop(headers);
+    remove_what_is_not_the_clients(headers);
+    remove_own_cookies(headers, forwarding.own_cookie_names);
+
+    // From here on nothing is removed, so nothing that the client names in `Connection` can undo it (V07).
+    if let Some(host) = host {
+        headers.insert(header::HOST, host.clone());
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+    if let Ok(address) = HeaderValue::from_str(&forwarding.client_address.to_string()) {
+        headers.insert(X_FORWARDED_FOR, address);
+    }
+    let proto = if forwarding.https { "https" } else { "http" };
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+    for (name, value) in forwarding.set {
+        headers.insert(name, value.clone());
+    }
+    if upgrade {
+        set_upgrade(headers);
+    } else if !body.is_end_stream() && !headers.contains_key(header::CONTENT_LENGTH) {
+        // Else hyper would take a GET with a body of unknown length for one without.
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+
+    let (tell, sent) = oneshot::channel();
+    let body = SentBody { body, _tell: tell };
+    Ok((Request::from_parts(parts, Body::new(body)), sent))
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// The application's address with the request's path and query, and nothing else of the request's target.
+fn upstream_uri(upstream: &Upstream, target: Uri) -> Result<Uri, ProxyFault> {
+    let path_and_query: PathAndQuery = target
+        .into_parts()
+        .path_and_query
+        .filter(|path| path.as_str().starts_with('/'))
+        .ok_or_else(|| ProxyFault::new(ErrorCode::GateAmbiguousTarget, "a target without a path"))?;
+    Uri::builder()
+        .scheme(Scheme::HTTP)
+        .authority(upstream.0.clone())
+        .path_and_query(path_and_query)
+        .build()
+        .map_err(|error| ProxyFault::new(ErrorCode::GateAmbiguousTarget, error.to_string()))
+}
+
+/// Removes what is for one hop only (RFC 9110 section 7.6.1), what `Connection` names included.
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in [
+        header::CONNECTION,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+        header::TE,
+        // Trailers are not passed on: they could smuggle in what is removed above a body.
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// Removes what only we may say: who this is, where he comes from, and what was asked for.
+fn remove_what_is_not_the_clients(headers: &mut HeaderMap) {
+    let ours = |name: &&HeaderName| {
+        let name = name.as_str();
+        is_identity_header(name)
+            || is_override_header(name)
+            || name.get(..FORWARDED_PREFIX.len()).is_some_and(|start| is_spelling_of(start, FORWARDED_PREFIX))
+            || ["forwarded", "x-real-ip"].into_iter().any(|known| is_spelling_of(name, known))
+            // CGI makes HTTP_PROXY of `Proxy`, which many HTTP clients obey. `Expect` is answered by our own server.
+            || name == "proxy"
+            || name == "expect"
+    };
+    let names: Vec<HeaderName> = headers.keys().filter(ours).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+const FORWARDED_PREFIX: &str = "x-forwarded-";
+
+/// Removes our cookies and keeps the others' bytes as they are. Several `Cookie` headers, which HTTP/2 allows, become
+/// one (RFC 9113 section 8.2.3).
+fn remove_own_cookies(headers: &mut HeaderMap, own: &[&str]) {
+    let mut kept: Vec<u8> = Vec::new();
+    for value in headers.get_all(header::COOKIE) {
+        for pair in value.as_bytes().split(|b| *b == b';').map(<[u8]>::trim_ascii) {
+            let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
+            if pair.is_empty() || own.iter().any(|own| own.as_bytes() == name) {
+                continue;
+            }
+            if !kept.is_empty() {
+                kept.extend_from_slice(b"; ");
+            }
+            kept.extend_from_slice(pair);
+        }
+    }
+    headers.remove(header::COOKIE);
+    if !kept.is_empty()
+        && let Ok(cookies) = HeaderValue::from_maybe_shared(Bytes::from(kept))
+    {
+        headers.insert(header::COOKIE, cookies);
+    }
+}
+
+/// A request's body that says when it has been sent, or given up: then it is dropped, and the sender with it.
+struct SentBody {
+    body: Body,
+    _tell: oneshot::Sender<()>,
+}
+
+impl HttpBody for SentBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+// === The answer ===
+
+fn clean_response_headers(headers: &mut HeaderMap, own_cookie_names: &[&str]) {
+    remove_hop_by_hop(headers);
+    let sets_ours = |value: &HeaderValue| {
+        // Browsers trim names, and make `a=b` out of a cookie without a name and with the value `a=b`.
+        let text = value.as_bytes();
+        let begins = text.iter().position(|b| !matches!(b, b'=' | b' ' | b'\t')).unwrap_or(text.len());
+        let pair = text.get(begins..).unwrap_or_default();
+        let name = pair.split(|b| matches!(b, b'=' | b';')).next().unwrap_or_default().trim_ascii();
+        own_cookie_names.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name))
+    };
+    if headers.get_all(header::SET_COOKIE).iter().any(sets_ours) {
+        let kept: Vec<HeaderValue> =
+            headers.get_all(header::SET_COOKIE).iter().filter(|value| !sets_ours(value)).cloned().collect();
+        headers.remove(header::SET_COOKIE);
+        for value in kept {
+            headers.append(header::SET_COOKIE, value);
+        }
+    }
+}
+
+/// The application's body, which breaks off when it must stop. The client sees that it is not whole.
+struct StoppableBody {
+    body: hyper::body::Incoming,
+    stop: Stop,
+}
+
+/// What a body ends with that was cut off.
+#[derive(Debug, thiserror::Error)]
+enum BodyFault {
+    #[error("ended because the session or the server did")]
+    Stopped,
+    #[error(transparent)]
+    Application(#[from] hyper::Error),
+}
+
+impl HttpBody for StoppableBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        if self.stop.as_mut().poll(context).is_ready() {
+            // Not polled again: a body ends with its first error.
+            self.stop = Box::pin(std::future::pending());
+            return Poll::Ready(Some(Err(BodyFault::Stopped)));
+        }
+        Pin::new(&mut self.body).poll_frame(context).map_err(BodyFault::from)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+// === WebSockets ===
+
+fn set_upgrade(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+fn switches_to_websocket(headers: &HeaderMap) -> bool {
+    asked_upgrade(headers).unwrap_or(false)
+}
+
+/// Carries bytes both ways until one side ends or `stop` resolves.
+async fn join_through(client: hyper::upgrade::OnUpgrade, application: hyper::upgrade::OnUpgrade, stop: Stop) {
+    let joined = async {
+        let (client, application) = tokio::try_join!(client, application).map_err(std::io::Error::other)?;
+        tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(application)).await
+    };
+    tokio::select! {
+        ended = joined => match ended {
+            Ok((up, down)) => tracing::debug!(up, down, "websocket ended"),
+            Err(error) => tracing::debug!(%error, "websocket broke off"),
+        },
+        () = stop => tracing::debug!("websocket was ended"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::extract::State;
+    use doorward_core::identity_headers::{IDENTITY_HEADER_NAMES, OVERRIDE_HEADER_NAMES};
+    use futures_util::{StreamExt, stream};
+    use http_body_util::BodyExt;
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::sync::{mpsc, watch};
+
+    const OWN: [&str; 2] = ["__Host-doorward-app", "__Host-doorward-handover"];
+
+    async fn listen() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    async fn serve(router: Router) -> SocketAddr {
+        let (listener, address) = listen().await;
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        address
+    }
+
+    /// An application that reads one request's head and answers with fixed bytes, then waits for the other side.
+    async fn serve_bytes(answer: &'static [u8]) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
+        let (listener, address) = listen().await;
+        let (tell, heads) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let tell = tell.clone();
+                tokio::spawn(async move {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        head.push(socket.read_u8().await?);
+                    }
+                    drop(tell.send(String::from_utf8_lossy(&head).into_owned()));
+                    socket.write_all(answer).await?;
+                    // Bytes come back as they went, as in a WebSocket that echoes.
+                    let (mut read, mut write) = socket.split();
+                    tokio::io::copy(&mut read, &mut write).await
+                });
+            }
+        });
+        (address, heads)
+    }
+
+    struct Front {
+        proxy: UpstreamProxy,
+        upstream: Upstream,
+        set: Vec<(HeaderName, HeaderValue)>,
+        stop: watch::Receiver<bool>,
+    }
+
+    /// A server with nothing but the proxy, and what stops its exchanges.
+    async fn proxy_to(upstream: SocketAddr) -> (SocketAddr, watch::Sender<bool>) {
+        let patient = Duration::from_mins(1);
+        proxy_with(upstream, UpstreamProxy::with_timeouts(patient, patient)).await
+    }
+
+    async fn proxy_with(upstream: SocketAddr, proxy: UpstreamProxy) -> (SocketAddr, watch::Sender<bool>) {
+        let set = IDENTITY_HEADER_NAMES.iter().map(|name| {
+            let value = if *name == "Remote-User" { "mira" } else { "" };
+            (name.parse().unwrap(), HeaderValue::from_static(value))
+        });
+        let (stopper, stop) = watch::channel(false);
+        let front = Front {
+            proxy,
+            upstream: format!("http://{upstream}").parse().unwrap(),
+            set: set.collect(),
+            stop,
+        };
+        let router = Router::new().fallback(forward).with_state(Arc::new(front));
+        (serve(router).await, stopper)
+    }
+
+    async fn forward(State(front): State<Arc<Front>>, request: Request<Body>) -> Response<Body> {
+        let forwarding = Forwarding {
+            upstream: &front.upstream,
+            set: &front.set,
+            own_cookie_names: &OWN,
+            client_address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
+            https: true,
+        };
+        let mut stopped = front.stop.clone();
+        let stop = Box::pin(async move {
+            if stopped.wait_for(|stop| *stop).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        });
+        front.proxy.forward(&forwarding, request, stop).await.unwrap_or_else(|fault| {
+            let mut response = Response::new(Body::from(fault.code.as_str()));
+            *response.status_mut() = StatusCode::from_u16(fault.code.status()).unwrap();
+            response
+        })
+    }
+
+    async fn send(request: Request<Body>) -> Response<hyper::body::Incoming> {
+        let client: Client<HttpConnector, Body> =
+            Client::builder(TokioExecutor::new()).build(HttpConnector::new());
+        client.request(request).await.unwrap()
+    }
+
+    async fn text(response: Response<hyper::body::Incoming>) -> String {
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    fn get(front: SocketAddr, path: &str) -> http::request::Builder {
+        Request::get(format!("http://{front}{path}")).header("host", "hub.example.com")
+    }
+
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+    /// The head that the application gets for a request.
+    async fn head_of(request: impl FnOnce(SocketAddr) -> Request<Body>) -> String {
+        let (upstream, mut heads) = serve_bytes(OK).await;
+        let (front, _stopper) = proxy_to(upstream).await;
+        assert_eq!(send(request(front)).await.status(), StatusCode::OK);
+        heads.recv().await.unwrap()
+    }
+
+    /// Every value of a header, by its name in lower case.
+    fn values<'h>(head: &'h str, name: &str) -> Vec<&'h str> {
+        let fields = head.lines().filter_map(|line| line.split_once(':'));
+        fields.filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).collect()
+    }
+
+    #[tokio::test]
+    async fn v01_no_spelling_of_an_identity_header_arrives_with_the_clients_value() {
+        let head = head_of(|front| {
+            let mut request = get(front, "/");
+            for name in IDENTITY_HEADER_NAMES {
+                for spelling in
+                    [name.to_owned(), name.replace('-', "_"), name.replace('-', "."), name.to_uppercase()]
+                {
+                    request = request.header(&spelling, "forged").header(&spelling, "forged twice");
+                }
+            }
+            request.header("Doorward-Later", "forged").body(Body::empty()).unwrap()
+        })
+        .await;
+        assert!(!head.contains("forged"), "{head}");
+        for name in IDENTITY_HEADER_NAMES {
+            assert_eq!(values(&head, name), [if name == "Remote-User" { "mira" } else { "" }], "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn v07_connection_can_not_remove_what_we_set() {
+        let named =
+            format!("{}, x-forwarded-for, X-Forwarded-Host, host, x-named", IDENTITY_HEADER_NAMES.join(", "));
+        let head = head_of(|front| {
+            get(front, "/")
+                .header("connection", &named)
+                .header("x-named", "one hop")
+                .body(Body::empty())
+                .unwrap()
+        })
+        .await;
+        assert_eq!(values(&head, "remote-user"), ["mira"]);
+        assert_eq!(values(&head, "doorward-sso"), [""]);
+        assert_eq!(values(&head, "x-forwarded-for"), ["192.0.2.7"]);
+        assert_eq!(values(&head, "host"), ["hub.example.com"]);
+        assert!(values(&head, "x-named").is_empty(), "what `Connection` names is for one hop");
+    }
+
+    #[tokio::test]
+    async fn v10_headers_that_override_path_or_method_do_not_arrive() {
+        let head = head_of(|front| {
+            let mut request = get(front, "/");
+            for name in OVERRIDE_HEADER_NAMES {
+                request = request.header(name, "other").header(name.replace('-', "_"), "other");
+            }
+            request.body(Body::empty()).unwrap()
+        })
+        .await;
+        assert!(!head.contains("other"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn v05_where_the_client_comes_from_is_what_we_say() {
+        let head = head_of(|front| {
+            let mut request = get(front, "/");
+            for name in [
+                "x-forwarded-for",
+                "x_forwarded_for",
+                "x-forwarded-proto",
+                "x-forwarded-host",
+                "x-forwarded-prefix",
+            ] {
+                request = request.header(name, "forged");
+            }
+            request = request
+                .header("forwarded", "for=forged")
+                .header("x-real-ip", "forged")
+                .header("proxy", "forged");
+            request.body(Body::empty()).unwrap()
+        })
+        .await;
+        assert!(!head.contains("forged"), "{head}");
+        assert_eq!(values(&head, "x-forwarded-for"), ["192.0.2.7"]);
+        assert_eq!(values(&head, "x-forwarded-proto"), ["https"]);
+        assert_eq!(values(&head, "x-forwarded-host"), ["hub.example.com"]);
+        assert_eq!(values(&head, "host"), ["hub.example.com"]);
+    }
+
+    #[tokio::test]
+    async fn headers_for_one_hop_stay_on_their_hop() {
+        let head = head_of(|front| {
+            let request = get(front, "/").header("te", "trailers").header("trailer", "remote-user");
+            let request = request.header("keep-alive", "timeout=5").header("proxy-authorization", "x");
+            request.header("accept", "text/html").body(Body::empty()).unwrap()
+        })
+        .await;
+        for name in [
+            "te",
+            "trailer",
+            "keep-alive",
+            "proxy-authorization",
+            "connection",
+            "transfer-encoding",
+            "expect",
+        ] {
+            assert!(values(&head, name).is_empty(), "{name}: {head}");
+        }
+        assert_eq!(values(&head, "accept"), ["text/html"]);
+
+        let (upstream, _heads) = serve_bytes(
+            b"HTTP/1.1 200 OK\r\nConnection: x-named\r\nX-Named: 1\r\nKeep-Alive: timeout=5\r\nX-Own: 1\r\nContent-Length: 0\r\n\r\n",
+        )
+        .await;
+        let (front, _stopper) = proxy_to(upstream).await;
+        let response = send(get(front, "/").body(Body::empty()).unwrap()).await;
+        assert!(
+            !response.headers().contains_key("x-named") && !response.headers().contains_key("keep-alive")
+        );
+        assert_eq!(response.headers()["x-own"], "1");
+    }
+
+    #[tokio::test]
+    async fn the_application_gets_path_and_query_as_the_client_wrote_them() {
+        for path in ["/acme/a%20b;v/?q=%2F..&r=//x", "/", "/?", "/%E2%82%AC"] {
+            let head = head_of(|front| get(front, path).body(Body::empty()).unwrap()).await;
+            assert_eq!(head.lines().next(), Some(&*format!("GET {path} HTTP/1.1")));
+        }
+    }
+
+    #[test]
+    fn an_absolute_request_target_reaches_the_configured_application_only() {
+        let upstream: Upstream = "http://127.0.0.1:3000".parse().unwrap();
+        let uri = upstream_uri(&upstream, "http://evil.example:99/x?y".parse().unwrap()).unwrap();
+        assert_eq!(uri, "http://127.0.0.1:3000/x?y");
+        for target in ["evil.example:99", "*"] {
+            assert!(upstream_uri(&upstream, target.parse().unwrap()).is_err(), "{target}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_is_plain_http_without_a_path() {
+        for good in ["http://127.0.0.1:3000", "http://app:80/", "http://[::1]:3000"] {
+            assert!(good.parse::<Upstream>().is_ok(), "{good}");
+        }
+        for bad in ["", "app:80", "https://app", "http://app/x", "http://u:p@app", "unix:/x", "http://"] {
+            assert_eq!(bad.parse::<Upstream>(), Err(InvalidUpstream), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn rule_11_our_cookies_are_kept_from_the_application_and_the_others_stay_as_they_are() {
+        for (sent, arrives) in [
+            (vec!["__Host-doorward-app=secret"], vec![]),
+            (vec!["a=1; __Host-doorward-app=secret; b=\"x y\""], vec!["a=1; b=\"x y\""]),
+            (vec!["__Host-doorward-app=secret;__Host-doorward-handover=secret; c"], vec!["c"]),
+            (vec!["a=1", "__Host-doorward-app=secret; b=2"], vec!["a=1; b=2"]),
+            (vec!["__Host-doorward-app =secret; a=__Host-doorward-app"], vec!["a=__Host-doorward-app"]),
+            (
+                vec!["__Host-doorward-apple=1; x__Host-doorward-app=2"],
+                vec!["__Host-doorward-apple=1; x__Host-doorward-app=2"],
+            ),
+        ] {
+            let head = head_of(|front| {
+                let request =
+                    sent.iter().fold(get(front, "/"), |request, cookie| request.header("cookie", *cookie));
+                request.body(Body::empty()).unwrap()
+            })
+            .await;
+            assert_eq!(values(&head, "cookie"), arrives, "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn rule_11_the_application_can_not_set_a_cookie_of_our_name() {
+        let mut headers = HeaderMap::new();
+        for value in [
+            "__Host-doorward-app=x; Path=/; Secure",
+            " __Host-doorward-handover = x",
+            "=__Host-doorward-app=x",
+            "= __host-Doorward-app=x",
+            "__Host-doorward-app",
+            "own=__Host-doorward-app; Path=/",
+            "__Host-doorward-apple=1",
+            "",
+        ] {
+            headers.append(header::SET_COOKIE, HeaderValue::from_static(value));
+        }
+        clean_response_headers(&mut headers, &OWN);
+        let kept: Vec<_> = headers.get_all(header::SET_COOKIE).iter().collect();
+        assert_eq!(kept, ["own=__Host-doorward-app; Path=/", "__Host-doorward-apple=1", ""]);
+    }
+
+    #[tokio::test]
+    async fn an_application_that_is_down_is_said_to_be_down() {
+        let (listener, nobody) = listen().await;
+        drop(listener);
+        let (front, _stopper) = proxy_to(nobody).await;
+        let response = send(get(front, "/").body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+        assert_eq!(text(response).await, "gate.upstream_unavailable");
+    }
+
+    #[tokio::test]
+    async fn an_application_that_breaks_off_or_talks_nonsense_is_said_to_be_down() {
+        for answer in [
+            b"SSH-2.0-x\r\n\r\n".as_slice(),
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        ] {
+            let (upstream, _heads) = serve_bytes(answer).await;
+            let (front, _stopper) = proxy_to(upstream).await;
+            let response = send(get(front, "/").body(Body::empty()).unwrap()).await;
+            assert_eq!(text(response).await, "gate.upstream_unavailable");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_application_that_does_not_begin_its_answer_in_time_is_given_up() {
+        let (upstream, mut heads) = serve_bytes(b"").await;
+        let impatient = UpstreamProxy::with_timeouts(Duration::from_mins(1), Duration::from_millis(1));
+        let (front, _stopper) = proxy_with(upstream, impatient).await;
+        let response = send(get(front, "/").body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+        assert_eq!(text(response).await, "gate.upstream_timeout");
+        assert!(heads.recv().await.is_some(), "it had the request");
+    }
+
+    /// Counts the bytes of an upload until it ends, or a piece ends with `!`, and tells each piece as it arrives.
+    async fn counting_application() -> (SocketAddr, mpsc::UnboundedReceiver<usize>) {
+        let (tell, pieces) = mpsc::unbounded_channel();
+        let total = Arc::new(AtomicU64::new(0));
+        let router = Router::new().fallback(move |request: Request<Body>| {
+            let (tell, total) = (tell.clone(), Arc::clone(&total));
+            async move {
+                let mut body = request.into_body().into_data_stream();
+                while let Some(Ok(piece)) = body.next().await {
+                    total.fetch_add(piece.len() as u64, Ordering::Relaxed);
+                    tell.send(piece.len()).unwrap();
+                    if piece.ends_with(b"!") {
+                        break;
+                    }
+                }
+                total.load(Ordering::Relaxed).to_string()
+            }
+        });
+        (serve(router).await, pieces)
+    }
+
+    #[tokio::test]
+    async fn an_upload_streams_through_and_its_length_does_not_count_against_the_time_to_answer() {
+        let (upstream, mut pieces) = counting_application().await;
+        let impatient = UpstreamProxy::with_timeouts(Duration::from_mins(1), Duration::from_millis(1));
+        let (front, _stopper) = proxy_with(upstream, impatient).await;
+        let (upload, body) = mpsc::channel::<Result<Bytes, std::convert::Infallible>>(1);
+        let body =
+            Body::from_stream(stream::unfold(body, |mut body| async { Some((body.recv().await?, body)) }));
+        let request = Request::put(format!("http://{front}/big")).body(body).unwrap();
+        let answer = tokio::spawn(send(request));
+
+        upload.send(Ok(Bytes::from_static(b"first"))).await.unwrap();
+        assert_eq!(pieces.recv().await, Some(5), "the application has it before the rest is sent");
+        // Much more than a millisecond's worth.
+        let mebibyte = Bytes::from(vec![7; 1 << 20]);
+        for _ in 0..20 {
+            upload.send(Ok(mebibyte.clone())).await.unwrap();
+        }
+        upload.send(Ok(Bytes::from_static(b"!"))).await.unwrap();
+        assert_eq!(text(answer.await.unwrap()).await, (5 + 20 * (1 << 20) + 1).to_string());
+    }
+
+    #[tokio::test]
+    async fn a_get_with_a_body_of_unknown_length_keeps_its_body() {
+        let (upstream, _pieces) = counting_application().await;
+        let (front, _stopper) = proxy_to(upstream).await;
+        let body = Body::from_stream(stream::iter([Ok::<_, std::convert::Infallible>(Bytes::from_static(
+            b"query",
+        ))]));
+        let request = get(front, "/").header("transfer-encoding", "chunked").body(body).unwrap();
+        assert_eq!(text(send(request).await).await, "5");
+    }
+
+    /// An application whose answer is fed by the test.
+    async fn feeding_application() -> (SocketAddr, mpsc::Sender<&'static str>) {
+        let (feed, events) = mpsc::channel::<&'static str>(1);
+        let events = Arc::new(tokio::sync::Mutex::new(Some(events)));
+        let router = Router::new().fallback(move || {
+            let events = Arc::clone(&events);
+            async move {
+                let events = events.lock().await.take().unwrap();
+                let body = stream::unfold(events, |mut events| async {
+                    let event = events.recv().await?;
+                    Some((Ok::<_, std::convert::Infallible>(event), events))
+                });
+                Response::builder()
+                    .header("content-type", "text/event-stream")
+                    .body(Body::from_stream(body))
+                    .unwrap()
+            }
+        });
+        (serve(router).await, feed)
+    }
+
+    async fn next_piece(body: &mut hyper::body::Incoming) -> Option<Result<Bytes, hyper::Error>> {
+        Some(body.frame().await?.map(|frame| frame.into_data().unwrap()))
+    }
+
+    #[tokio::test]
+    async fn server_sent_events_arrive_one_by_one() {
+        let (upstream, feed) = feeding_application().await;
+        let (front, _stopper) = proxy_to(upstream).await;
+        let mut body = send(get(front, "/").body(Body::empty()).unwrap()).await.into_body();
+        for event in ["data: 1\n\n", "data: 2\n\n"] {
+            feed.send(event).await.unwrap();
+            assert_eq!(next_piece(&mut body).await.unwrap().unwrap(), event);
+        }
+        drop(feed);
+        assert!(next_piece(&mut body).await.is_none(), "a clean end stays one");
+    }
+
+    #[tokio::test]
+    async fn v29_a_revoked_session_ends_a_running_stream_and_the_client_sees_that_it_is_not_whole() {
+        let (upstream, feed) = feeding_application().await;
+        let (front, stopper) = proxy_to(upstream).await;
+        let mut body = send(get(front, "/").body(Body::empty()).unwrap()).await.into_body();
+        feed.send("data: 1\n\n").await.unwrap();
+        assert!(next_piece(&mut body).await.unwrap().is_ok());
+        stopper.send(true).unwrap();
+        assert!(next_piece(&mut body).await.unwrap().is_err());
+        feed.closed().await;
+    }
+
+    #[tokio::test]
+    async fn v29_a_revoked_session_ends_an_exchange_that_has_no_answer_yet() {
+        let (upstream, mut heads) = serve_bytes(b"").await;
+        let (front, stopper) = proxy_to(upstream).await;
+        let answer = tokio::spawn(send(get(front, "/").body(Body::empty()).unwrap()));
+        heads.recv().await.unwrap();
+        stopper.send(true).unwrap();
+        assert_eq!(text(answer.await.unwrap()).await, "service.unavailable");
+    }
+
+    const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n";
+
+    fn websocket(front: SocketAddr) -> Request<Body> {
+        let request =
+            get(front, "/socket").header("connection", "keep-alive, Upgrade").header("upgrade", "WebSocket");
+        request.header("sec-websocket-key", "k").body(Body::empty()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_websocket_is_joined_through_both_ways() {
+        let (upstream, mut heads) = serve_bytes(SWITCH).await;
+        let (front, _stopper) = proxy_to(upstream).await;
+        let mut response = send(websocket(front)).await;
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        assert_eq!(response.headers()["sec-websocket-accept"], "x");
+        let head = heads.recv().await.unwrap();
+        assert_eq!(values(&head, "upgrade"), ["websocket"]);
+        assert_eq!(values(&head, "connection"), ["upgrade"]);
+        assert_eq!(values(&head, "remote-user"), ["mira"]);
+
+        let mut socket = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+        for message in [b"hello", b"again"] {
+            socket.write_all(message).await.unwrap();
+            let mut echo = [0; 5];
+            socket.read_exact(&mut echo).await.unwrap();
+            assert_eq!(&echo, message);
+        }
+    }
+
+    #[tokio::test]
+    async fn v29_a_revoked_session_ends_a_websocket() {
+        let (upstream, _heads) = serve_bytes(SWITCH).await;
+        let (front, stopper) = proxy_to(upstream).await;
+        let mut response = send(websocket(front)).await;
+        let mut socket = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+        stopper.send(true).unwrap();
+        let mut nothing = Vec::new();
+        drop(socket.read_to_end(&mut nothing).await);
+        assert!(nothing.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_application_may_decline_a_websocket() {
+        let (upstream, _heads) = serve_bytes(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno").await;
+        let (front, _stopper) = proxy_to(upstream).await;
+        let response = send(websocket(front)).await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        assert_eq!(text(response).await, "no");
+    }
+
+    #[tokio::test]
+    async fn every_upgrade_but_websocket_is_refused() {
+        let (upstream, _heads) = serve_bytes(OK).await;
+        let (front, _stopper) = proxy_to(upstream).await;
+        for upgrade in ["h2c", "websocket, h2c", "TLS/1.0"] {
+            let request = get(front, "/").header("upgrade", upgrade).body(Body::empty()).unwrap();
+            assert_eq!(text(send(request).await).await, "gate.method_refused", "{upgrade}");
+        }
+    }
+}
