@@ -7,6 +7,7 @@
 pub mod client_address;
 pub mod clock;
 pub mod configuration;
+pub mod idp;
 pub mod logging;
 pub mod metrics;
 pub mod outbound;
