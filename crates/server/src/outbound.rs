@@ -7,6 +7,10 @@
 
 mod address;
 mod fair_share;
+#[cfg(test)]
+pub(crate) mod test_server;
+#[cfg(test)]
+mod tests;
 
 pub use address::judge_address;
 

@@ -1,0 +1,528 @@
+//! What outgoing calls reach, and what they never reach (conformance.md S1 to S12, F2, F3, V55, V59, V60).
+
+use super::test_server::{Say, TestServer};
+use super::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+fn organization() -> OrganizationId {
+    OrganizationId::new(0, [1; 10])
+}
+
+fn url(text: &str) -> Url {
+    Url::parse(text).unwrap()
+}
+
+fn outbound(allow: &[SocketAddr]) -> Outbound {
+    Outbound::new(OutboundSettings::new(allow.to_vec())).unwrap()
+}
+
+fn outbound_to(address: SocketAddr) -> Outbound {
+    outbound(&[address])
+}
+
+/// A resolver that answers every name with what the test says at that moment, and counts.
+#[derive(Clone, Default)]
+struct Names(Arc<Mutex<Vec<SocketAddr>>>, Arc<AtomicUsize>);
+
+impl Names {
+    fn are(&self, addresses: &[SocketAddr]) {
+        *self.0.lock().unwrap() = addresses.to_vec();
+    }
+
+    fn asked(&self) -> usize {
+        self.1.load(Ordering::SeqCst)
+    }
+
+    fn lookup(&self) -> Lookup {
+        let names = self.clone();
+        Arc::new(move |host, _| {
+            let found = if host == "ipv4only.arpa" { Vec::new() } else { names.0.lock().unwrap().clone() };
+            names.1.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async move { Ok(found) })
+        })
+    }
+}
+
+fn outbound_with(names: &Names, allow: &[SocketAddr]) -> Outbound {
+    let settings = OutboundSettings { lookup: names.lookup(), ..OutboundSettings::new(allow.to_vec()) };
+    Outbound::new(settings).unwrap()
+}
+
+async fn get(outbound: &Outbound, text: &str) -> Result<Answer, OutboundFault> {
+    outbound.get(organization(), &url(text), Limits::DOCUMENT).await
+}
+
+fn hello(_: &str) -> Vec<Say> {
+    vec![Say::json(200, "{}")]
+}
+
+#[tokio::test]
+async fn s6_each_spelling_of_a_refused_address_is_refused_and_nobody_is_called() {
+    let canary = TestServer::start(hello).await;
+    let port = canary.address.port();
+    // Everything that is left as a name resolves to the canary.
+    let names = Names::default();
+    names.are(&[canary.address]);
+    let outbound = outbound_with(&names, &[]);
+    let hosts = [
+        "127.0.0.1",
+        "0177.0.0.1",
+        "0x7f.1",
+        "2130706433",
+        "127.1",
+        "017700000001",
+        "[::1]",
+        "[::ffff:7f00:1]",
+        "[::ffff:127.0.0.1]",
+        "[::127.0.0.1]",
+        "[::ffff:0:127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "[2001:0:7f00:1::]",
+        "127。0。0。1",
+        "１２７.０.０.１",
+        "①②⑦.⓪.⓪.①",
+        "%31%32%37.0.0.1",
+        "127.0.0.1.",
+        "[fe80::1%25eth0]",
+        "0",
+        "[::]",
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "x.localhost",
+        "printer",
+        "printer.local",
+        "metadata.google.internal",
+        "router.home.arpa",
+        "site.onion",
+        "example.com.",
+        "localtest.me",
+        "169.254.169.254",
+        "168.63.129.16",
+        "10.0.0.1",
+    ];
+    for host in hosts {
+        for scheme in ["https", "http"] {
+            // What no URL parser takes can't be asked for.
+            let Ok(url) = Url::parse(&format!("{scheme}://{host}:{port}/")) else { continue };
+            let fault = outbound.get(organization(), &url, Limits::DOCUMENT).await.unwrap_err();
+            assert_eq!(fault, OutboundFault::REFUSED, "{url}");
+        }
+    }
+    assert_eq!(canary.connections(), 0);
+}
+
+#[tokio::test]
+async fn s5_userinfo_fragment_scheme_port_and_length_are_judged_before_anything_is_asked() {
+    let names = Names::default();
+    names.are(&["8.8.8.8:443".parse().unwrap()]);
+    let outbound = outbound_with(&names, &[]);
+    let long = format!("https://idp.example.com/{}", "x".repeat(2048));
+    let refused = [
+        "https://mira@idp.example.com/",
+        "https://:secret@idp.example.com/",
+        "https://idp.example.com/#x",
+        "http://idp.example.com/",
+        "ftp://idp.example.com/",
+        "file:///etc/passwd",
+        "data:application/json,{}",
+        "https://idp.example.com:22/",
+        "https://idp.example.com:80/",
+        "https://idp.example.com:5432/",
+        "https://idp.example.com:6379/",
+        "https://idp.example.com:10250/",
+        &long,
+    ];
+    for text in refused {
+        assert_eq!(get(&outbound, text).await.unwrap_err(), OutboundFault::REFUSED, "{text}");
+    }
+    assert_eq!(names.asked(), 0);
+}
+
+#[tokio::test]
+async fn s7_one_bad_address_among_good_ones_refuses_all() {
+    let canary = TestServer::start(hello).await;
+    let names = Names::default();
+    let outbound = outbound_with(&names, &[]);
+    let public: SocketAddr = "8.8.8.8:443".parse().unwrap();
+    for bad in [canary.address.to_string(), "[::ffff:10.0.0.1]:1".to_owned(), "[fd00:ec2::254]:1".to_owned()]
+    {
+        names.are(&[public, bad.parse().unwrap()]);
+        let text = format!("https://idp.example.com:{}/", canary.address.port());
+        assert_eq!(get(&outbound, &text).await.unwrap_err(), OutboundFault::REFUSED, "{bad}");
+    }
+    assert_eq!(canary.connections(), 0);
+}
+
+#[tokio::test]
+async fn s12_an_address_is_judged_again_at_each_use_although_a_connection_is_kept() {
+    let provider = TestServer::start(hello).await;
+    let port = provider.address.port();
+    let names = Names::default();
+    names.are(&[provider.address]);
+    let outbound = outbound_with(&names, &[provider.address]);
+    let text = format!("http://idp.example.com:{port}/");
+    assert_eq!(get(&outbound, &text).await.unwrap().status, 200);
+    // The name is pointed elsewhere between two uses.
+    let canary = TestServer::at(SocketAddr::new("127.0.0.2".parse().unwrap(), port), hello).await;
+    names.are(&[canary.address]);
+    assert_eq!(get(&outbound, &text).await.unwrap_err(), OutboundFault::REFUSED);
+    assert_eq!((canary.connections(), provider.requests().len(), names.asked()), (0, 1, 2));
+}
+
+#[tokio::test]
+async fn rule_5_connections_are_reused_for_the_same_host_and_not_across_addresses_or_names() {
+    let one = TestServer::start(hello).await;
+    let port = one.address.port();
+    let two = TestServer::at(SocketAddr::new("127.0.0.2".parse().unwrap(), port), hello).await;
+    let names = Names::default();
+    let outbound = outbound_with(&names, &[one.address, two.address]);
+    names.are(&[one.address]);
+    for _ in 0..5 {
+        get(&outbound, &format!("http://idp.example.com:{port}/")).await.unwrap();
+    }
+    assert_eq!((one.connections(), one.requests().len()), (1, 5));
+    get(&outbound, &format!("http://other.example.com:{port}/")).await.unwrap();
+    assert_eq!(one.connections(), 2);
+    names.are(&[two.address]);
+    get(&outbound, &format!("http://idp.example.com:{port}/")).await.unwrap();
+    assert_eq!((one.connections(), two.connections()), (2, 1));
+    // Of several checked addresses the one with a kept connection is taken.
+    names.are(&[one.address, two.address]);
+    get(&outbound, &format!("http://idp.example.com:{port}/")).await.unwrap();
+    assert_eq!((one.connections(), two.connections()), (2, 1));
+}
+
+#[tokio::test]
+async fn f26_a_dead_address_does_not_hide_a_living_one_of_the_same_name() {
+    let living = TestServer::start(hello).await;
+    let port = living.address.port();
+    let dead: SocketAddr = format!("[::1]:{port}").parse().unwrap();
+    let names = Names::default();
+    names.are(&[dead, living.address]);
+    let outbound = outbound_with(&names, &[dead, living.address]);
+    for _ in 0..3 {
+        get(&outbound, &format!("http://idp.example.com:{port}/")).await.unwrap();
+    }
+    assert_eq!(living.connections(), 1);
+}
+
+#[tokio::test]
+async fn an_entry_of_the_list_lifts_https_name_and_port_rules_for_that_address_and_port_alone() {
+    let provider = TestServer::start(hello).await;
+    let other = TestServer::start(hello).await;
+    let (port, other_port) = (provider.address.port(), other.address.port());
+    let names = Names::default();
+    names.are(&[provider.address]);
+    let outbound = outbound_with(&names, &[provider.address]);
+    for host in ["127.0.0.1", "localhost", "idp.localhost", "printer", "idp.corp.internal", "127.1"] {
+        assert_eq!(get(&outbound, &format!("http://{host}:{port}/")).await.unwrap().status, 200, "{host}");
+        let fault = get(&outbound, &format!("http://{host}:{other_port}/")).await.unwrap_err();
+        assert_eq!(fault, OutboundFault::REFUSED, "{host}");
+    }
+    assert_eq!(other.connections(), 0);
+    assert!(get(&outbound, &format!("http://x@127.0.0.1:{port}/")).await.is_err());
+}
+
+#[test]
+fn a_form_is_judged_without_a_resolver() {
+    let outbound = outbound(&["127.0.0.1:9400".parse().unwrap(), "[fd00::1]:443".parse().unwrap()]);
+    for (host, port) in
+        [("127.0.0.1", 9400), ("localhost", 9400), ("idp.localhost", 9400), ("[fd00::1]", 443)]
+    {
+        assert!(outbound.insecure_allowed(host, port), "{host}");
+    }
+    for (host, port) in
+        [("127.0.0.1", 9401), ("127.0.0.2", 9400), ("idp.example.com", 9400), ("localhost", 443)]
+    {
+        assert!(!outbound.insecure_allowed(host, port), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn s3_our_own_listeners_are_never_called_even_if_listed_or_public() {
+    let own = TestServer::start(hello).await;
+    let port = own.address.port();
+    let names = Names::default();
+    names.are(&["8.8.8.8:443".parse().unwrap()]);
+    let settings = OutboundSettings {
+        own_listeners: vec![
+            SocketAddr::new("0.0.0.0".parse().unwrap(), port),
+            "8.8.4.4:443".parse().unwrap(),
+        ],
+        own_hosts: vec!["sso.example.com".to_owned()],
+        lookup: names.lookup(),
+        ..OutboundSettings::new(vec![own.address])
+    };
+    let outbound = Outbound::new(settings).unwrap();
+    for text in [&format!("http://127.0.0.1:{port}/"), "https://8.8.4.4/", "https://sso.example.com/"] {
+        assert_eq!(get(&outbound, text).await.unwrap_err(), OutboundFault::REFUSED, "{text}");
+    }
+    assert_eq!(own.connections(), 0);
+}
+
+#[tokio::test]
+async fn s8_a_redirect_is_reported_and_not_followed() {
+    let canary = TestServer::start(hello).await;
+    let to = canary.address;
+    let provider = TestServer::start(move |_| {
+        vec![Say::Bytes(
+            format!("HTTP/1.1 302 X\r\nLocation: http://{to}/\r\nContent-Length: 0\r\n\r\n").into_bytes(),
+        )]
+    })
+    .await;
+    let outbound = outbound(&[provider.address, canary.address]);
+    let fault = get(&outbound, &format!("http://{}/", provider.address)).await.unwrap_err();
+    assert_eq!(fault.code, ErrorCode::OutboundRedirected);
+    assert_eq!(canary.connections(), 0);
+}
+
+#[tokio::test]
+async fn s8_nothing_of_ours_but_the_request_is_sent() {
+    let provider = TestServer::start(hello).await;
+    let outbound = outbound(&[provider.address]);
+    let basic = Secret::new("Basic eDp5".to_owned());
+    let body = Secret::new("grant_type=authorization_code".to_owned());
+    let to = url(&format!("http://{}/token", provider.address));
+    outbound.post_form(organization(), &to, Some(&basic), &body, Limits::TOKEN).await.unwrap();
+    let request = provider.requests().remove(0);
+    let (head, sent) = request.split_once("\r\n\r\n").unwrap();
+    assert_eq!(sent, body.expose());
+    let mut names: Vec<_> = head
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, _)| name.to_lowercase())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["accept", "authorization", "content-length", "content-type", "host", "user-agent"]);
+}
+
+#[tokio::test]
+async fn f3_a_huge_body_is_cut_whether_it_is_announced_or_not() {
+    let announced = "HTTP/1.1 200 X\r\nContent-Length: 1073741824\r\n\r\n";
+    let endless = "HTTP/1.1 200 X\r\n\r\n";
+    let chunked = "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for head in [announced, endless, chunked] {
+        let provider = TestServer::start(move |_| {
+            let piece: &[u8] = if head.contains("chunked") { b"8\r\nxxxxxxxx\r\n" } else { b"xxxxxxxx" };
+            vec![Say::Bytes(head.into()), Say::Bytes(piece.repeat(20_000)), Say::Nothing]
+        })
+        .await;
+        let outbound = outbound(&[provider.address]);
+        let limits = Limits { max_bytes: 64 * 1024, is_document: true };
+        let to = url(&format!("http://{}/", provider.address));
+        let fault = outbound.get(organization(), &to, limits).await.unwrap_err();
+        assert_eq!(fault, OutboundFault::TOO_LARGE, "{head}");
+    }
+}
+
+#[tokio::test]
+async fn f3_a_body_within_the_limit_arrives_whole_and_a_compressed_one_is_not_unpacked() {
+    let provider = TestServer::start(|_| {
+        let head = "HTTP/1.1 200 X\r\nContent-Encoding: gzip\r\nDate: Wed, 25 Nov 2026 17:00:00 GMT\r\n";
+        vec![Say::Bytes(format!("{head}Content-Length: 4096\r\n\r\n{}", "z".repeat(4096)).into_bytes())]
+    })
+    .await;
+    let outbound = outbound(&[provider.address]);
+    let to = url(&format!("http://{}/", provider.address));
+    let limits = |max_bytes| Limits { max_bytes, is_document: true };
+    let answer = outbound.get(organization(), &to, limits(4096)).await.unwrap();
+    assert_eq!((answer.body.len(), answer.date.as_deref()), (4096, Some("Wed, 25 Nov 2026 17:00:00 GMT")));
+    let accepted = provider.requests().remove(0).to_lowercase();
+    assert!(!accepted.contains("accept-encoding"));
+    assert_eq!(outbound.get(organization(), &to, limits(4095)).await.unwrap_err(), OutboundFault::TOO_LARGE);
+}
+
+#[tokio::test]
+async fn s8_a_head_of_more_than_16_kib_or_64_fields_is_refused() {
+    for (fields, length) in [(1, 17_000), (65, 1)] {
+        let provider = TestServer::start(move |_| {
+            let head = format!("X: {}\r\n", "v".repeat(length)).repeat(fields);
+            vec![Say::Bytes(format!("HTTP/1.1 200 X\r\nContent-Length: 0\r\n{head}\r\n").into_bytes())]
+        })
+        .await;
+        let outbound = outbound(&[provider.address]);
+        assert!(get(&outbound, &format!("http://{}/", provider.address)).await.is_err(), "{fields}");
+    }
+}
+
+/// Limits short enough to be met within a test.
+fn hasty(allow: SocketAddr) -> Outbound {
+    let (short, long) = (Duration::from_millis(50), Duration::from_millis(200));
+    let times = Times { place: long, lookup: long, connect: short, head: short, whole: long };
+    Outbound::new(OutboundSettings { times, ..OutboundSettings::new(vec![allow]) }).unwrap()
+}
+
+#[tokio::test]
+async fn f2_a_slow_drip_and_a_silent_server_end_at_the_limit() {
+    let drip = |head: &'static str| {
+        move |_: &str| vec![Say::Bytes(head.into()), Say::Drip(b"x", Duration::from_millis(5))]
+    };
+    let servers = [
+        TestServer::start(drip("HTTP/1.1 200 X\r\nContent-Length: 100000\r\n\r\n")).await,
+        TestServer::start(drip("HTTP/1.1 200 X\r\nX: ")).await,
+        TestServer::start(|_| vec![Say::Nothing]).await,
+    ];
+    for server in servers {
+        let outbound = hasty(server.address);
+        let fault = get(&outbound, &format!("http://{}/", server.address)).await.unwrap_err();
+        assert_eq!(fault.code, ErrorCode::OutboundTimeout);
+    }
+}
+
+#[tokio::test]
+async fn f26_a_resolver_that_does_not_answer_ends_at_the_limit() {
+    let times = Times { lookup: Duration::from_millis(20), ..Times::default() };
+    let lookup: Lookup = Arc::new(|_, _| Box::pin(std::future::pending()));
+    let outbound =
+        Outbound::new(OutboundSettings { times, lookup, ..OutboundSettings::new(Vec::new()) }).unwrap();
+    let fault = get(&outbound, "https://idp.example.com/").await.unwrap_err();
+    assert_eq!(fault.code, ErrorCode::OutboundTimeout);
+}
+
+#[tokio::test]
+async fn f1_a_closed_port_a_lost_connection_and_an_unknown_name_are_told_apart() {
+    let closed = TcpAddress::closed().await;
+    let outbound = outbound(&[closed]);
+    let fault = get(&outbound, &format!("http://{closed}/")).await.unwrap_err();
+    assert_eq!(fault, OutboundFault::new(ErrorCode::OutboundUnreachable, "the connection was refused"));
+
+    let lost = TestServer::start(|_| vec![Say::HangUp]).await;
+    let outbound = outbound_to(lost.address);
+    let fault = get(&outbound, &format!("http://{}/", lost.address)).await.unwrap_err();
+    assert_eq!(fault, OutboundFault::new(ErrorCode::OutboundUnreachable, "the connection broke off"));
+
+    let outbound = outbound_with(&Names::default(), &[]);
+    let fault = get(&outbound, "https://idp.example.com/").await.unwrap_err();
+    assert_eq!(fault.code, ErrorCode::OutboundNameUnknown);
+}
+
+struct TcpAddress;
+
+impl TcpAddress {
+    /// An address on which nobody listens.
+    async fn closed() -> SocketAddr {
+        tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_code_is_sent_once_even_if_the_connection_breaks_off() {
+    let provider = TestServer::start(|_| vec![Say::HangUp]).await;
+    let outbound = outbound(&[provider.address]);
+    let to = url(&format!("http://{}/token", provider.address));
+    let body = Secret::new("code=x".to_owned());
+    assert!(outbound.post_form(organization(), &to, None, &body, Limits::TOKEN).await.is_err());
+    assert_eq!((provider.connections(), provider.requests().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn s9_at_most_four_documents_at_a_time_are_fetched_from_one_host() {
+    let provider = TestServer::start(|_| vec![Say::Nothing]).await;
+    let outbound = Arc::new(hasty(provider.address));
+    let calls = (0..10).map(|n| {
+        let (outbound, to) = (Arc::clone(&outbound), url(&format!("http://{}/", provider.address)));
+        async move { outbound.get(OrganizationId::new(0, [n; 10]), &to, Limits::DOCUMENT).await }
+    });
+    let all = futures_util::future::join_all(calls);
+    let watched = async {
+        while provider.requests().len() < 4 {
+            tokio::task::yield_now().await;
+        }
+        provider.connections()
+    };
+    let (ended, connections) = tokio::join!(all, watched);
+    assert_eq!(connections, 4);
+    assert!(ended.into_iter().all(|answer| answer.is_err()));
+}
+
+#[tokio::test]
+async fn s9_an_organization_has_twenty_tests_a_minute_and_another_one_its_own() {
+    let outbound = outbound(&[]);
+    let now = Timestamp::from_seconds(1_800_000_000);
+    for _ in 0..20 {
+        outbound.budget(organization(), now).unwrap();
+    }
+    assert_eq!(outbound.budget(organization(), now).unwrap_err().code, ErrorCode::OutboundBusy);
+    outbound.budget(OrganizationId::new(0, [2; 10]), now).unwrap();
+    outbound.budget(organization(), now.plus(Lifetime::from_minutes(1))).unwrap();
+}
+
+/// A TLS server with the certificate of `idp.example.com`; it answers one request on each connection.
+fn tls_server() -> SocketAddr {
+    use rustls::pki_types::pem::PemObject as _;
+    use std::io::{Read as _, Write as _};
+    let certificate = include_bytes!("test_certificates/host.pem");
+    let key = include_bytes!("test_certificates/host.key.pem");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let settings = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![rustls::pki_types::CertificateDer::from_pem_slice(certificate).unwrap()],
+            rustls::pki_types::PrivateKeyDer::from_pem_slice(key).unwrap(),
+        )
+        .unwrap();
+    let settings = Arc::new(settings);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (Ok(stream), Ok(session)) = (stream, rustls::ServerConnection::new(Arc::clone(&settings)))
+            else {
+                return;
+            };
+            let mut tls = rustls::StreamOwned::new(session, stream);
+            let mut read = [0; 4096];
+            // A client that refuses the certificate hangs up here.
+            if tls.read(&mut read).is_ok_and(|count| count > 0) {
+                tls.write_all(b"HTTP/1.1 200 X\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+                tls.flush().unwrap();
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn v55_the_certificate_is_always_checked_and_a_private_authority_can_be_added() {
+    let provider = tls_server();
+    let port = provider.port();
+    let names = Names::default();
+    names.are(&[provider]);
+    let trusting = |pem: Option<&[u8]>| {
+        let settings = OutboundSettings {
+            lookup: names.lookup(),
+            extra_authorities_pem: pem.map(<[u8]>::to_vec),
+            ..OutboundSettings::new(vec![provider])
+        };
+        Outbound::new(settings)
+    };
+    let authority: &[u8] = include_bytes!("test_certificates/authority.pem");
+    let tls = |kind| OutboundFault::new(ErrorCode::OutboundTls, kind);
+
+    let stranger = trusting(None).unwrap();
+    let fault = get(&stranger, &format!("https://idp.example.com:{port}/")).await.unwrap_err();
+    assert_eq!(fault, tls("the certificate's authority is not known here"));
+
+    let trusted = trusting(Some(authority)).unwrap();
+    assert_eq!(get(&trusted, &format!("https://idp.example.com:{port}/")).await.unwrap().status, 200);
+    let fault = get(&trusted, &format!("https://other.example.com:{port}/")).await.unwrap_err();
+    assert_eq!(fault, tls("the certificate is for another host name"));
+
+    let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = plain.local_addr().unwrap();
+    std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        let (mut stream, _) = plain.accept().unwrap();
+        stream.read_exact(&mut [0; 8]).unwrap();
+        stream.write_all(b"HTTP/1.1 400 X\r\n\r\n").unwrap();
+    });
+    let fault = get(&outbound_to(address), &format!("https://{address}/")).await.unwrap_err();
+    assert_eq!(fault, tls("no secure connection could be agreed on"));
+
+    assert!(matches!(trusting(Some(b"no certificate")), Err(OutboundSetupError::Authorities(_))));
+}
