@@ -77,7 +77,7 @@ pub struct OutboundSettings {
     pub allow: Vec<SocketAddr>,
     /// Our own listeners and the database: never reached, listed or not.
     pub own_listeners: Vec<SocketAddr>,
-    /// `base_url`'s host and the applications' hosts, in lower case: not reached unless the address is listed.
+    /// `base_url`'s host, in lower case: not reached unless the address is listed (no loops).
     pub own_hosts: Vec<String>,
     /// Certificate authorities beside the host's, as PEM.
     pub extra_authorities_pem: Option<Vec<u8>>,

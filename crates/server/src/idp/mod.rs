@@ -6,6 +6,8 @@
 //! come from the revision's own `jwks_uri`, never from a token. No transaction is open while anything here is awaited.
 
 mod metadata_cache;
+#[cfg(test)]
+mod tests;
 
 use crate::outbound::{Answer, Limits, Outbound};
 use doorward_core::finding::{Finding, Step};
