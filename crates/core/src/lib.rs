@@ -4,6 +4,8 @@
 //! Start with `connection.rs` (a connection's life), `oidc/mod.rs` (the trip to the provider) and
 //! `gate_decision.rs` (what happens to a request).
 
+#![cfg_attr(test, allow(clippy::string_slice, reason = "tests slice texts of their own"))]
+
 pub mod audit_event;
 pub mod connection;
 pub mod email;

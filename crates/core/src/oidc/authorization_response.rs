@@ -121,7 +121,8 @@ pub fn judge_issuer(iss: Option<&str>, expected: &str, promised: bool) -> Result
 /// What an error answer means. The registered error decides; Entra's numbers and the words only choose better help.
 pub fn explain_authorization_error(error: &str, description: Option<&str>, subcode: Option<&str>) -> Finding {
     let words = description.unwrap_or_default();
-    let number = help_for_aadsts(&aadsts_numbers(words));
+    let numbers = aadsts_numbers(words);
+    let number = help_for_aadsts(&numbers);
     let lower = words.to_lowercase();
     let says = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
     let code = match (number, error) {
@@ -147,8 +148,192 @@ pub fn explain_authorization_error(error: &str, description: Option<&str>, subco
     if let Some(subcode) = subcode {
         finding = finding.with("error_subcode", subcode);
     }
-    if let Some((number, _)) = number {
+    if let Some(number) = number.map(|(number, _)| number).or_else(|| numbers.first().copied()) {
         finding = finding.with("number", format_args!("AADSTS{number}"));
     }
     finding.with_provider_words(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn malformed_field(query: &str) -> String {
+        let finding = parse_callback(query).expect_err(query);
+        assert_eq!(finding.code, ErrorCode::OidcResponseMalformed);
+        finding.values[0].1.clone()
+    }
+
+    #[test]
+    fn a_code_or_an_error_is_read_and_unknown_parameters_are_ignored() {
+        let read =
+            parse_callback("code=a%2Bb&state=s1&session_state=x&session_state=y&client_info=z").unwrap();
+        assert_eq!(read.state.expose(), "s1");
+        assert!(matches!(read.answer, CallbackAnswer::Code(code) if code.expose() == "a+b"));
+        assert_eq!(read.iss, None);
+        let read =
+            parse_callback("error=access_denied&error_subcode=cancel&state=s1&iss=https%3A%2F%2Fi").unwrap();
+        assert_eq!(read.iss.as_deref(), Some("https://i"));
+        let CallbackAnswer::Error { error, description, subcode } = read.answer else { panic!() };
+        assert_eq!(
+            (error.as_str(), description, subcode.as_deref()),
+            ("access_denied", None, Some("cancel"))
+        );
+    }
+
+    #[test]
+    fn oc17_what_decides_occurs_once() {
+        for name in ["state", "code", "iss"] {
+            for twice in [
+                format!("{name}=s1"),
+                format!("{name}="),
+                format!("%{:02x}{}=x", name.as_bytes()[0], &name[1..]),
+            ] {
+                assert_eq!(malformed_field(&format!("code=c&state=s1&iss=i&{twice}")), name, "{twice}");
+            }
+        }
+        assert_eq!(malformed_field("state=s&error=a&error=b"), "error");
+    }
+
+    #[test]
+    fn oc17_without_state_or_without_an_answer_nothing_can_be_done() {
+        for query in ["", "code=c", "code=c&state=", "error=access_denied", "STATE=s&code=c"] {
+            assert_eq!(malformed_field(query), "state", "{query}");
+        }
+        for query in ["state=s", "state=s&code=", "state=s&error=", "state=s&error_description=x"] {
+            assert_eq!(malformed_field(query), "code", "{query}");
+        }
+        assert_eq!(malformed_field("state=s&code=c&error=access_denied"), "code");
+    }
+
+    #[test]
+    fn values_are_bounded_visible_ascii() {
+        assert_eq!(malformed_field(&format!("code=c&state={}", "s".repeat(257))), "state");
+        assert_eq!(malformed_field(&format!("state=s&code={}", "c".repeat(8193))), "code");
+        assert_eq!(malformed_field(&format!("state=s&code=c&iss={}", "i".repeat(2049))), "iss");
+        assert_eq!(malformed_field(&format!("state=s&error={}", "e".repeat(129))), "error");
+        assert_eq!(malformed_field(&format!("state=s&code=c&x={}", "x".repeat(20_000))), "query");
+        for octet in ["%00", "%0a", "%ff", "%c3%bc", "%7f"] {
+            assert_eq!(malformed_field(&format!("code=c&state=s{octet}")), "state");
+            assert_eq!(malformed_field(&format!("code=c{octet}&state=s")), "code");
+            assert_eq!(malformed_field(&format!("code=c&state=s&iss=i{octet}")), "iss");
+            assert_eq!(malformed_field(&format!("error=e{octet}&state=s")), "error");
+        }
+    }
+
+    #[test]
+    fn v22_the_providers_words_are_bounded_and_freed_of_control_characters() {
+        let query = format!("state=s&error=x&error_description=a%0d%0ab%00%e2%80%aec{}", "w".repeat(5000));
+        let CallbackAnswer::Error { error, description, .. } = parse_callback(&query).unwrap().answer else {
+            panic!()
+        };
+        let description = description.unwrap();
+        assert!(description.starts_with("a b c") && description.chars().count() <= 2000);
+        let finding = explain_authorization_error(&error, Some(&description), None);
+        assert_eq!(finding.provider_words.map(|words| words.chars().count()), Some(600));
+    }
+
+    #[test]
+    fn i1_the_issuer_is_compared_octet_by_octet_whenever_it_is_there() {
+        let expected = "https://idp.example/a";
+        for promised in [false, true] {
+            assert!(judge_issuer(Some(expected), expected, promised).is_ok());
+            for other in [
+                "https://idp.example/a1",
+                "https://idp.example/a/",
+                "https://IDP.example/a",
+                "",
+                "https://idp.example",
+            ] {
+                let finding = judge_issuer(Some(other), expected, promised).unwrap_err();
+                assert_eq!(finding.code, ErrorCode::OidcResponseIssuerMismatch, "{other}");
+            }
+        }
+    }
+
+    #[test]
+    fn i2_a_promised_issuer_that_is_missing_is_refused() {
+        let finding = judge_issuer(None, "https://idp.example", true).unwrap_err();
+        assert_eq!(finding.code, ErrorCode::OidcResponseIssuerMissing);
+        assert!(judge_issuer(None, "https://idp.example", false).is_ok());
+    }
+
+    #[test]
+    fn rule_18_whoever_cancels_is_told_so_calmly() {
+        for (words, subcode) in [
+            (None, Some("cancel")),
+            (None, None),
+            (Some("End-User aborted interaction"), None),
+            (Some("The resource owner denied the request"), None),
+            (Some("User cancelled"), None),
+        ] {
+            let finding = explain_authorization_error("access_denied", words, subcode);
+            assert_eq!(finding.code, ErrorCode::OidcCancelled, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn entras_numbers_choose_the_help() {
+        for (error, number, expected) in [
+            ("access_denied", 65_004, ErrorCode::OidcConsentDeclined),
+            ("consent_required", 65_004, ErrorCode::OidcConsentDeclined),
+            ("consent_required", 65_001, ErrorCode::OidcConsentMissing),
+            ("access_denied", 90_094, ErrorCode::OidcConsentMissing),
+            ("interaction_required", 50_105, ErrorCode::OidcNotAssigned),
+            ("invalid_client", 650_053, ErrorCode::OidcScopeRefused),
+            ("unauthorized_client", 700_016, ErrorCode::OidcClientUnknown),
+            ("server_error", 90_033, ErrorCode::OidcProviderUnavailable),
+        ] {
+            let words = format!("AADSTS{number}: Words.\r\nTrace ID: 5d1b\r\nCorrelation ID: 0c9e");
+            let finding = explain_authorization_error(error, Some(&words), None);
+            assert_eq!(finding.code, expected, "{number}");
+            assert!(finding.values.contains(&("number".to_owned(), format!("AADSTS{number}"))));
+            assert!(finding.provider_words.unwrap().contains("Correlation ID: 0c9e"));
+        }
+    }
+
+    #[test]
+    fn registered_errors_are_explained_without_numbers() {
+        for (error, words, expected) in [
+            ("access_denied", "User is not assigned to the client application.", ErrorCode::OidcNotAssigned),
+            ("access_denied", "Policy says no", ErrorCode::OidcProviderRefused),
+            ("access_denied", "AADSTS53003: Blocked by policy", ErrorCode::OidcProviderRefused),
+            ("consent_required", "", ErrorCode::OidcConsentMissing),
+            ("login_required", "", ErrorCode::OidcProviderRefused),
+            ("interaction_required", "", ErrorCode::OidcProviderRefused),
+            ("invalid_scope", "", ErrorCode::OidcScopeRefused),
+            ("unauthorized_client", "", ErrorCode::OidcClientRefused),
+            ("unsupported_response_type", "", ErrorCode::OidcCodeFlowUnsupported),
+            ("temporarily_unavailable", "", ErrorCode::OidcProviderUnavailable),
+            ("server_error", "", ErrorCode::OidcProviderUnavailable),
+            ("<script>", "", ErrorCode::OidcProviderRefused),
+        ] {
+            let finding = explain_authorization_error(error, Some(words), None);
+            assert_eq!(finding.code, expected, "{error} {words}");
+            assert_eq!(finding.values[0], ("error".to_owned(), error.to_owned()));
+        }
+    }
+
+    #[test]
+    fn rule_6_the_parameters_print_neither_state_nor_code() {
+        let printed = format!("{:?}", parse_callback("code=swordfish&state=hering").unwrap());
+        assert!(!printed.contains("swordfish") && !printed.contains("hering"), "{printed}");
+    }
+
+    proptest! {
+        #[test]
+        fn random_queries_never_panic(
+            query in "((state|code|iss|error|error_description|error_subcode)=?(%[0-9a-f]{2}|\\PC){0,10}&?){0,6}",
+            bytes in "\\PC{0,200}",
+        ) {
+            drop(parse_callback(&bytes));
+            if let Ok(read) = parse_callback(&query) {
+                prop_assert!(!read.state.expose().is_empty());
+                if let CallbackAnswer::Error { error, description, subcode } = read.answer {
+                    drop(explain_authorization_error(&error, description.as_deref(), subcode.as_deref()));
+                }
+            }
+        }
+    }
 }

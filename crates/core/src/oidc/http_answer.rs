@@ -44,12 +44,13 @@ impl<'a> HttpAnswer<'a> {
 }
 
 /// Whether a URL may be called or shown as a provider's address: https (or http where the operator allowed host and
-/// port), no userinfo, no fragment, at most 2,048 characters (conformance.md D3, S5). The reason if not.
+/// port), no userinfo, no fragment, at most 2,048 characters (conformance.md D3, S5). The reason if not. `insecure_allowed` gets an IPv6 address without its brackets.
 pub(crate) fn judge_endpoint(
     url: &Url,
     insecure_allowed: &impl Fn(&str, u16) -> bool,
 ) -> Result<(), EndpointFault> {
     let host = url.host_str().filter(|host| !host.is_empty()).ok_or(EndpointFault::NotUrl)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = url.port_or_known_default().ok_or(EndpointFault::NotUrl)?;
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
         return Err(EndpointFault::Extras);

@@ -114,6 +114,9 @@ pub fn verify_id_token(
     let (signed, header, payload, signature) = split(token)?;
     let header = read_part(header, "header")?;
     let (algorithm, kid) = judge_header(&header, expected)?;
+    if URL_SAFE_NO_PAD.decode(signature).is_err() {
+        return Err(refused(ErrorCode::OidcTokenNotJws).with("found", "a signature not of Base64url").into());
+    }
 
     // Signature, by a key that the provider publishes for this issuer.
     match keys.choose(kid, algorithm, expected.issuer, expected.entra_tenant) {
@@ -531,3 +534,6 @@ impl VerifiedIdToken {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

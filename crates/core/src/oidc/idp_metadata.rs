@@ -13,7 +13,7 @@ use crate::oidc::issuer_input::{IssuerInput, guid};
 use crate::oidc::signing_keys::SignatureAlgorithm;
 use crate::oidc::strict_json::{JsonFault, Limits, parse_object};
 use serde_json::{Map, Value};
-use url::Url;
+use url::{Origin, Url};
 
 const LIMITS: Limits = Limits { bytes: 256 * 1024, depth: 16 };
 
@@ -46,24 +46,30 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Whether a newer document may be used silently in this one's place: same issuer, tenant and endpoint hosts
-    /// (conformance.md D7).
+    /// Whether a newer document may be used silently in this one's place: same issuer and tenant, and every endpoint on
+    /// the host where it was; one that is offered since, on a host that was known (conformance.md D7).
     pub fn is_same_provider(&self, newer: &Self) -> bool {
+        let (old, new) = (self.endpoint_origins(), newer.endpoint_origins());
         self.issuer == newer.issuer
             && self.entra_tenant == newer.entra_tenant
-            && self.endpoint_origins() == newer.endpoint_origins()
+            && old.iter().zip(&new).all(|(old_one, new_one)| match (old_one, new_one) {
+                (Some(_), Some(_)) => old_one == new_one,
+                (None, Some(_)) => old.contains(new_one),
+                (_, None) => true,
+            })
     }
 
-    /// Scheme, host and port of each endpoint, as `https://host:port`; `None` for one that is not offered.
-    fn endpoint_origins(&self) -> Vec<Option<String>> {
+    /// Scheme, host and port of each endpoint, in a fixed order; `None` for one that is not offered.
+    fn endpoint_origins(&self) -> Vec<Option<Origin>> {
         [
             Some(&self.authorization_endpoint),
             Some(&self.token_endpoint),
             Some(&self.jwks_uri),
             self.userinfo_endpoint.as_ref(),
+            self.end_session_endpoint.as_ref(),
         ]
         .into_iter()
-        .map(|url| url.map(|url| url.origin().ascii_serialization()))
+        .map(|url| url.map(Url::origin))
         .collect()
     }
 }
@@ -101,8 +107,7 @@ pub fn parse_metadata(
 
     let issuer = text(&document, "issuer")?.ok_or_else(|| incomplete("issuer"))?;
     let is_shaped_like_entra = document.get("cloud_instance_name").is_some_and(Value::is_string);
-    let tenant = tenant_in_path(issuer)
-        .filter(|_| input.expected_issuer.is_entra() || (is_shaped_like_entra && issuer.ends_with("/v2.0")));
+    let tenant = tenant_in_path(issuer).filter(|_| input.expected_issuer.is_entra() || is_shaped_like_entra);
     if issuer.contains(TENANT_PLACEHOLDER) || tenant.as_deref() == Some(PERSONAL_TENANT) {
         return Err(finding(ErrorCode::SettingsIssuerMultiTenant).with("found", issuer));
     }
@@ -171,7 +176,7 @@ pub fn parse_metadata(
         |names| names.into_iter().filter_map(ClientAuthMethod::from_text).collect(),
     );
     let iss_parameter_promised = match document.get("authorization_response_iss_parameter_supported") {
-        None => false,
+        None | Some(Value::Null) => false,
         Some(Value::Bool(promised)) => *promised,
         Some(_) => return Err(wrong("authorization_response_iss_parameter_supported", "not true or false")),
     };
@@ -234,10 +239,10 @@ fn wrong(field: &str, found: &str) -> Finding {
     finding(ErrorCode::OidcMetadataWrong).with("field", field).with("found", found)
 }
 
-/// A member that is a text if it is there.
+/// A member that is a text if it is there. Some providers write null for what they don't offer.
 fn text<'d>(document: &'d Map<String, Value>, name: &str) -> Result<Option<&'d str>, Finding> {
     match document.get(name) {
-        None => Ok(None),
+        None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(wrong(name, "not a text")),
     }
@@ -245,10 +250,379 @@ fn text<'d>(document: &'d Map<String, Value>, name: &str) -> Result<Option<&'d s
 
 /// A member that is a list of texts if it is there.
 fn texts<'d>(document: &'d Map<String, Value>, name: &str) -> Result<Option<Vec<&'d str>>, Finding> {
-    let Some(value) = document.get(name) else { return Ok(None) };
+    let Some(value) = document.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
     value
         .as_array()
         .and_then(|list| list.iter().map(Value::as_str).collect::<Option<Vec<_>>>())
         .map(Some)
         .ok_or_else(|| wrong(name, "not a list of texts"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oidc::issuer_input::parse_issuer_input;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    const ISSUER: &str = "https://idp.example/realms/acme";
+    const TENANT: &str = "3f1c2b7a-6d54-4e0b-9a21-7c0de5a81f10";
+    const LOOPBACK: &str = "http://127.0.0.1:9400/3f1c2b7a-6d54-4e0b-9a21-7c0de5a81f10/v2.0";
+
+    fn loopback_allowed(host: &str, port: u16) -> bool {
+        host == "127.0.0.1" && port == 9400
+    }
+
+    fn read_at(typed: &str, document: &Value) -> Result<Metadata, Finding> {
+        let input = parse_issuer_input(typed, loopback_allowed).unwrap();
+        parse_metadata(&HttpAnswer::json(document.to_string().as_bytes()), &input, loopback_allowed)
+    }
+
+    fn good() -> Value {
+        json!({
+            "issuer": ISSUER,
+            "authorization_endpoint": "https://idp.example/authorize?audience=7",
+            "token_endpoint": "https://idp.example/token",
+            "userinfo_endpoint": "https://idp.example/userinfo",
+            "jwks_uri": "https://keys.example/jwks",
+            "end_session_endpoint": "https://idp.example/logout",
+            "response_types_supported": ["none", "code token", "code", "id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["none", "HS256", "ES256", "RS256", "ES256K", "EdDSA"],
+            "token_endpoint_auth_methods_supported": ["private_key_jwt", "client_secret_post", "client_secret_basic"],
+            "code_challenge_methods_supported": ["plain", "S256"],
+            "authorization_response_iss_parameter_supported": true,
+        })
+    }
+
+    /// Entra's document (entra.md section 1).
+    fn entra(base: &str) -> Value {
+        json!({
+            "issuer": format!("{base}/v2.0"),
+            "authorization_endpoint": format!("{base}/oauth2/v2.0/authorize"),
+            "token_endpoint": format!("{base}/oauth2/v2.0/token"),
+            "jwks_uri": format!("{base}/discovery/v2.0/keys"),
+            "userinfo_endpoint": "https://graph.microsoft.com/oidc/userinfo",
+            "response_types_supported": ["code", "id_token", "code id_token", "id_token token"],
+            "subject_types_supported": ["pairwise"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "token_endpoint_auth_methods_supported":
+                ["client_secret_post", "private_key_jwt", "client_secret_basic", "self_signed_tls_client_auth"],
+            "cloud_instance_name": "microsoftonline.com",
+            "tenant_region_scope": null,
+        })
+    }
+
+    fn with(name: &str, value: Value) -> Value {
+        let mut document = good();
+        document[name] = value;
+        document
+    }
+
+    fn without(name: &str) -> Value {
+        let mut document = good();
+        document.as_object_mut().unwrap().remove(name);
+        document
+    }
+
+    fn read(document: &Value) -> Result<Metadata, Finding> {
+        read_at(ISSUER, document)
+    }
+
+    fn code(document: &Value) -> ErrorCode {
+        read(document).expect_err(&document.to_string()).code
+    }
+
+    fn hinted(metadata: &Metadata) -> Vec<&str> {
+        metadata.hints.iter().map(|hint| hint.values[0].1.as_str()).collect()
+    }
+
+    #[test]
+    fn a_good_document_gives_what_a_sign_in_needs() {
+        let metadata = read(&good()).unwrap();
+        assert_eq!(metadata.issuer, ISSUER);
+        assert_eq!(metadata.authorization_endpoint.as_str(), "https://idp.example/authorize?audience=7");
+        assert_eq!(metadata.jwks_uri.as_str(), "https://keys.example/jwks");
+        assert!(metadata.userinfo_endpoint.is_some() && metadata.end_session_endpoint.is_some());
+        assert_eq!(
+            metadata.algorithms,
+            [SignatureAlgorithm::Rs256, SignatureAlgorithm::Es256, SignatureAlgorithm::Ed25519]
+        );
+        assert!(metadata.iss_parameter_promised);
+        assert_eq!(metadata.entra_tenant, None);
+        assert!(metadata.hints.is_empty(), "{:?}", metadata.hints);
+    }
+
+    #[test]
+    fn d1_the_document_names_the_issuer_whose_url_it_came_from() {
+        for other in [
+            format!("{ISSUER}1"),
+            format!("{ISSUER}INVALID"),
+            "https://evil.example".to_owned(),
+            ISSUER.to_uppercase(),
+        ] {
+            let finding = read(&with("issuer", json!(other))).unwrap_err();
+            assert_eq!(finding.code, ErrorCode::OidcIssuerMismatch, "{other}");
+            assert_eq!(finding.values[0], ("expected".to_owned(), ISSUER.to_owned()));
+            assert_eq!(finding.values[1], ("found".to_owned(), other));
+        }
+        assert_eq!(code(&without("issuer")), ErrorCode::OidcMetadataIncomplete);
+    }
+
+    #[test]
+    fn d1_a_final_slash_of_the_document_is_kept_for_the_token() {
+        let slashed = format!("{ISSUER}/");
+        assert_eq!(read(&with("issuer", json!(slashed))).unwrap().issuer, slashed);
+        assert_eq!(code(&with("issuer", json!(format!("{ISSUER}//")))), ErrorCode::OidcIssuerMismatch);
+    }
+
+    #[test]
+    fn d2_an_endpoint_that_is_needed_is_there() {
+        for name in ["authorization_endpoint", "token_endpoint", "jwks_uri"] {
+            for document in [without(name), with(name, Value::Null)] {
+                let finding = read(&document).unwrap_err();
+                assert_eq!(finding.code, ErrorCode::OidcMetadataIncomplete, "{name}");
+                assert_eq!(finding.values[0].1, name);
+            }
+        }
+    }
+
+    #[test]
+    fn d2_what_is_there_is_of_the_right_kind() {
+        for name in ["issuer", "authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"] {
+            for wrong in [json!(1), json!(["https://idp.example/x"]), json!({}), json!(true)] {
+                assert_eq!(code(&with(name, wrong.clone())), ErrorCode::OidcMetadataWrong, "{name} {wrong}");
+            }
+        }
+        for name in [
+            "response_types_supported",
+            "grant_types_supported",
+            "subject_types_supported",
+            "id_token_signing_alg_values_supported",
+            "token_endpoint_auth_methods_supported",
+            "code_challenge_methods_supported",
+        ] {
+            for wrong in [json!("code"), json!([1]), json!({}), json!(true)] {
+                assert_eq!(code(&with(name, wrong.clone())), ErrorCode::OidcMetadataWrong, "{name} {wrong}");
+            }
+        }
+        for wrong in [json!("true"), json!(1)] {
+            let document = with("authorization_response_iss_parameter_supported", wrong);
+            assert_eq!(code(&document), ErrorCode::OidcMetadataWrong);
+        }
+    }
+
+    #[test]
+    fn d3_every_endpoint_is_judged_like_an_entered_url() {
+        for name in [
+            "authorization_endpoint",
+            "token_endpoint",
+            "jwks_uri",
+            "userinfo_endpoint",
+            "end_session_endpoint",
+        ] {
+            for wrong in [
+                "http://idp.example/x",
+                "https://user@idp.example/x",
+                "https://idp.example/x#y",
+                "/x",
+                "",
+                "ftp://idp.example/x",
+                "javascript:alert(1)",
+                "https://",
+                "http://127.0.0.1:9401/x",
+            ] {
+                let finding = read(&with(name, json!(wrong))).expect_err(wrong);
+                assert_eq!(finding.code, ErrorCode::OidcMetadataWrong, "{name} {wrong}");
+                assert_eq!(finding.values[0].1, name);
+            }
+            let long = format!("https://idp.example/{}", "a".repeat(2048));
+            assert_eq!(code(&with(name, json!(long))), ErrorCode::OidcMetadataWrong);
+            assert!(
+                read(&with(name, json!("http://127.0.0.1:9400/x"))).is_ok(),
+                "the operator allows this one"
+            );
+        }
+    }
+
+    #[test]
+    fn d2_the_code_flow_is_offered_or_nothing_is_said() {
+        assert_eq!(
+            code(&with("response_types_supported", json!(["id_token", "code token"]))),
+            ErrorCode::OidcCodeFlowUnsupported
+        );
+        assert_eq!(code(&with("response_types_supported", json!([]))), ErrorCode::OidcCodeFlowUnsupported);
+        assert_eq!(
+            code(&with("grant_types_supported", json!(["implicit"]))),
+            ErrorCode::OidcCodeFlowUnsupported
+        );
+        assert!(read(&with("grant_types_supported", json!(["authorization_code"]))).is_ok());
+        let metadata = read(&without("response_types_supported")).unwrap();
+        assert_eq!(hinted(&metadata), ["response_types_supported"]);
+    }
+
+    #[test]
+    fn d5_algorithms_are_ours_and_theirs() {
+        for none_of_ours in [json!([]), json!(["none"]), json!(["HS256", "ES512", "rs256"])] {
+            let document = with("id_token_signing_alg_values_supported", none_of_ours);
+            assert_eq!(code(&document), ErrorCode::OidcAlgorithmUnsupported);
+        }
+        let metadata = read(&without("id_token_signing_alg_values_supported")).unwrap();
+        assert_eq!(metadata.algorithms, [SignatureAlgorithm::Rs256]);
+        assert_eq!(hinted(&metadata), ["id_token_signing_alg_values_supported"]);
+    }
+
+    #[test]
+    fn b4_pkce_that_is_not_announced_is_a_hint_and_for_entra_not_even_that() {
+        for document in [
+            without("code_challenge_methods_supported"),
+            with("code_challenge_methods_supported", json!(["plain"])),
+        ] {
+            assert_eq!(hinted(&read(&document).unwrap()), ["code_challenge_methods_supported"]);
+        }
+        let base = format!("https://login.microsoftonline.com/{TENANT}");
+        assert!(read_at(TENANT, &entra(&base)).unwrap().hints.is_empty());
+    }
+
+    #[test]
+    fn d4_basic_is_used_if_nothing_is_said_or_it_is_offered_and_post_otherwise() {
+        let choose = |methods: Value, chosen| {
+            let document = with("token_endpoint_auth_methods_supported", methods);
+            choose_auth_method(&read(&document).unwrap(), chosen)
+        };
+        assert_eq!(choose(Value::Null, None), ClientAuthMethod::Basic);
+        assert_eq!(
+            choose(json!(["client_secret_post", "client_secret_basic"]), None),
+            ClientAuthMethod::Basic
+        );
+        assert_eq!(choose(json!(["client_secret_post"]), None), ClientAuthMethod::Post);
+        assert_eq!(choose(json!(["private_key_jwt"]), None), ClientAuthMethod::Post);
+        assert_eq!(
+            choose(json!(["client_secret_basic"]), Some(ClientAuthMethod::Post)),
+            ClientAuthMethod::Post,
+            "the admin's word counts"
+        );
+        let absent = without("token_endpoint_auth_methods_supported");
+        assert_eq!(choose_auth_method(&read(&absent).unwrap(), None), ClientAuthMethod::Basic);
+        let base = format!("https://login.microsoftonline.com/{TENANT}");
+        let entra = read_at(TENANT, &entra(&base)).unwrap();
+        assert_eq!(choose_auth_method(&entra, None), ClientAuthMethod::Post);
+        assert_eq!(choose_auth_method(&entra, Some(ClientAuthMethod::Basic)), ClientAuthMethod::Basic);
+    }
+
+    #[test]
+    fn d6_only_one_json_object_of_bounded_size_and_depth_is_read() {
+        let input = parse_issuer_input(ISSUER, loopback_allowed).unwrap();
+        let code = |bytes: &[u8]| {
+            parse_metadata(&HttpAnswer::json(bytes), &input, loopback_allowed).unwrap_err().code
+        };
+        assert_eq!(code(b"<!doctype html>"), ErrorCode::OidcMetadataNotJson);
+        assert_eq!(code(b"[]"), ErrorCode::OidcMetadataNotJson);
+        assert_eq!(code(b""), ErrorCode::OidcMetadataNotJson);
+        let deep = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+        assert!(read(&with("x", deep(15))).is_ok());
+        assert_eq!(code(with("x", deep(16)).to_string().as_bytes()), ErrorCode::OidcMetadataNotJson);
+        let large = with("x", json!("x".repeat(256 * 1024))).to_string();
+        assert_eq!(code(large.as_bytes()), ErrorCode::OidcMetadataNotJson);
+        let doubled = good().to_string().replacen('{', r#"{"issuer":"https://evil.example","#, 1);
+        assert_eq!(code(doubled.as_bytes()), ErrorCode::OidcMetadataWrong);
+    }
+
+    #[test]
+    fn another_status_is_explained_and_an_unknown_tenant_by_name() {
+        let input = parse_issuer_input(ISSUER, loopback_allowed).unwrap();
+        let finding = |status, bytes: &[u8]| {
+            parse_metadata(&HttpAnswer { status, content_type: None, bytes }, &input, loopback_allowed)
+                .unwrap_err()
+        };
+        let unknown =
+            json!({"error": "invalid_tenant", "error_description": "AADSTS90002: Tenant 'x' not found."});
+        let found = finding(400, unknown.to_string().as_bytes());
+        assert_eq!(found.code, ErrorCode::OidcTenantUnknown);
+        assert_eq!(found.provider_words.as_deref(), Some("AADSTS90002: Tenant 'x' not found."));
+        assert_eq!(finding(404, b"nothing").code, ErrorCode::OidcMetadataStatus);
+        assert_eq!(finding(301, good().to_string().as_bytes()).code, ErrorCode::OidcMetadataStatus);
+        assert_eq!(finding(503, b"").code, ErrorCode::OidcProviderUnavailable);
+    }
+
+    #[test]
+    fn entra_is_recognised_by_its_host_and_its_shape() {
+        let base = format!("https://login.microsoftonline.com/{TENANT}");
+        for typed in [TENANT, "fjordline.example"] {
+            assert_eq!(read_at(typed, &entra(&base)).unwrap().entra_tenant.as_deref(), Some(TENANT));
+        }
+        let local = entra(&format!("http://127.0.0.1:9400/{TENANT}"));
+        assert_eq!(read_at(LOOPBACK, &local).unwrap().entra_tenant.as_deref(), Some(TENANT));
+        let mut plain = local;
+        plain.as_object_mut().unwrap().remove("cloud_instance_name");
+        assert_eq!(read_at(LOOPBACK, &plain).unwrap().entra_tenant, None, "the path alone is not enough");
+        let other_shape = with("cloud_instance_name", json!("microsoftonline.com"));
+        assert_eq!(read(&other_shape).unwrap().entra_tenant, None, "nor is the name alone");
+    }
+
+    #[test]
+    fn d1_metadata_for_many_organizations_is_refused() {
+        let local = |tenant: &str| entra(&format!("http://127.0.0.1:9400/{tenant}"));
+        for (typed, document) in [
+            ("http://127.0.0.1:9400/common/v2.0", local("{tenantid}")),
+            ("http://127.0.0.1:9400/organizations/v2.0", local("{tenantid}")),
+            ("http://127.0.0.1:9400/consumers/v2.0", local(PERSONAL_TENANT)),
+            (LOOPBACK, local("{tenantid}")),
+            ("fjordline.example", entra("https://login.microsoftonline.com/{tenantid}")),
+            ("fjordline.example", entra(&format!("https://login.microsoftonline.com/{PERSONAL_TENANT}"))),
+        ] {
+            let code = read_at(typed, &document).unwrap_err().code;
+            assert_eq!(code, ErrorCode::SettingsIssuerMultiTenant, "{typed}");
+        }
+    }
+
+    #[test]
+    fn d1_another_tenant_or_cloud_than_typed_is_refused() {
+        let other = TENANT.replace("f10", "f11");
+        for base in [
+            format!("https://login.microsoftonline.com/{other}"),
+            format!("https://login.microsoftonline.us/{TENANT}"),
+            format!("https://login.evil.example/{TENANT}"),
+        ] {
+            assert_eq!(
+                read_at(TENANT, &entra(&base)).unwrap_err().code,
+                ErrorCode::OidcIssuerMismatch,
+                "{base}"
+            );
+        }
+    }
+
+    #[test]
+    fn d7_a_document_with_another_issuer_or_endpoint_host_is_not_the_same_provider() {
+        let old = read(&good()).unwrap();
+        assert!(old.is_same_provider(&old));
+        let moved = |name: &str, url: &str| old.is_same_provider(&read(&with(name, json!(url))).unwrap());
+        assert!(moved("token_endpoint", "https://idp.example/token/v2"));
+        for name in ["authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"] {
+            assert!(!moved(name, "https://other.example/token"), "{name}");
+            assert!(!moved(name, "https://idp.example:8443/token"), "{name}");
+        }
+        assert!(!old.is_same_provider(&read(&with("issuer", json!(format!("{ISSUER}/")))).unwrap()));
+        // What is no longer offered, or offered since on a known host, changes nothing.
+        let bare = read(&without("userinfo_endpoint")).unwrap();
+        assert!(old.is_same_provider(&bare) && bare.is_same_provider(&old));
+        let stray = read(&with("userinfo_endpoint", json!("https://other.example/u"))).unwrap();
+        assert!(!bare.is_same_provider(&stray));
+    }
+
+    proptest! {
+        #[test]
+        fn random_documents_never_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..200), status in any::<u16>(),
+            name in prop::sample::select(vec!["issuer", "token_endpoint", "jwks_uri", "userinfo_endpoint"]),
+            value in "(https?://)?\\PC{0,40}",
+        ) {
+            let input = parse_issuer_input(ISSUER, loopback_allowed).unwrap();
+            let answer = HttpAnswer { status, content_type: None, bytes: &bytes };
+            prop_assert!(parse_metadata(&answer, &input, loopback_allowed).is_err());
+            if let Ok(metadata) = read(&with(name, json!(value))) {
+                prop_assert!(metadata.token_endpoint.scheme() == "https" || metadata.token_endpoint.port() == Some(9400));
+            }
+        }
+    }
 }

@@ -175,16 +175,17 @@ pub fn parse_issuer_input(
     }
     let typed = complete(&text, &lower)?;
     let url = Url::parse(&typed).map_err(|_| ErrorCode::SettingsIssuerNotUrl)?;
+    // A console is recognised before its fragment is complained about: that is how consoles address their pages.
+    let host = url.host_str().unwrap_or_default();
+    if WRONG_PAGE_HOSTS.contains(&host) || WRONG_PAGE_SUFFIXES.iter().any(|suffix| host.ends_with(suffix)) {
+        return Err(ErrorCode::SettingsIssuerWrongPage);
+    }
     judge_endpoint(&url, &insecure_allowed).map_err(|fault| match fault {
         EndpointFault::NotHttps => ErrorCode::SettingsIssuerNotHttps,
         EndpointFault::NotUrl | EndpointFault::Extras | EndpointFault::TooLong => {
             ErrorCode::SettingsIssuerNotUrl
         }
     })?;
-    let host = url.host_str().unwrap_or_default();
-    if WRONG_PAGE_HOSTS.contains(&host) || WRONG_PAGE_SUFFIXES.iter().any(|suffix| host.ends_with(suffix)) {
-        return Err(ErrorCode::SettingsIssuerWrongPage);
-    }
     if let Some(cloud) = entra_cloud_of(host) {
         let tenant = first_segment(&url).ok_or(ErrorCode::SettingsIssuerWrongPage)?;
         let query = url.query().filter(|_| url.path().ends_with(METADATA_PATH));
@@ -282,6 +283,9 @@ fn any_provider(typed: &str, mut url: Url) -> Result<IssuerInput, ErrorCode> {
     let issuer_typed = without_slash(typed.strip_suffix(METADATA_PATH).unwrap_or(typed)).to_owned();
     let issuer_path = without_slash(url.path().strip_suffix(METADATA_PATH).unwrap_or(url.path())).to_owned();
     url.set_path(&issuer_path);
+    if url.query() == Some("") {
+        url.set_query(None);
+    }
     let mut normalised = url.clone();
     normalised.set_query(None);
     let normalised = without_slash(normalised.as_str()).to_owned();
@@ -296,4 +300,357 @@ fn any_provider(typed: &str, mut url: Url) -> Result<IssuerInput, ErrorCode> {
         ExpectedIssuer::Exact { typed: issuer_typed, normalised }
     };
     Ok(IssuerInput { metadata_url: url, expected_issuer })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TENANT: &str = "3f1c2b7a-6d54-4e0b-9a21-7c0de5a81f10";
+    const ENTRA_METADATA: &str = "https://login.microsoftonline.com/3f1c2b7a-6d54-4e0b-9a21-7c0de5a81f10/v2.0/.well-known/openid-configuration";
+
+    fn read(text: &str) -> Result<IssuerInput, ErrorCode> {
+        parse_issuer_input(text, |_, _| false)
+    }
+
+    fn metadata_url(text: &str) -> String {
+        read(text).unwrap_or_else(|code| panic!("{text}: {code}")).metadata_url.to_string()
+    }
+
+    fn code(text: &str) -> ErrorCode {
+        read(text).expect_err(text)
+    }
+
+    #[test]
+    fn s4_an_issuer_and_its_metadata_url_mean_the_same() {
+        let wanted = "https://idp.example/realms/acme/.well-known/openid-configuration";
+        for text in [
+            "https://idp.example/realms/acme",
+            "https://idp.example/realms/acme/",
+            wanted,
+            "HTTPS://IDP.example/realms/acme",
+            "idp.example/realms/acme",
+            "https://idp.example:443/realms/acme",
+        ] {
+            assert_eq!(metadata_url(text), wanted, "{text}");
+            assert!(read(text).unwrap().expected_issuer.accepts("https://idp.example/realms/acme"), "{text}");
+        }
+        assert_eq!(
+            metadata_url("https://idp.example"),
+            "https://idp.example/.well-known/openid-configuration"
+        );
+    }
+
+    #[test]
+    fn s4_the_query_of_a_metadata_url_is_kept() {
+        let url = format!("https://idp.example/a{METADATA_PATH}?appid=7&p=%2F");
+        assert_eq!(metadata_url(&url), url);
+        let input = read(&url).unwrap();
+        assert!(input.expected_issuer.accepts("https://idp.example/a"));
+        let url = format!("{ENTRA_METADATA}?appid=b8a0d1e2-4c3f-4a5b-8d6e-0f1a2b3c4d5e");
+        assert_eq!(metadata_url(&url), url);
+    }
+
+    #[test]
+    fn s3_what_copying_drags_along_is_trimmed() {
+        for text in [
+            " https://idp.example/a\r\n",
+            "\"https://idp.example/a\"",
+            "“https://idp.example/a”",
+            "<https://idp.example/a>",
+            "\u{feff}https://idp.\u{200b}example/a\u{a0}",
+            "' \thttps://idp.example/\r\na\t'",
+        ] {
+            assert_eq!(metadata_url(text), format!("https://idp.example/a{METADATA_PATH}"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_address_of_a_tenant_at_entra_leads_to_its_version_2_metadata() {
+        let login = format!("https://login.microsoftonline.com/{TENANT}");
+        for text in [
+            TENANT.to_owned(),
+            TENANT.to_uppercase(),
+            format!("{login}/v2.0"),
+            format!("{login}/v2.0/"),
+            ENTRA_METADATA.to_owned(),
+            login.clone(),
+            format!("{login}/.well-known/openid-configuration"),
+            format!("{login}/oauth2/v2.0/authorize?client_id=7&redirect_uri=x"),
+            format!("{login}/oauth2/v2.0/token"),
+            format!("{login}/oauth2/token"),
+            format!("{login}/federationmetadata/2007-06/federationmetadata.xml?appid=7"),
+            format!("{login}/saml2"),
+            format!("https://sts.windows.net/{TENANT}/"),
+            format!("https://login.windows.net/{TENANT}"),
+            format!("https://login.microsoft.com/{TENANT}/v2.0"),
+            format!("login.microsoftonline.com/{TENANT}/v2.0"),
+            format!("https://LOGIN.microsoftonline.com/{}/v2.0", TENANT.to_uppercase()),
+        ] {
+            assert_eq!(metadata_url(&text), ENTRA_METADATA, "{text}");
+            let expected = read(&text).unwrap().expected_issuer;
+            assert!(expected.accepts(&format!("{login}/v2.0")), "{text}");
+        }
+    }
+
+    #[test]
+    fn national_clouds_keep_their_own_host() {
+        for (text, host) in [
+            ("https://login.microsoftonline.us/TENANT/v2.0", "login.microsoftonline.us"),
+            ("https://login.usgovcloudapi.net/TENANT", "login.microsoftonline.us"),
+            ("https://login.partner.microsoftonline.cn/TENANT/v2.0", "login.partner.microsoftonline.cn"),
+            ("https://login.chinacloudapi.cn/TENANT/", "login.partner.microsoftonline.cn"),
+        ] {
+            let input = read(&text.replace("TENANT", TENANT)).unwrap();
+            assert_eq!(input.metadata_url.host_str(), Some(host));
+            assert!(input.expected_issuer.accepts(&format!("https://{host}/{TENANT}/v2.0")));
+            assert!(
+                !input.expected_issuer.accepts(&format!("https://login.microsoftonline.com/{TENANT}/v2.0"))
+            );
+        }
+    }
+
+    #[test]
+    fn a_tenant_typed_by_its_domain_may_turn_out_to_be_any_guid_of_that_cloud() {
+        for text in [
+            "fjordline.example",
+            "Fjordline.onmicrosoft.com",
+            "https://login.microsoftonline.com/fjordline.example/v2.0",
+        ] {
+            let input = read(text).unwrap();
+            assert_eq!(input.metadata_url.host_str(), Some("login.microsoftonline.com"));
+            assert!(input.metadata_url.path().ends_with("/v2.0/.well-known/openid-configuration"));
+            let accepts = |issuer: String| input.expected_issuer.accepts(&issuer);
+            assert!(accepts(format!("https://login.microsoftonline.com/{TENANT}/v2.0")));
+            for other in [
+                "https://login.microsoftonline.com/fjordline.example/v2.0".to_owned(),
+                format!("https://login.microsoftonline.us/{TENANT}/v2.0"),
+                format!("https://login.microsoftonline.com/{TENANT}/v2.0/"),
+                format!("https://login.microsoftonline.com/{TENANT}"),
+                format!("https://login.microsoftonline.com.evil.example/{TENANT}/v2.0"),
+                format!("https://sts.windows.net/{TENANT}/"),
+                "https://login.microsoftonline.com/{tenantid}/v2.0".to_owned(),
+            ] {
+                assert!(!accepts(other.clone()), "{other}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tenant_typed_by_its_guid_is_that_tenant() {
+        let expected = read(TENANT).unwrap().expected_issuer;
+        let other = TENANT.replace("f10", "f11");
+        assert!(!expected.accepts(&format!("https://login.microsoftonline.com/{other}/v2.0")));
+    }
+
+    #[test]
+    fn addresses_of_many_organizations_are_refused() {
+        for host in ["login.microsoftonline.com", "login.microsoftonline.us", "sts.windows.net"] {
+            for tenant in
+                ["common", "Organizations", "consumers", "%7Btenantid%7D", crate::idp_quirks::PERSONAL_TENANT]
+            {
+                for rest in ["", "/v2.0", "/v2.0/.well-known/openid-configuration", "/oauth2/v2.0/authorize"]
+                {
+                    let text = format!("https://{host}/{tenant}{rest}");
+                    assert_eq!(code(&text), ErrorCode::SettingsIssuerMultiTenant, "{text}");
+                }
+            }
+        }
+        for text in ["common", "consumers", "9188040D-6c67-4c5b-b112-36a304b66dad", "{tenantid}"] {
+            assert_eq!(code(text), ErrorCode::SettingsIssuerMultiTenant, "{text}");
+        }
+    }
+
+    #[test]
+    fn pages_of_consoles_and_portals_are_refused() {
+        for text in [
+            "https://portal.azure.com/#view/Microsoft_AAD_IAM",
+            "https://portal.azure.com/",
+            "https://entra.microsoft.com/",
+            "entra.microsoft.com",
+            "https://graph.microsoft.com/v1.0/me",
+            "https://myapps.microsoft.com/signin/7",
+            "https://fjordline.onmicrosoft.com/app",
+            "https://fjordline-admin.okta.com/admin/app",
+            "https://admin.google.com/",
+            "https://login.microsoftonline.com/",
+            "login.microsoftonline.com",
+            "https://login.microsoftonline.com/tfp/x",
+        ] {
+            assert_eq!(code(text), ErrorCode::SettingsIssuerWrongPage, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused() {
+        for text in [
+            "hello",
+            "our provider",
+            "https://",
+            "https://idp example/a",
+            "https:idp.example",
+            "javascript:alert(1)",
+            "mailto:mira@fjordline.example",
+            "mira@fjordline.example",
+            "ftp://idp.example/",
+            "file:///etc/passwd",
+            "data:text/html,x",
+            "//idp.example/a",
+            "1.2.3.4",
+            "https://user@idp.example/",
+            "https://user:password@idp.example/",
+            "https://login.microsoftonline.com@evil.example/common",
+            "https://idp.example/#fragment",
+            "https://idp.example/a#",
+        ] {
+            assert_eq!(code(text), ErrorCode::SettingsIssuerNotUrl, "{text}");
+        }
+        for text in ["", "  ", "\"\"", "\u{200b}\r\n"] {
+            assert_eq!(code(text), ErrorCode::SettingsIssuerMissing, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn s5_more_than_2048_characters_are_refused() {
+        let room = 2048 - "https://idp.example/".len() - METADATA_PATH.len();
+        assert!(read(&format!("https://idp.example/{}", "a".repeat(room))).is_ok());
+        let long = format!("https://idp.example/{}", "a".repeat(room + 1));
+        assert_eq!(code(&long), ErrorCode::SettingsIssuerNotUrl);
+        assert_eq!(code(&"a".repeat(1_000_000)), ErrorCode::SettingsIssuerNotUrl);
+    }
+
+    #[test]
+    fn plain_http_needs_the_operators_word_for_host_and_port() {
+        let allowed = |host: &str, port: u16| (host == "127.0.0.1" || host == "::1") && port == 9400;
+        let read = |text: &str| parse_issuer_input(text, allowed);
+        let input = read(&format!("http://127.0.0.1:9400/{TENANT}/v2.0")).unwrap();
+        assert_eq!(
+            input.metadata_url.as_str(),
+            format!("http://127.0.0.1:9400/{TENANT}/v2.0/.well-known/openid-configuration")
+        );
+        assert!(input.expected_issuer.accepts(&format!("http://127.0.0.1:9400/{TENANT}/v2.0")));
+        assert!(read("http://[::1]:9400/a").is_ok());
+        for text in [
+            "http://127.0.0.1:9401/a",
+            "http://127.0.0.1/a",
+            "http://idp.example/a",
+            "http://localhost:9400/a",
+        ] {
+            assert_eq!(read(text), Err(ErrorCode::SettingsIssuerNotHttps), "{text}");
+        }
+    }
+
+    #[test]
+    fn plain_http_to_entra_is_refused_and_not_quietly_mended() {
+        let text = format!("http://login.microsoftonline.com/{TENANT}/v2.0");
+        assert_eq!(code(&text), ErrorCode::SettingsIssuerNotHttps);
+    }
+
+    #[test]
+    fn d1_one_final_slash_is_forgiven_and_nothing_else() {
+        for text in ["https://tenant.eu.auth0.com", "https://tenant.eu.auth0.com/", "tenant.eu.auth0.com"] {
+            let expected = read(text).unwrap().expected_issuer;
+            assert!(expected.accepts("https://tenant.eu.auth0.com/"), "{text}");
+            assert!(expected.accepts("https://tenant.eu.auth0.com"), "{text}");
+            for other in [
+                "https://tenant.eu.auth0.com//",
+                "https://tenant.eu.auth0.com1/",
+                "https://Tenant.eu.auth0.com/",
+                "http://tenant.eu.auth0.com/",
+                "https://tenant.eu.auth0.com/a",
+                "https://tenant.eu.auth0.com:443/",
+                "",
+            ] {
+                assert!(!expected.accepts(other), "{other}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_issuer_that_spells_its_port_out_is_accepted_as_typed() {
+        let expected = read("https://idp.example:443/a").unwrap().expected_issuer;
+        assert!(expected.accepts("https://idp.example:443/a") && expected.accepts("https://idp.example/a"));
+    }
+
+    #[test]
+    fn a_pinned_issuer_accepts_itself_alone() {
+        let expected = ExpectedIssuer::pinned("https://idp.example/a");
+        assert!(expected.accepts("https://idp.example/a"));
+        assert!(!expected.accepts("https://idp.example/b"));
+    }
+
+    #[test]
+    fn external_id_names_its_issuer_by_the_guid() {
+        for text in [
+            format!("https://fjordline.ciamlogin.com/{TENANT}/v2.0"),
+            format!("https://fjordline.ciamlogin.com/{TENANT}/v2.0{METADATA_PATH}"),
+        ] {
+            let input = read(&text).unwrap();
+            assert_eq!(
+                input.metadata_url.as_str(),
+                format!("https://fjordline.ciamlogin.com/{TENANT}/v2.0{METADATA_PATH}")
+            );
+            let other = TENANT.replace("f10", "f11");
+            assert!(input.expected_issuer.accepts(&format!("https://{TENANT}.ciamlogin.com/{TENANT}/v2.0")));
+            for wrong in [
+                format!("https://{other}.ciamlogin.com/{other}/v2.0"),
+                format!("https://{TENANT}.ciamlogin.com/{other}/v2.0"),
+                format!("https://{other}.ciamlogin.com/{TENANT}/v2.0"),
+                format!("https://fjordline.ciamlogin.com/{TENANT}/v2.0"),
+                format!("https://{TENANT}.ciamlogin.com.evil.example/{TENANT}/v2.0"),
+            ] {
+                assert!(!input.expected_issuer.accepts(&wrong), "{wrong}");
+            }
+        }
+        assert_eq!(code("https://fjordline.ciamlogin.com/common/v2.0"), ErrorCode::SettingsIssuerMultiTenant);
+        assert_eq!(code("https://fjordline.ciamlogin.com/"), ErrorCode::SettingsIssuerWrongPage);
+    }
+
+    #[test]
+    fn b2c_names_an_issuer_without_the_policy_on_the_same_host() {
+        let text = format!("https://fjordline.b2clogin.com/{TENANT}/B2C_1_signin/v2.0{METADATA_PATH}");
+        let input = read(&text).unwrap();
+        assert_eq!(input.metadata_url.as_str(), text);
+        let accepts = |issuer: &str| input.expected_issuer.accepts(&issuer.replace("TENANT", TENANT));
+        assert!(accepts("https://fjordline.b2clogin.com/TENANT/v2.0/"));
+        assert!(accepts("https://fjordline.b2clogin.com/tfp/TENANT/b2c_1_signin/v2.0/"));
+        assert!(!accepts("https://other.b2clogin.com/TENANT/v2.0/"));
+        assert!(!accepts("https://fjordline.b2clogin.com/x/v2.0/"));
+        assert!(!accepts("https://fjordline.b2clogin.com.evil.example/TENANT/v2.0/"));
+    }
+
+    #[test]
+    fn a_bare_host_of_another_provider_is_not_taken_for_a_tenant() {
+        for host in ["fjordline.okta.com", "accounts.google.com", "fjordline.onelogin.com"] {
+            assert_eq!(metadata_url(host), format!("https://{host}{METADATA_PATH}"));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_texts_never_panic(text in "\\PC{0,60}", path in "[a-z0-9./%?#:@\\[\\]{}-]{0,40}") {
+            for text in [text.clone(), format!("https://{text}"), format!("https://login.microsoftonline.com/{path}"), path] {
+                if let Ok(input) = parse_issuer_input(&text, |_, _| true) {
+                    let url = &input.metadata_url;
+                    prop_assert!(url.path().ends_with(METADATA_PATH), "{url}");
+                    prop_assert!(url.username().is_empty() && url.fragment().is_none());
+                    prop_assert!(!input.expected_issuer.accepts("https://evil.example/v2.0"));
+                }
+            }
+        }
+
+        #[test]
+        fn random_issuers_never_panic(issuer in "(https://)?[a-z0-9.-]{0,40}(.ciamlogin.com|.b2clogin.com)?/\\PC{0,50}") {
+            for expected in [
+                ExpectedIssuer::EntraTenant { host: "login.microsoftonline.com", tenant: None },
+                ExpectedIssuer::ExternalIdTenant { tenant: None },
+                ExpectedIssuer::B2cTenant { host: "a.b2clogin.com".to_owned() },
+            ] {
+                if expected.accepts(&issuer) {
+                    prop_assert!(issuer.contains("/v2.0"), "{issuer}");
+                }
+            }
+        }
+    }
 }

@@ -14,6 +14,8 @@ pub mod idp_metadata;
 pub mod issuer_input;
 pub mod signing_keys;
 mod strict_json;
+#[cfg(test)]
+mod test_provider;
 pub mod token_exchange;
 pub mod userinfo;
 

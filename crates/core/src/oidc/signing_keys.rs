@@ -353,3 +353,176 @@ fn text<'k>(entry: &'k Map<String, Value>, name: &str) -> Result<Option<&'k str>
         Some(_) => Err("a member is not a text"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oidc::test_provider::{ISSUER, encode, jwk, jwk_with, key_set};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn read(document: &Value) -> Result<KeySet, Finding> {
+        parse_jwks(&HttpAnswer::json(document.to_string().as_bytes()))
+    }
+
+    fn usable(key: impl Into<Value>) -> bool {
+        read(&json!({"keys": [key.into()]})).is_ok()
+    }
+
+    fn rsa(more: Value) -> Value {
+        jwk_with(SignatureAlgorithm::Rs256, more)
+    }
+
+    #[test]
+    fn names_of_algorithms_are_compared_with_their_case() {
+        for algorithm in SignatureAlgorithm::ALL {
+            assert_eq!(SignatureAlgorithm::from_name(algorithm.as_str()), Some(algorithm));
+        }
+        for other in ["none", "HS256", "rs256", "RS1", "ES512", "Ed448", "RS256 ", "eddsa", ""] {
+            assert_eq!(SignatureAlgorithm::from_name(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn strange_entries_are_skipped_with_a_reason_and_never_fail_the_set() {
+        let set = read(&json!({"keys": [
+            {"kty": "EC", "crv": "secp256k1", "x": "AA", "y": "AA", "kid": "k1"},
+            rsa(json!({"use": "enc", "kid": "enc"})),
+            "text", null, 7, {}, {"kty": 7},
+            {"kty": "oct", "k": "AA", "kid": "mac"},
+            rsa(json!({"kid": "good", "x5t": "abc", "x5c": ["MIID"]})),
+        ]}))
+        .unwrap();
+        assert_eq!((set.len(), set.skipped().len()), (1, 8));
+        assert!(set.knows("good") && !set.knows("enc"));
+        assert!(set.skipped()[0].contains("k1") && set.skipped()[0].contains("unknown curve"));
+        assert!(set.skipped()[1].contains("not for signatures"));
+    }
+
+    #[test]
+    fn a_keys_own_use_alg_and_operations_are_honoured() {
+        assert!(usable(rsa(json!({"use": "sig", "alg": "RS256", "key_ops": ["verify"]}))));
+        assert!(usable(rsa(json!({"key_ops": ["sign", "verify"]}))));
+        for more in [
+            json!({"use": "enc"}),
+            json!({"use": ["sig"]}),
+            json!({"key_ops": ["encrypt"]}),
+            json!({"key_ops": []}),
+            json!({"key_ops": "verify"}),
+            json!({"alg": "RSA-OAEP"}),
+            json!({"alg": "HS256"}),
+            json!({"alg": "ES256"}),
+            json!({"alg": "none"}),
+            json!({"alg": 1}),
+            json!({"kid": 1}),
+            json!({"kid": "k".repeat(257)}),
+            json!({"d": "AQAB"}),
+        ] {
+            assert!(!usable(rsa(more.clone())), "{more}");
+        }
+    }
+
+    #[test]
+    fn j4_a_point_off_its_curve_or_of_another_length_is_skipped() {
+        for algorithm in [SignatureAlgorithm::Es256, SignatureAlgorithm::Es384] {
+            assert!(usable(Value::Object(jwk(algorithm))));
+            let x = jwk(algorithm)["x"].as_str().unwrap().to_owned();
+            let octets = URL_SAFE_NO_PAD.decode(&x).unwrap();
+            for wrong in [
+                encode(octets.iter().map(|octet| octet ^ 1).collect::<Vec<_>>()),
+                encode([&[0], octets.as_slice()].concat()),
+                encode(&octets[1..]),
+                encode(vec![0; octets.len()]),
+                format!("{x}="),
+                String::new(),
+            ] {
+                assert!(!usable(jwk_with(algorithm, json!({"y": wrong}))), "{wrong}");
+            }
+        }
+        assert!(!usable(jwk_with(SignatureAlgorithm::Es256, json!({"crv": "P-384"}))));
+        assert!(!usable(jwk_with(SignatureAlgorithm::Ed25519, json!({"x": encode([1; 31])}))));
+        assert!(!usable(jwk_with(SignatureAlgorithm::Ed25519, json!({"crv": "X25519"}))));
+    }
+
+    #[test]
+    fn j5_v53_keys_of_wrong_size_or_exponent_are_skipped() {
+        let rsa = |bits: usize, last: u8, e: &[u8]| {
+            let mut modulus = vec![0x80; bits / 8];
+            if let Some(octet) = modulus.last_mut() {
+                *octet = last;
+            }
+            json!({"kty": "RSA", "kid": "k", "n": encode(modulus), "e": encode(e)})
+        };
+        let f4 = &[1, 0, 1][..];
+        let read = |key: Value| read(&json!({"keys": [key]}));
+        for bits in [2048, 3072, 4096, 8192] {
+            assert!(read(rsa(bits, 1, f4)).is_ok(), "{bits}");
+        }
+        for key in [
+            rsa(512, 1, f4),
+            rsa(1024, 1, f4),
+            rsa(2040, 1, f4),
+            rsa(8200, 1, f4),
+            rsa(16_384, 1, f4),
+            rsa(2048, 2, f4),
+            rsa(2048, 1, &[]),
+            rsa(2048, 1, &[1]),
+            rsa(2048, 1, &[3]),
+            rsa(2048, 1, &[1, 0, 0]),
+            rsa(2048, 1, &[1, 0, 0, 0, 1]),
+        ] {
+            let finding = read(key).unwrap_err();
+            assert_eq!(finding.code, ErrorCode::OidcKeysUnusable);
+        }
+    }
+
+    #[test]
+    fn v53_at_most_100_keys_and_256_kib_are_read() {
+        let mut keys = vec![json!({"kty": "oct"}); 100];
+        keys.push(rsa(json!({})));
+        assert_eq!(read(&json!({"keys": keys})).unwrap_err().code, ErrorCode::OidcKeysUnusable);
+        keys.remove(0);
+        assert_eq!(read(&json!({"keys": keys})).unwrap().len(), 1);
+        let large = json!({"keys": [rsa(json!({}))], "more": "x".repeat(256 * 1024)});
+        assert_eq!(read(&large).unwrap_err().code, ErrorCode::OidcKeysUnusable);
+    }
+
+    #[test]
+    fn what_is_no_set_of_keys_is_explained() {
+        for document in [json!([]), json!({}), json!({"keys": {}}), json!({"keys": []}), json!("x")] {
+            assert_eq!(read(&document).unwrap_err().code, ErrorCode::OidcKeysUnusable, "{document}");
+        }
+        for (status, code) in [
+            (404, ErrorCode::OidcKeysUnusable),
+            (302, ErrorCode::OidcKeysUnusable),
+            (503, ErrorCode::OidcProviderUnavailable),
+        ] {
+            let answer = HttpAnswer { status, content_type: None, bytes: b"{}" };
+            assert_eq!(parse_jwks(&answer).unwrap_err().code, code);
+        }
+    }
+
+    #[test]
+    fn two_keys_of_one_name_are_told_apart_by_their_kind() {
+        let set =
+            key_set(&[jwk_with(SignatureAlgorithm::Es256, json!({"kid": "a"})), rsa(json!({"kid": "a"}))]);
+        let choice = set.choose(Some("a"), SignatureAlgorithm::Rs256, ISSUER, None);
+        assert!(matches!(choice, KeyChoice::Try(keys) if keys.len() == 1 && keys[0].kind == KeyKind::Rsa));
+        let choice = set.choose(Some("a"), SignatureAlgorithm::Ed25519, ISSUER, None);
+        assert!(matches!(choice, KeyChoice::OtherAlgorithm));
+        assert!(matches!(set.choose(Some("b"), SignatureAlgorithm::Rs256, ISSUER, None), KeyChoice::Unknown));
+    }
+
+    proptest! {
+        #[test]
+        fn random_documents_never_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            kty in "RSA|EC|OKP", member in "n|e|x|y|crv|kid|use|alg|issuer", text in "[A-Za-z0-9_-]{0,90}",
+        ) {
+            drop(parse_jwks(&HttpAnswer::json(&bytes)));
+            let mut key = json!({"kty": kty, "crv": "P-256", "n": text, "e": text, "x": text, "y": text});
+            key[member] = json!(text);
+            drop(read(&json!({"keys": [key]})));
+        }
+    }
+}

@@ -121,9 +121,9 @@ fn explain_token_error(answer: &HttpAnswer<'_>, members: &Map<String, Value>, se
         .and_then(Value::as_array)
         .map(|codes| codes.iter().take(8).filter_map(Value::as_u64).collect())
         .unwrap_or_default();
-    numbers.extend(
-        aadsts_numbers(&words).into_iter().filter(|number| !numbers.contains(number)).collect::<Vec<_>>(),
-    );
+    if numbers.is_empty() {
+        numbers = aadsts_numbers(&words);
+    }
     let number = help_for_aadsts(&numbers);
     let lower = words.to_lowercase();
     let blames_secret = lower.contains("secret")
@@ -147,7 +147,7 @@ fn explain_token_error(answer: &HttpAnswer<'_>, members: &Map<String, Value>, se
     if !error.is_empty() {
         finding = finding.with("error", masked(error, sent));
     }
-    if let Some((number, _)) = number {
+    if let Some(number) = number.map(|(number, _)| number).or_else(|| numbers.last().copied()) {
         finding = finding.with("number", format_args!("AADSTS{number}"));
     }
     finding.with_provider_words(&words)
@@ -173,4 +173,264 @@ fn malformed(field: &str, found: &str) -> Finding {
 
 fn finding(code: ErrorCode) -> Finding {
     Finding::new(Step::Token, code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text.to_owned())
+    }
+
+    fn form(request: &TokenRequest) -> Vec<(String, String)> {
+        form_urlencoded::parse(request.body.expose().as_bytes()).into_owned().collect()
+    }
+
+    fn request(auth_method: ClientAuthMethod) -> TokenRequest {
+        CodeRedemption {
+            code: &secret("SplxlOBe+ZQQ=YbYS6WxSbIA"),
+            redirect_uri: "https://sso.example.com/organizations/Acme/oidc/consume",
+            code_verifier: &Secret::token([3; 32]),
+            client_id: "client:7 ü",
+            client_secret: &secret("a b:c~d&e%"),
+            auth_method,
+        }
+        .to_request()
+    }
+
+    fn answer(status: u16, body: &Value) -> Result<TokenResponse, Finding> {
+        let bytes = body.to_string();
+        parse_token_response(
+            &HttpAnswer { status, content_type: Some("application/json"), bytes: bytes.as_bytes() },
+            &[],
+        )
+    }
+
+    fn code(status: u16, body: &Value) -> ErrorCode {
+        answer(status, body).unwrap_err().code
+    }
+
+    fn good() -> Value {
+        json!({"token_type": "Bearer", "id_token": "h.p.s", "access_token": "opaque", "expires_in": 3600})
+    }
+
+    fn without(name: &str) -> Value {
+        let mut body = good();
+        body.as_object_mut().unwrap().remove(name);
+        body
+    }
+
+    fn with(name: &str, value: Value) -> Value {
+        let mut body = good();
+        body.as_object_mut().unwrap().insert(name.to_owned(), value);
+        body
+    }
+
+    /// Entra's answer with this number (entra.md section 4).
+    fn entra(error: &str, numbers: &[u64]) -> Value {
+        let number = numbers.last().unwrap();
+        json!({
+            "error": error,
+            "error_description": format!("AADSTS{number}: Words.\r\nTrace ID: 5d1b0c7e\r\nTimestamp: 2026-01-15 09:30:12Z"),
+            "error_codes": numbers, "timestamp": "2026-01-15 09:30:12Z",
+        })
+    }
+
+    #[test]
+    fn p3_by_post_everything_is_in_the_body_once_and_nothing_in_the_header() {
+        let request = request(ClientAuthMethod::Post);
+        assert!(request.authorization.is_none());
+        let form = form(&request);
+        let expected = [
+            ("grant_type", "authorization_code"),
+            ("code", "SplxlOBe+ZQQ=YbYS6WxSbIA"),
+            ("redirect_uri", "https://sso.example.com/organizations/Acme/oidc/consume"),
+            ("code_verifier", Secret::token([3; 32]).expose()),
+            ("client_id", "client:7 ü"),
+            ("client_secret", "a b:c~d&e%"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(form, expected);
+    }
+
+    #[test]
+    fn by_basic_identifier_and_secret_are_form_encoded_before_base64_and_not_in_the_body() {
+        let request = request(ClientAuthMethod::Basic);
+        let header = request.authorization.as_ref().unwrap().expose().strip_prefix("Basic ").unwrap();
+        let pair = String::from_utf8(STANDARD.decode(header).unwrap()).unwrap();
+        assert_eq!(pair, "client%3A7+%C3%BC:a+b%3Ac%7Ed%26e%25");
+        let names: Vec<_> = form(&request).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["grant_type", "code", "redirect_uri", "code_verifier"]);
+    }
+
+    #[test]
+    fn rule_6_a_token_request_prints_no_secret() {
+        let printed = format!("{:?} {:?}", request(ClientAuthMethod::Post), request(ClientAuthMethod::Basic));
+        assert!(
+            !printed.contains("a b") && !printed.contains("a+b") && !printed.contains("Splxl"),
+            "{printed}"
+        );
+    }
+
+    #[test]
+    fn a_good_answer_gives_both_tokens() {
+        let response = answer(200, &good()).unwrap();
+        assert_eq!(response.id_token.expose(), "h.p.s");
+        assert_eq!(response.access_token.unwrap().expose(), "opaque");
+        assert!(answer(200, &without("access_token")).unwrap().access_token.is_none());
+        assert!(answer(200, &without("expires_in")).is_ok());
+        assert!(answer(200, &with("ext_expires_in", json!({"more": 1}))).is_ok());
+    }
+
+    #[test]
+    fn oc16_the_token_type_is_bearer_in_any_case() {
+        for name in ["bearer", "bEARER", "BEARER"] {
+            assert!(answer(200, &with("token_type", json!(name))).is_ok());
+        }
+        for wrong in [json!("Bearer1"), json!("DPoP"), json!(""), json!(["Bearer"]), json!(null)] {
+            assert_eq!(code(200, &with("token_type", wrong)), ErrorCode::OidcTokenMalformed);
+        }
+        assert_eq!(code(200, &without("token_type")), ErrorCode::OidcTokenMalformed);
+    }
+
+    #[test]
+    fn oc16_without_an_id_token_nobody_is_signed_in() {
+        assert_eq!(code(200, &without("id_token")), ErrorCode::OidcIdTokenMissing);
+        for wrong in [json!(""), json!(1), json!(null), json!(["h.p.s"])] {
+            assert_eq!(code(200, &with("id_token", wrong)), ErrorCode::OidcTokenMalformed);
+        }
+    }
+
+    #[test]
+    fn oc16_an_error_with_status_200_and_doubled_id_tokens_are_refused() {
+        assert_eq!(code(200, &with("error", json!("invalid_grant"))), ErrorCode::OidcCodeRefused);
+        let doubled = good().to_string().replacen('{', r#"{"id_token":"a.b.c","#, 1);
+        let finding = parse_token_response(&HttpAnswer::json(doubled.as_bytes()), &[]).unwrap_err();
+        assert_eq!(finding.code, ErrorCode::OidcTokenMalformed);
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_explained() {
+        for body in ["", "<html>", "[]", "id_token=h.p.s&token_type=Bearer"] {
+            let finding = parse_token_response(
+                &HttpAnswer { status: 200, content_type: Some("text/html"), bytes: body.as_bytes() },
+                &[],
+            )
+            .unwrap_err();
+            assert_eq!(finding.code, ErrorCode::OidcTokenMalformed, "{body}");
+        }
+        for (status, expected) in [
+            (302, ErrorCode::OidcTokenStatus),
+            (401, ErrorCode::OidcClientRefused),
+            (404, ErrorCode::OidcTokenStatus),
+            (429, ErrorCode::OidcProviderUnavailable),
+            (503, ErrorCode::OidcProviderUnavailable),
+        ] {
+            let answer = HttpAnswer { status, content_type: None, bytes: b"<html>" };
+            assert_eq!(parse_token_response(&answer, &[]).unwrap_err().code, expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn entras_numbers_choose_the_help() {
+        for (error, numbers, expected) in [
+            ("invalid_client", &[7_000_215][..], ErrorCode::OidcClientSecretWrong),
+            ("invalid_client", &[7_000_222], ErrorCode::OidcClientSecretExpired),
+            ("invalid_client", &[7_000_218], ErrorCode::OidcClientSecretNotSent),
+            ("invalid_client", &[700_025], ErrorCode::OidcPlatformPublic),
+            ("invalid_request", &[9_002_325], ErrorCode::OidcPlatformSpa),
+            ("invalid_request", &[9_002_327], ErrorCode::OidcPlatformSpa),
+            ("invalid_grant", &[54_005], ErrorCode::OidcCodeRefused),
+            ("invalid_grant", &[70_008], ErrorCode::OidcCodeRefused),
+            ("invalid_grant", &[70_002, 54_005], ErrorCode::OidcCodeRefused),
+            ("invalid_grant", &[65_001], ErrorCode::OidcConsentMissing),
+            ("unauthorized_client", &[700_016], ErrorCode::OidcClientUnknown),
+            ("invalid_scope", &[70_011], ErrorCode::OidcScopeRefused),
+            ("invalid_request", &[90_002], ErrorCode::OidcTenantUnknown),
+        ] {
+            assert_eq!(code(400, &entra(error, numbers)), expected, "{numbers:?}");
+            // The list may be missing: then the words say it.
+            let mut body = entra(error, numbers);
+            body.as_object_mut().unwrap().remove("error_codes");
+            assert_eq!(code(400, &body), expected, "{numbers:?} in words");
+        }
+        let finding = answer(401, &entra("invalid_client", &[7_000_215])).unwrap_err();
+        assert!(finding.values.contains(&("number".to_owned(), "AADSTS7000215".to_owned())));
+        assert!(finding.provider_words.unwrap().contains("Trace ID: 5d1b0c7e"));
+    }
+
+    #[test]
+    fn an_unknown_number_falls_back_to_the_registered_error_and_is_shown() {
+        let finding = answer(400, &entra("invalid_grant", &[1_234_567])).unwrap_err();
+        assert_eq!(finding.code, ErrorCode::OidcCodeRefused);
+        assert!(finding.values.contains(&("number".to_owned(), "AADSTS1234567".to_owned())));
+    }
+
+    #[test]
+    fn registered_errors_are_explained_without_numbers() {
+        let body = |error: &str, words: &str| json!({"error": error, "error_description": words});
+        for (error, words, expected) in [
+            ("invalid_client", "Client authentication failed.", ErrorCode::OidcClientRefused),
+            (
+                "invalid_client",
+                "The client secret supplied for a confidential client is invalid.",
+                ErrorCode::OidcClientSecretWrong,
+            ),
+            (
+                "unauthorized_client",
+                "Invalid client or Invalid client credentials",
+                ErrorCode::OidcClientRefused,
+            ),
+            ("invalid_grant", "Code not valid", ErrorCode::OidcCodeRefused),
+            ("invalid_scope", "", ErrorCode::OidcScopeRefused),
+            ("temporarily_unavailable", "", ErrorCode::OidcProviderUnavailable),
+            ("server_error", "", ErrorCode::OidcProviderUnavailable),
+            ("something_new", "", ErrorCode::OidcTokenStatus),
+        ] {
+            assert_eq!(code(400, &body(error, words)), expected, "{error} {words}");
+        }
+        let suberror = json!({"error": "invalid_grant", "suberror": "consent_required"});
+        assert_eq!(code(400, &suberror), ErrorCode::OidcConsentMissing);
+        assert_eq!(code(400, &json!({"error": ["invalid_grant"]})), ErrorCode::OidcTokenStatus);
+    }
+
+    #[test]
+    fn rule_6_a_secret_that_the_provider_repeats_is_masked() {
+        let sent = [secret("hunter2hunter2"), secret("the-code")];
+        let body = json!({"error": "bad the-code", "error_description": "secret hunter2hunter2 is invalid"})
+            .to_string();
+        let answer = HttpAnswer { status: 400, content_type: None, bytes: body.as_bytes() };
+        let finding = parse_token_response(&answer, &[&sent[0], &sent[1]]).unwrap_err();
+        let printed = format!("{finding:?}");
+        assert!(!printed.contains("hunter2") && !printed.contains("the-code"), "{printed}");
+    }
+
+    #[test]
+    fn s3_a_secret_that_is_a_guid_looks_like_an_id() {
+        let id = "0c9e8d7f-6b5a-4c3d-8e2f-1a0b9c8d7e6f";
+        for text in [id.to_owned(), id.to_uppercase(), format!(" \"{id}\"\n")] {
+            assert!(secret_looks_like_an_id(&text), "{text}");
+        }
+        for text in ["", "Ab38Q~xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", &format!("{id}1"), &id.replace('-', "")]
+        {
+            assert!(!secret_looks_like_an_id(text), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_answers_never_panic(
+            status in any::<u16>(), bytes in prop::collection::vec(any::<u8>(), 0..300),
+            error in "\\PC{0,30}", words in "\\PC{0,60}",
+        ) {
+            let answer = HttpAnswer { status, content_type: None, bytes: &bytes };
+            prop_assert!(parse_token_response(&answer, &[]).is_err());
+            let body = json!({"error": error, "error_description": words, "error_codes": [1, "x", -1]}).to_string();
+            let answer = HttpAnswer { status, content_type: None, bytes: body.as_bytes() };
+            prop_assert!(parse_token_response(&answer, &[]).is_err());
+        }
+    }
 }
