@@ -163,6 +163,16 @@ impl Draft<'_> {
                 let endpoint = format!("{}{}", self.base, self.issuer.claims);
                 set("_claim_sources", json!({"src1": {"endpoint": endpoint, "access_token": "distributed"}}));
             }
+            M::AggregatedClaims => {
+                let jwt = format!(
+                    "{}.{}.{}",
+                    base64url(r#"{"alg":"none"}"#),
+                    base64url(r#"{"groups":["admins"]}"#),
+                    ""
+                );
+                set("_claim_names", json!({"groups": "src1"}));
+                set("_claim_sources", json!({"src1": {"JWT": jwt}}));
+            }
             M::IssMissing => drop(self.claims.remove("iss")),
             M::AudMissing => drop(self.claims.remove("aud")),
             M::ExpMissing => drop(self.claims.remove("exp")),
@@ -193,9 +203,11 @@ impl Draft<'_> {
             M::AlgNoneMixed => json!({"alg": "nOnE"}),
             M::AlgMissing => without("alg"),
             M::AlgNumber => set(json!({"alg": 256})),
-            M::AlgHs256Secret | M::AlgHs256PublicPem | M::AlgHs256PublicDer | M::AlgHs256PublicJwk => {
-                set(json!({"alg": "HS256"}))
-            }
+            M::AlgHs256Secret
+            | M::AlgHs256Broken
+            | M::AlgHs256PublicPem
+            | M::AlgHs256PublicDer
+            | M::AlgHs256PublicJwk => set(json!({"alg": "HS256"})),
             M::AlgEs256WithRsaKey => set(json!({"alg": "ES256"})),
             M::SignedEs256 | M::Es256SignatureBit | M::Es256SignatureZero | M::Es256SignatureDer => {
                 set(json!({"alg": "ES256", "kid": kid("ec")}))
@@ -229,7 +241,7 @@ impl Draft<'_> {
         for fault in faults {
             return match fault {
                 M::AlgNone | M::AlgNoneCapital | M::AlgNoneMixed => Vec::new(),
-                M::AlgHs256Secret => signing::hs256(self.client_secret.as_bytes(), input),
+                M::AlgHs256Secret | M::AlgHs256Broken => signing::hs256(self.client_secret.as_bytes(), input),
                 M::AlgHs256PublicPem => signing::hs256(own.public_pem().as_bytes(), input),
                 M::AlgHs256PublicDer => signing::hs256(&own.public_der, input),
                 M::AlgHs256PublicJwk => signing::hs256(own.jwk().to_string().as_bytes(), input),
@@ -300,7 +312,7 @@ fn spoil_text(fault: Misbehavior, header: &mut String, payload: &mut Vec<u8>) {
 fn spoil_signature(fault: Misbehavior, signature: &mut Vec<u8>) {
     use Misbehavior as M;
     match fault {
-        M::SignatureBit | M::Es256SignatureBit => signature[10] ^= 1,
+        M::SignatureBit | M::Es256SignatureBit | M::AlgHs256Broken => signature[10] ^= 1,
         M::SignatureTruncated => signature.truncate(signature.len() - 8),
         M::SignatureEmpty => signature.clear(),
         _ => {}

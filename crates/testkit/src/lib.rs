@@ -21,22 +21,26 @@
 )]
 
 mod browser;
+mod endpoints;
 mod fake_idp;
 mod id_token;
 mod metadata;
 mod misbehavior;
 mod odd_answers;
 mod page;
+mod registry;
 mod signing;
+mod spoiled_answers;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use browser::Browser;
-pub use fake_idp::{Client, ClientAuth, Endpoint, FakeIdp, Person, Request, SharedClock};
+pub use fake_idp::{FakeIdp, SharedClock};
 pub use metadata::Personality;
 pub use misbehavior::{Misbehavior, Stage, Verdict};
 pub use page::{Form, Page};
+pub use registry::{Client, ClientAuth, Endpoint, Person, Request};
 
 /// A clock that stands still at a point in time (milliseconds since 1970) until a test turns it.
 pub fn clock_at(now_ms: i64) -> SharedClock {

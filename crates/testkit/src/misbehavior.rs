@@ -5,6 +5,8 @@
 //! Invariant: a variant turns exactly one thing, so a test that sees a refusal knows its reason.
 //! To add one: a line below, then the compiler or `every_misbehavior_changes_its_answer` asks for the deed.
 
+use crate::metadata::Personality;
+
 /// The answer in which a misbehaviour shows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Stage {
@@ -379,7 +381,9 @@ misbehaviors! {
     /// `alg` is a number.
     AlgNumber: IdToken, Refuse, "OC6";
     /// HS256, keyed with the client secret.
-    AlgHs256Secret: IdToken, Refuse, "OC7 -invalid-sig-hs256 fapi2-invalid-alternate-alg";
+    AlgHs256Secret: IdToken, Refuse, "OC7 fapi2-invalid-alternate-alg";
+    /// HS256, keyed with the client secret, and a bit of it turned.
+    AlgHs256Broken: IdToken, Refuse, "OC7 -invalid-sig-hs256";
     /// HS256, keyed with the public key as PEM.
     AlgHs256PublicPem: IdToken, Refuse, "OC6";
     /// HS256, keyed with the public key as DER.
@@ -468,6 +472,8 @@ misbehaviors! {
     DuplicateClaim: IdToken, Refuse, "OC13 J14";
     /// Distributed claims whose source is on this server, where a fetch shows as `Endpoint::Claims`.
     DistributedClaims: IdToken, Accept, "-distributed-claims";
+    /// Aggregated claims, signed by somebody else.
+    AggregatedClaims: IdToken, Accept, "-aggregated-claims";
     /// A claim that nobody knows.
     UnknownClaim: IdToken, Accept, "OC13";
 
@@ -597,5 +603,37 @@ impl Misbehavior {
     /// answer only: it holds until `FakeIdp::behave`.
     pub const fn holds(self) -> bool {
         matches!(self, Self::KidMissingManyKeys)
+    }
+
+    /// Whether a provider of this personality can show it, so that its verdict means something there. Entra and
+    /// Google announce RS256 alone, Entra promises no `iss` in its callback.
+    pub const fn fits(self, personality: Personality) -> bool {
+        match self {
+            Self::TidOther | Self::TidMissing | Self::OidMissing | Self::VerOne => {
+                matches!(personality, Personality::EntraLike)
+            }
+            Self::SignedByForeignIssuersKey => matches!(personality, Personality::EntraLike),
+            Self::HdOther | Self::HdMissing => matches!(personality, Personality::GoogleLike),
+            Self::CallbackIssMissing
+            | Self::SignedByEncryptionKey
+            | Self::DiscoveryPkceMissing
+            // Entra back-dates every token.
+            | Self::IatBackDated
+            | Self::DiscoveryGrantTypesMissing => {
+                !matches!(personality, Personality::EntraLike)
+            }
+            Self::SignedEs256
+            | Self::SignedEdDsa
+            | Self::SignedEd25519
+            | Self::SignedPs256
+            | Self::SignedRs512
+            | Self::SignedEs256k
+            | Self::Es256SignatureBit
+            | Self::Es256SignatureZero
+            | Self::Es256SignatureDer
+            // Entra publishes several keys at any time, so none is the only one that fits.
+            | Self::KidMissing => matches!(personality, Personality::Generic),
+            _ => true,
+        }
     }
 }
