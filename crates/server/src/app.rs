@@ -1,0 +1,107 @@
+//! What every handler gets: configuration, store, clock, randomness, keys, and the way to providers.
+
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::configuration::Configuration;
+use crate::idp::Providers;
+use crate::metrics::Metrics;
+use crate::outbound::{Outbound, OutboundSettings, OutboundSetupError};
+use crate::passwords::{PasswordError, Passwords};
+use crate::proxy::UpstreamProxy;
+use crate::random::{NoRandomness, Random};
+use crate::sealing::Sealing;
+use crate::store::Store;
+
+/// One running service. Shared by all handlers.
+#[derive(Debug)]
+pub struct App {
+    /// The operator's configuration.
+    pub configuration: Configuration,
+    /// What is kept.
+    pub store: Store,
+    /// The time.
+    pub clock: Clock,
+    /// Random bytes.
+    pub random: Random,
+    /// Seals secrets at rest.
+    pub sealing: Sealing,
+    /// Hashes passwords, a few at a time.
+    pub passwords: Passwords,
+    /// Calls identity providers.
+    pub providers: Providers,
+    /// Judges addresses before anything calls them.
+    pub outbound: Arc<Outbound>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Passes requests on to applications.
+    pub proxy: UpstreamProxy,
+}
+
+/// How handlers hold the app.
+pub type SharedApp = Arc<App>;
+
+/// Why the service can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No random bytes.
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
+    /// The password pool.
+    #[error(transparent)]
+    Passwords(#[from] PasswordError),
+    /// The client for identity providers.
+    #[error(transparent)]
+    Outbound(#[from] OutboundSetupError),
+}
+
+impl App {
+    /// Puts the parts together.
+    pub fn new(
+        configuration: Configuration,
+        store: Store,
+        sealing: Sealing,
+        clock: Clock,
+        random: Random,
+        outbound: OutboundSettings,
+    ) -> Result<SharedApp, StartError> {
+        let outbound = Arc::new(Outbound::new(outbound)?);
+        Ok(Arc::new(Self {
+            passwords: Passwords::new(&random)?,
+            providers: Providers::new(Arc::clone(&outbound)),
+            metrics: Arc::new(Metrics::new(configuration.applications.iter().map(|app| app.name()))),
+            proxy: UpstreamProxy::new(),
+            outbound,
+            configuration,
+            store,
+            clock,
+            random,
+            sealing,
+        }))
+    }
+
+    /// Whether our own pages are on https: decides about cookies.
+    pub fn https(&self) -> bool {
+        self.configuration.base_url.https
+    }
+
+    /// The redirect URI of an organization, always in the spelling of its creation (rule 1).
+    pub fn redirect_uri(&self, organization: &str) -> String {
+        self.configuration.base_url.join(&format!("/organizations/{organization}/oidc/consume"))
+    }
+
+    /// The path of one of our pages on our own host: `path` under the base URL's path.
+    pub fn page(&self, path: &str) -> String {
+        format!("{}{path}", self.configuration.base_url.path)
+    }
+
+    /// The hosts of all applications, as `normalise_host` writes them.
+    pub fn application_hosts(&self) -> impl Iterator<Item = &str> {
+        self.configuration.applications.iter().map(|app| app.host())
+    }
+
+    /// Where a browser may be sent back to, if `text` is such an address.
+    pub fn return_to(&self, text: &str) -> Option<doorward_core::return_to::ReturnTo> {
+        doorward_core::return_to::parse_return_to(text, &self.configuration.base_url.url, self.application_hosts())
+    }
+}

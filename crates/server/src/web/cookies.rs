@@ -1,0 +1,170 @@
+//! Every cookie of ours, its name and its flags (rule 10; decisions.md "Cookies").
+//!
+//! All are opaque tokens of 43 characters: constant in size, HttpOnly, SameSite=Lax, path `/`, no domain. On https they
+//! are Secure with the prefix `__Host-`; on plain-http localhost the same without both. Names are compared octet by
+//! octet, and two cookies of one name count as none (conformance.md V24, V25).
+
+use doorward_core::secret::{Secret, TokenHash};
+use doorward_core::time::Lifetime;
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue};
+
+/// One of our cookies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cookie {
+    /// Proof of the account's login, on our own host.
+    Session,
+    /// Binds attempts to a browser; survives a new login.
+    Browser,
+    /// Proof of the account's login on an application's host.
+    App,
+    /// The nonce that an application's host sets before a hand-over (rule 11).
+    Handover,
+}
+
+impl Cookie {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Session, Self::Browser, Self::App, Self::Handover];
+
+    /// The cookie's name.
+    pub const fn name(self, https: bool) -> &'static str {
+        match (self, https) {
+            (Self::Session, true) => "__Host-doorward-session",
+            (Self::Session, false) => "doorward-session",
+            (Self::Browser, true) => "__Host-doorward-browser",
+            (Self::Browser, false) => "doorward-browser",
+            (Self::App, true) => "__Host-doorward-app",
+            (Self::App, false) => "doorward-app",
+            (Self::Handover, true) => "__Host-doorward-handover",
+            (Self::Handover, false) => "doorward-handover",
+        }
+    }
+
+    /// How long a browser keeps it.
+    const fn max_age(self) -> Lifetime {
+        match self {
+            Self::Session | Self::Browser | Self::App => Lifetime::from_days(365),
+            Self::Handover => Lifetime::from_minutes(60),
+        }
+    }
+
+    /// The hash of the value that a browser sent; `None` if it sent none, an impossible one, or two.
+    pub fn read(self, headers: &HeaderMap, https: bool) -> Option<TokenHash> {
+        let name = self.name(https);
+        let mut found = None;
+        for (own, value) in pairs(headers) {
+            if own == name.as_bytes() {
+                if found.is_some() {
+                    return None;
+                }
+                found = Some(value);
+            }
+        }
+        let value = found.filter(|value| value.len() == TOKEN_BYTES)?;
+        std::str::from_utf8(value).ok().map(TokenHash::of)
+    }
+
+    /// A `Set-Cookie` that gives the browser this token.
+    pub fn set(self, token: &Secret, https: bool) -> Option<HeaderValue> {
+        self.header(token.expose(), self.max_age().seconds(), https)
+    }
+
+    /// A `Set-Cookie` that takes the cookie away.
+    pub fn clear(self, https: bool) -> Option<HeaderValue> {
+        self.header("", 0, https)
+    }
+
+    fn header(self, value: &str, max_age: i64, https: bool) -> Option<HeaderValue> {
+        let secure = if https { "; Secure" } else { "" };
+        let text = format!("{}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age}{secure}", self.name(https));
+        let mut header = HeaderValue::try_from(text).ok()?;
+        header.set_sensitive(true);
+        Some(header)
+    }
+}
+
+/// Length of a token: 32 bytes in Base64url.
+const TOKEN_BYTES: usize = 43;
+
+/// The names of all our cookies, which never reach an upstream.
+pub const fn names(https: bool) -> [&'static str; 4] {
+    [Cookie::Session.name(https), Cookie::Browser.name(https), Cookie::App.name(https), Cookie::Handover.name(https)]
+}
+
+/// Name and value of each cookie sent, as octets.
+fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|&b| b == b';')).filter_map(|pair| {
+        let pair = pair.strip_prefix(b" ").unwrap_or(pair);
+        let at = pair.iter().position(|&b| b == b'=')?;
+        Some((pair.get(..at)?, pair.get(at + 1..)?))
+    })
+}
+
+/// The `Cookie` header without ours, for an upstream; `None` when nothing is left.
+pub fn without_ours(headers: &HeaderMap, https: bool) -> Option<HeaderValue> {
+    let ours = names(https);
+    let mut kept: Vec<u8> = Vec::new();
+    for pair in headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|&b| b == b';')) {
+        let pair = pair.trim_ascii();
+        let name = pair.split(|&b| b == b'=').next().unwrap_or_default().trim_ascii();
+        if pair.is_empty() || ours.iter().any(|our| our.as_bytes().eq_ignore_ascii_case(name)) {
+            continue;
+        }
+        if !kept.is_empty() {
+            kept.extend_from_slice(b"; ");
+        }
+        kept.extend_from_slice(pair);
+    }
+    if kept.is_empty() { None } else { HeaderValue::from_bytes(&kept).ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(COOKIE, HeaderValue::from_str(line).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn rule_10_cookies_are_host_bound_secure_and_unreadable_to_scripts() {
+        for cookie in Cookie::ALL {
+            let set = cookie.set(&Secret::token([1; 32]), true).unwrap();
+            let set = set.to_str().unwrap();
+            assert!(set.starts_with("__Host-doorward-") && set.len() < 200, "{set}");
+            for flag in ["; Path=/", "; Secure", "; HttpOnly", "; SameSite=Lax"] {
+                assert!(set.contains(flag), "{set}");
+            }
+            assert!(!set.contains("Domain"));
+            let plain = cookie.set(&Secret::token([1; 32]), false).unwrap();
+            assert!(!plain.to_str().unwrap().contains("Secure") && plain.to_str().unwrap().starts_with("doorward-"));
+        }
+    }
+
+    #[test]
+    fn v24_a_cookie_is_read_by_its_octets_and_two_of_one_name_count_as_none() {
+        let token = "A".repeat(43);
+        let name = Cookie::Session.name(true);
+        let read = |lines: &[&str]| Cookie::Session.read(&headers(lines), true).is_some();
+        assert!(read(&[&format!("{name}={token}")]));
+        assert!(read(&[&format!("a=b; {name}={token}; c=d")]));
+        assert!(!read(&[&format!("{name}={token}; {name}={token}")]));
+        assert!(!read(&[&format!("{name}={token}"), &format!("{name}={token}")]));
+        assert!(!read(&[&format!("__host-doorward-session={token}")]));
+        assert!(!read(&[&format!("%5F_Host-doorward-session={token}")]));
+        assert!(!read(&[&format!("{name} ={token}")]));
+        assert!(!read(&[&format!("{name}={token}x")]));
+        assert!(!read(&[&format!("doorward-session={token}")]));
+    }
+
+    #[test]
+    fn rule_11_our_cookies_are_taken_out_whatever_their_case() {
+        let sent = headers(&["a=1; __Host-doorward-app=x; b=2", "__HOST-DOORWARD-SESSION=y; c", " __Host-doorward-browser =z"]);
+        assert_eq!(without_ours(&sent, true).unwrap(), "a=1; b=2; c");
+        assert_eq!(without_ours(&headers(&["__Host-doorward-app=x"]), true), None);
+    }
+}
