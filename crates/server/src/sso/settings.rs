@@ -1,0 +1,361 @@
+//! Saving a connection's settings: judge the form, ask the provider what can be asked without a person, keep a draft.
+//!
+//! A mistake of form saves nothing; a check that fails on the network saves the draft as failed, so that nobody types
+//! a secret twice (decisions.md). Nothing here touches what is live.
+
+use doorward_core::audit_event::AuditAction;
+use doorward_core::connection::{ClientAuthMethod, UserinfoMode};
+use doorward_core::error_code::ErrorCode;
+use doorward_core::finding::{Finding, Step};
+use doorward_core::ids::{ConnectionId, RevisionNumber};
+use doorward_core::oidc::issuer_input::clean_pasted;
+use doorward_core::oidc::{Metadata, choose_auth_method, parse_issuer_input, secret_looks_like_an_id};
+use doorward_core::secret::Secret;
+use std::net::IpAddr;
+
+use super::{freeze, is_same_provider};
+use crate::app::App;
+use crate::store::{
+    Actor, AuditEntry, FrozenEndpoints, NewRevision, Organization, RevisionTest, StoreError, load_connection,
+    load_revision,
+};
+
+/// The settings form as sent; every field may hold anything.
+#[derive(Clone, Debug)]
+pub struct SettingsForm {
+    /// The client ID.
+    pub client_id: String,
+    /// The client secret; empty keeps the stored one.
+    pub client_secret: Secret,
+    /// Issuer or metadata document.
+    pub issuer_url: String,
+    /// Scopes; empty for the default.
+    pub scopes: String,
+    /// `client_secret_basic`, `client_secret_post`, or empty for automatic.
+    pub client_auth_method: String,
+    /// `when_needed` or `always`; empty for the default.
+    pub userinfo: String,
+    /// Claim that holds the address; empty for `email`.
+    pub email_claim: String,
+}
+
+/// One field of the form that can't be taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FieldMistake {
+    /// The field's name in the form.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub code: ErrorCode,
+}
+
+/// Who saves, from where.
+#[derive(Clone, Debug)]
+pub struct By {
+    /// For the audit log.
+    pub actor: Actor,
+    /// The client's address.
+    pub address: Option<IpAddr>,
+    /// The request.
+    pub request_id: Option<String>,
+}
+
+/// What became of the form.
+#[derive(Debug)]
+pub enum Saved {
+    /// Nothing was saved: these fields are wrong.
+    Refused(Vec<FieldMistake>),
+    /// A draft was saved; the provider answered as it should, so a person can test it.
+    Ready(RevisionNumber),
+    /// A draft was saved with a failed test: what the provider did wrong.
+    Failed(RevisionNumber, Finding),
+    /// Nothing was saved: the stored secret can't be kept without knowing that it stays with its provider.
+    NotSaved(Finding),
+}
+
+const FIELD_CLIENT_ID: &str = "client_id";
+const FIELD_CLIENT_SECRET: &str = "client_secret";
+const FIELD_ISSUER: &str = "issuer_url";
+
+/// Judges the form's fields, each by itself.
+fn judge(app: &App, form: &SettingsForm) -> (Vec<FieldMistake>, NewRevision) {
+    let mut mistakes = Vec::new();
+    let mut wrong = |field, code| mistakes.push(FieldMistake { field, code });
+    let client_id = clean_pasted(&form.client_id);
+    if client_id.is_empty() {
+        wrong(FIELD_CLIENT_ID, ErrorCode::SettingsClientIdMissing);
+    } else if client_id.len() > 255 || !client_id.bytes().all(|b| b.is_ascii_graphic()) {
+        wrong(FIELD_CLIENT_ID, ErrorCode::SettingsClientIdInvalid);
+    }
+    let secret = Secret::new(clean_pasted(form.client_secret.expose()));
+    let text = secret.expose();
+    let shortened = text.ends_with("...") || text.ends_with('…') || text.ends_with("***");
+    if text.len() > 512 || !text.bytes().all(|b| b.is_ascii_graphic()) || shortened {
+        wrong(FIELD_CLIENT_SECRET, ErrorCode::SettingsClientSecretInvalid);
+    }
+    let issuer_url = clean_pasted(&form.issuer_url);
+    if issuer_url.is_empty() {
+        wrong(FIELD_ISSUER, ErrorCode::SettingsIssuerMissing);
+    } else if let Err(code) = parse_issuer_input(&issuer_url, |host, port| app.outbound.insecure_allowed(host, port)) {
+        wrong(FIELD_ISSUER, code);
+    }
+    let scopes: Vec<&str> = form.scopes.split_ascii_whitespace().collect();
+    let scope_is_token = |scope: &&str| scope.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
+    let joined = scopes.join(" ");
+    if !scopes.is_empty() && (!scopes.contains(&"openid") || joined.len() > 500 || !scopes.iter().all(scope_is_token)) {
+        wrong("scopes", ErrorCode::SettingsScopesInvalid);
+    }
+    let method = form.client_auth_method.trim();
+    let client_auth_method = ClientAuthMethod::from_text(method);
+    if !method.is_empty() && client_auth_method.is_none() {
+        wrong("client_auth_method", ErrorCode::SettingsChoiceUnknown);
+    }
+    let userinfo = form.userinfo.trim();
+    let userinfo_mode = UserinfoMode::from_text(userinfo);
+    if !userinfo.is_empty() && userinfo_mode.is_none() {
+        wrong("userinfo", ErrorCode::SettingsChoiceUnknown);
+    }
+    let email_claim = clean_pasted(&form.email_claim);
+    let in_claim = |c: char| c.is_ascii_alphanumeric() || "_-.:/".contains(c);
+    if email_claim.len() > 100 || !email_claim.chars().all(in_claim) {
+        wrong("email_claim", ErrorCode::SettingsEmailClaimInvalid);
+    }
+    let revision = NewRevision {
+        issuer_url,
+        client_id,
+        client_secret: secret,
+        client_auth_method,
+        scopes: joined,
+        userinfo: userinfo_mode.unwrap_or_default(),
+        email_claim,
+        created_by: None,
+        endpoints: None,
+    };
+    (mistakes, revision)
+}
+
+/// Saves the form as the organization's draft. The plan and the visitor's right to do so are the caller's to check.
+pub async fn save(app: &App, organization: &Organization, form: &SettingsForm, by: &By) -> Result<Saved, StoreError> {
+    let (mut mistakes, mut revision) = judge(app, form);
+    revision.created_by = match &by.actor {
+        Actor::Account(id, _) => Some(*id),
+        Actor::Operator(_) | Actor::System => None,
+    };
+
+    // The stored secret, if the form keeps it: only for the same issuer and client, which is settled after discovery.
+    let mut reader = app.store.reader();
+    let mut kept_with: Option<FrozenEndpoints> = None;
+    if revision.client_secret.expose().is_empty() {
+        match stored_secret(app, &mut reader, organization, &revision).await? {
+            Some((secret, endpoints)) => {
+                revision.client_secret = secret;
+                kept_with = Some(endpoints);
+            }
+            None => mistakes.push(FieldMistake {
+                field: FIELD_CLIENT_SECRET,
+                code: ErrorCode::SettingsClientSecretMissing,
+            }),
+        }
+    }
+    if !mistakes.is_empty() {
+        return Ok(Saved::Refused(mistakes));
+    }
+
+    let found = ask_provider(app, organization, &revision.issuer_url).await;
+    let (endpoints, finding) = match found {
+        Ok(metadata) => {
+            let is_id = secret_looks_like_an_id(revision.client_secret.expose());
+            if metadata.entra_tenant.is_some() && is_id {
+                let code = ErrorCode::SettingsClientSecretIsId;
+                return Ok(Saved::Refused(vec![FieldMistake { field: FIELD_CLIENT_SECRET, code }]));
+            }
+            (Some(freeze(&metadata, choose_auth_method(&metadata, revision.client_auth_method))), None)
+        }
+        Err((metadata, finding)) => {
+            let method = revision.client_auth_method;
+            (metadata.map(|metadata| freeze(&metadata, choose_auth_method(&metadata, method))), Some(finding))
+        }
+    };
+    // Rule 6: a stored secret goes to its own provider alone.
+    if let Some(bound) = &kept_with {
+        match &endpoints {
+            None => return Ok(Saved::NotSaved(finding.unwrap_or_else(|| missing_secret_finding()))),
+            Some(new) if new.issuer != bound.issuer || new.token_endpoint != bound.token_endpoint => {
+                let code = ErrorCode::SettingsClientSecretMissing;
+                return Ok(Saved::Refused(vec![FieldMistake { field: FIELD_CLIENT_SECRET, code }]));
+            }
+            Some(_) => {}
+        }
+    }
+    revision.endpoints = endpoints;
+    store(app, organization, &revision, finding, by).await
+}
+
+fn missing_secret_finding() -> Finding {
+    Finding::new(Step::Settings, ErrorCode::SettingsClientSecretMissing)
+}
+
+/// Tests the draft once more. A draft whose discovery failed is asked for anew and saved as a new revision: its
+/// secret was typed for that issuer and has met no endpoint yet.
+pub async fn refresh(app: &App, organization: &Organization, by: &By) -> Result<Saved, StoreError> {
+    let mut reader = app.store.reader();
+    let not_set_up = || Ok(Saved::NotSaved(Finding::new(Step::Settings, ErrorCode::SettingsNotSetUp)));
+    let Some(connection) = load_connection(&mut reader, organization.id).await? else { return not_set_up() };
+    let Some(draft) = connection.draft else { return not_set_up() };
+    let Some(old) = load_revision(&mut reader, organization.id, draft).await? else { return not_set_up() };
+    if old.endpoints.is_some() {
+        return Ok(Saved::Ready(draft));
+    }
+    let (metadata, finding) = match ask_provider(app, organization, &old.issuer_url).await {
+        Ok(metadata) => (Some(metadata), None),
+        Err((metadata, finding)) => (metadata, Some(finding)),
+    };
+    let revision = NewRevision {
+        client_secret: old.open_secret(connection.id, &app.sealing)?,
+        endpoints: metadata.map(|metadata| freeze(&metadata, choose_auth_method(&metadata, old.client_auth_method))),
+        issuer_url: old.issuer_url,
+        client_id: old.client_id,
+        client_auth_method: old.client_auth_method,
+        scopes: old.scopes,
+        userinfo: old.userinfo,
+        email_claim: old.email_claim,
+        created_by: old.created_by,
+    };
+    store(app, organization, &revision, finding, by).await
+}
+
+/// The draft's secret, if the form names the same client, and the endpoints that it is bound to.
+async fn stored_secret(
+    app: &App,
+    reader: &mut crate::store::Reader,
+    organization: &Organization,
+    new: &NewRevision,
+) -> Result<Option<(Secret, FrozenEndpoints)>, StoreError> {
+    let Some(connection) = load_connection(reader, organization.id).await? else { return Ok(None) };
+    let Some(draft) = connection.draft else { return Ok(None) };
+    let Some(old) = load_revision(reader, organization.id, draft).await? else { return Ok(None) };
+    let Some(endpoints) = old.endpoints.clone() else { return Ok(None) };
+    if old.client_id != new.client_id {
+        return Ok(None);
+    }
+    Ok(Some((old.open_secret(connection.id, &app.sealing)?, endpoints)))
+}
+
+/// Metadata and keys: all that can be checked without a person. With an error comes what was found so far.
+async fn ask_provider(
+    app: &App,
+    organization: &Organization,
+    issuer_url: &str,
+) -> Result<Metadata, (Option<Metadata>, Finding)> {
+    let now = app.clock.now();
+    let allowed = |host: &str, port: u16| app.outbound.insecure_allowed(host, port);
+    let input = parse_issuer_input(issuer_url, allowed).map_err(|code| (None, Finding::new(Step::Settings, code)))?;
+    app.outbound.budget(organization.id, now).map_err(|fault| (None, fault.finding(Step::Discovery, &input.metadata_url)))?;
+    let metadata = app.providers.discover(organization.id, &input, now).await.map_err(|finding| (None, finding))?;
+    match app.providers.check_keys(organization.id, &metadata).await {
+        Ok(()) => Ok(metadata),
+        Err(finding) => Err((Some(metadata), finding)),
+    }
+}
+
+async fn store(
+    app: &App,
+    organization: &Organization,
+    revision: &NewRevision,
+    finding: Option<Finding>,
+    by: &By,
+) -> Result<Saved, StoreError> {
+    let now = app.clock.now();
+    let new_connection = ConnectionId::new(now.millis(), app.random.bytes()?);
+    let mut reader = app.store.reader();
+    let before = match load_connection(&mut reader, organization.id).await?.and_then(|connection| connection.draft) {
+        Some(number) => load_revision(&mut reader, organization.id, number).await?,
+        None => None,
+    };
+    let mut changed = Vec::new();
+    if let Some(before) = &before {
+        let fields = [
+            ("issuer_url", before.issuer_url != revision.issuer_url),
+            ("client_id", before.client_id != revision.client_id),
+            ("scopes", before.scopes != revision.scopes),
+            ("client_auth_method", before.client_auth_method != revision.client_auth_method),
+            ("userinfo", before.userinfo != revision.userinfo),
+            ("email_claim", before.email_claim != revision.email_claim),
+            (
+                "client_secret",
+                before.open_secret(connection_id(app, organization).await?, &app.sealing)? != revision.client_secret,
+            ),
+        ];
+        changed.extend(fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name));
+    }
+
+    let mut tx = app.store.begin().await?;
+    let (connection, number) = tx.insert_revision(organization, new_connection, revision, &app.sealing, now).await?;
+    tx.audit(
+        AuditEntry {
+            organization: Some(organization.id),
+            action: AuditAction::OrgSettingsSso,
+            actor: by.actor.clone(),
+            details: vec![
+                ("revision", number.to_string()),
+                ("issuer_url", revision.issuer_url.clone()),
+                ("client_id", revision.client_id.clone()),
+                ("changed", changed.join(", ")),
+            ],
+            address: by.address,
+            request_id: by.request_id.clone(),
+        },
+        now,
+    )
+    .await?;
+    if let Some(finding) = &finding {
+        let test = RevisionTest {
+            passed: false,
+            findings: vec![finding.clone()],
+            claims: Vec::new(),
+            account: revision.created_by,
+            browser: None,
+            identity: None,
+        };
+        tx.put_test(connection, number, &test, now).await?;
+        tx.audit(
+            AuditEntry {
+                organization: Some(organization.id),
+                action: AuditAction::OrgSettingsSsoTest,
+                actor: by.actor.clone(),
+                details: vec![
+                    ("revision", number.to_string()),
+                    ("outcome", "failed".to_owned()),
+                    ("code", finding.code.to_string()),
+                    ("step", finding.step.as_str().to_owned()),
+                ],
+                address: by.address,
+                request_id: by.request_id.clone(),
+            },
+            now,
+        )
+        .await?;
+    }
+    tx.commit(now).await?;
+    Ok(match finding {
+        None => Saved::Ready(number),
+        Some(finding) => Saved::Failed(number, finding),
+    })
+}
+
+async fn connection_id(app: &App, organization: &Organization) -> Result<ConnectionId, StoreError> {
+    load_connection(&mut app.store.reader(), organization.id)
+        .await?
+        .map(|connection| connection.id)
+        .ok_or_else(|| StoreError::Corrupt("a revision without a connection".to_owned()))
+}
+
+/// Whether `new` is for the same provider and client as `old`.
+pub(crate) fn keeps_provider(
+    old: (&str, Option<&FrozenEndpoints>),
+    new: (&str, Option<&FrozenEndpoints>),
+) -> bool {
+    match (old, new) {
+        ((old_client, Some(old)), (new_client, Some(new))) => old_client == new_client && is_same_provider(old, new),
+        _ => false,
+    }
+}

@@ -1,0 +1,254 @@
+//! Who may open what: one rule a route, enforced before its handler runs.
+//!
+//! Strangers and unknown organizations get the same 404 (decisions.md). Every POST proves its origin here (rule 10),
+//! and every answer gets its security headers here.
+
+use axum::extract::{Path, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use doorward_core::connection::Enforcement;
+use doorward_core::error_code::ErrorCode;
+use doorward_core::membership::Role;
+use doorward_core::time::Lifetime;
+use http::header::{CACHE_CONTROL, LOCATION, ORIGIN};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use std::collections::HashMap;
+
+use super::error_response::Refusal;
+use super::page::render_refusal;
+use super::visit::{OrganizationVisit, Visit};
+use crate::app::{App, SharedApp};
+use crate::store::load_organization;
+
+/// A login this fresh opens security settings (rule 12).
+pub const FRESH_LOGIN: Lifetime = Lifetime::from_minutes(15);
+/// Their forms are taken for this long after the login, so that typing is never lost (decisions.md).
+const FRESH_LOGIN_POST: Lifetime = Lifetime::from_minutes(75);
+
+/// What a route asks of its visitor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Nothing.
+    Anyone,
+    /// An account.
+    Account,
+    /// An account with a fresh login.
+    FreshAccount,
+    /// A member of the organization in the path, with any role.
+    Member,
+    /// An admin who has completed the organization's SSO, if it is enforced.
+    Admin,
+    /// An admin with a fresh login; SSO is not asked for: a broken provider must be mendable (rule 12).
+    FreshAdmin,
+    /// As `FreshAdmin`, and having completed SSO if it is live: what widens entry (rule 12).
+    FreshAdminWithSso,
+}
+
+/// Middleware of a route: admits or refuses, and finishes the answer.
+pub async fn enforce(State((app, access)): State<(SharedApp, Access)>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let visit = match Visit::of(&app, &parts).await {
+        Ok(visit) => visit,
+        Err(error) => {
+            let visit = Visit::of_stranger(&app, &parts);
+            return finish(&app, &visit, axum::response::IntoResponse::into_response(Refusal::from(error)));
+        }
+    };
+    let response = match admit(&app, access, &visit, &mut parts).await {
+        Ok(()) => {
+            parts.extensions.insert(visit.clone());
+            next.run(Request::from_parts(parts, body)).await
+        }
+        Err(Denied::Refusal(refusal)) => axum::response::IntoResponse::into_response(refusal),
+        Err(Denied::GoTo(location)) => redirect(&location),
+    };
+    finish(&app, &visit, response)
+}
+
+enum Denied {
+    Refusal(Refusal),
+    /// The person can do something about it there, and then comes back.
+    GoTo(String),
+}
+
+impl<T: Into<Refusal>> From<T> for Denied {
+    fn from(refusal: T) -> Self {
+        Self::Refusal(refusal.into())
+    }
+}
+
+async fn admit(app: &SharedApp, access: Access, visit: &Visit, parts: &mut Parts) -> Result<(), Denied> {
+    let reads = matches!(parts.method, Method::GET | Method::HEAD);
+    if !reads && !comes_from_own_origin(app, &parts.headers) {
+        return Err(ErrorCode::RequestForeignOrigin.into());
+    }
+    if access == Access::Anyone {
+        return Ok(());
+    }
+    let Some(signed_in) = &visit.signed_in else {
+        return Err(sign_in(app, visit, reads, ErrorCode::AccountSignInNeeded));
+    };
+    let now = app.clock.now();
+    if matches!(access, Access::FreshAccount | Access::FreshAdmin | Access::FreshAdminWithSso) {
+        let limit = if reads { FRESH_LOGIN } else { FRESH_LOGIN_POST };
+        let age = signed_in.login_age(now);
+        // A login from the future is a clock that went back: not fresh.
+        if age < Lifetime::from_millis(0) || age > limit {
+            return Err(sign_in(app, visit, reads, ErrorCode::SettingsFreshSignInNeeded));
+        }
+    }
+    let needs_organization = match access {
+        Access::Anyone | Access::Account | Access::FreshAccount => false,
+        Access::Member | Access::Admin | Access::FreshAdmin | Access::FreshAdminWithSso => true,
+    };
+    if !needs_organization {
+        return Ok(());
+    }
+
+    let name = organization_in_path(parts).await.unwrap_or_default();
+    let unknown = || Refusal::new(ErrorCode::OrganizationUnknown);
+    let Some(facts) = app.store.organization_facts(&name.to_ascii_lowercase(), now).await? else {
+        return Err(unknown().into());
+    };
+    let Some(membership) = signed_in.account.memberships.iter().find(|m| m.organization == facts.id) else {
+        return Err(unknown().into());
+    };
+    if facts.deleted || (access != Access::Member && membership.role != Role::Admin) {
+        return Err(unknown().into());
+    }
+    let Some(organization) = load_organization(&mut app.store.reader(), &name).await? else {
+        return Err(unknown().into());
+    };
+    // Pages show the spelling of the creation; a form's address is ours already.
+    if reads && name != organization.name.as_str() {
+        let spelled = visit.target.replacen(&format!("/organizations/{name}"), &format!("/organizations/{}", organization.name), 1);
+        return Err(Denied::GoTo(spelled));
+    }
+    let complete = signed_in.sso_is_complete(&facts, now);
+    let sso_complete = match facts.sso {
+        None => true,
+        Some(_) => complete || membership.external_collaborator,
+    };
+    let blocked = match access {
+        Access::Admin => facts.sso == Some(Enforcement::Enforced) && !sso_complete,
+        Access::FreshAdminWithSso => !sso_complete,
+        Access::Anyone | Access::Account | Access::FreshAccount | Access::Member | Access::FreshAdmin => false,
+    };
+    if blocked {
+        let to = sso_page(app, organization.name.as_str(), &visit.target);
+        return Err(if reads && visit.navigation {
+            Denied::GoTo(to)
+        } else {
+            let back = app.page(&format!("/organizations/{}/settings/sso", organization.name));
+            let to = sso_page(app, organization.name.as_str(), &back);
+            Refusal::new(ErrorCode::SettingsSsoNeeded).with_action("Complete single sign-on", to).into()
+        });
+    }
+    parts.extensions.insert(OrganizationVisit {
+        organization,
+        facts,
+        role: membership.role,
+        external_collaborator: membership.external_collaborator,
+        sso_complete,
+    });
+    Ok(())
+}
+
+/// The page where SSO is completed, with where to go on.
+pub fn sso_page(app: &App, organization: &str, next: &str) -> String {
+    app.page(&format!("/organizations/{organization}/sso?{}", query(&[("next", next)])))
+}
+
+/// The sign-in page, with where to go on.
+pub fn sign_in_page(app: &App, next: &str) -> String {
+    app.page(&format!("/login?{}", query(&[("next", next)])))
+}
+
+/// A query string of these parameters.
+pub fn query(pairs: &[(&str, &str)]) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
+fn sign_in(app: &App, visit: &Visit, reads: bool, code: ErrorCode) -> Denied {
+    if reads && visit.navigation {
+        let fresh = if code == ErrorCode::SettingsFreshSignInNeeded { "&fresh=1" } else { "" };
+        return Denied::GoTo(format!("{}{fresh}", sign_in_page(app, &visit.target)));
+    }
+    // What a form's address shows by GET is its page, so the person comes back there.
+    let next = if reads { &visit.target } else { "/" };
+    Refusal::new(code).with_action("Sign in", sign_in_page(app, next)).into()
+}
+
+async fn organization_in_path(parts: &mut Parts) -> Option<String> {
+    use axum::extract::FromRequestParts as _;
+    let Path(mut captured) = Path::<HashMap<String, String>>::from_request_parts(parts, &()).await.ok()?;
+    captured.remove("org")
+}
+
+/// Whether a form was sent from one of our own pages: `Origin` is ours or, where a browser sends none,
+/// `Sec-Fetch-Site` says same-origin. A request with neither is no browser's form (conformance.md ASVS 3.5.1).
+fn comes_from_own_origin(app: &App, headers: &HeaderMap) -> bool {
+    let one = |name: &str| {
+        let mut values = headers.get_all(name).iter();
+        let first = values.next();
+        if values.next().is_some() { None } else { first.and_then(|value| value.to_str().ok()) }
+    };
+    if headers.contains_key(ORIGIN) {
+        return one(ORIGIN.as_str()) == Some(app.configuration.base_url.origin.as_str());
+    }
+    one("sec-fetch-site") == Some("same-origin")
+}
+
+/// A redirect that turns whatever was sent into a GET (conformance.md B9).
+pub fn redirect(location: &str) -> Response {
+    let mut response = Response::new(axum::body::Body::empty());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    match HeaderValue::from_str(location) {
+        Ok(location) => {
+            response.headers_mut().insert(LOCATION, location);
+        }
+        Err(_) => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
+    }
+    response
+}
+
+/// Gives a refusal its body, and every answer its security headers.
+pub fn finish(app: &App, visit: &Visit, mut response: Response) -> Response {
+    if let Some(refusal) = response.extensions_mut().remove::<Refusal>() {
+        let cookies: Vec<HeaderValue> = response.headers().get_all(http::header::SET_COOKIE).iter().cloned().collect();
+        response = if visit.navigation {
+            refusal.finish(render_refusal(app, visit, &refusal))
+        } else {
+            refusal.problem(&visit.request_id, None)
+        };
+        for cookie in cookies {
+            response.headers_mut().append(http::header::SET_COOKIE, cookie);
+        }
+    }
+    let headers = response.headers_mut();
+    for (name, value) in SECURITY_HEADERS {
+        headers.entry(*name).or_insert_with(|| HeaderValue::from_static(value));
+    }
+    if app.https() {
+        headers.insert("strict-transport-security", HeaderValue::from_static("max-age=31536000; includeSubDomains"));
+    }
+    headers.entry(CACHE_CONTROL).or_insert_with(|| HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The one place of security headers (rule 10).
+const SECURITY_HEADERS: &[(&str, &str)] = &[
+    (
+        "content-security-policy",
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+         form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    // Not no-referrer: under it browsers send `Origin: null` with our own forms too.
+    ("referrer-policy", "same-origin"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("permissions-policy", "camera=(), geolocation=(), microphone=()"),
+];
