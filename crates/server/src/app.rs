@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::configuration::Configuration;
-use crate::idp::Providers;
+use crate::idp::ProviderClient;
 use crate::metrics::Metrics;
 use crate::outbound::{Outbound, OutboundSettings, OutboundSetupError};
 use crate::passwords::{PasswordError, Passwords};
@@ -29,7 +29,7 @@ pub struct App {
     /// Hashes passwords, a few at a time.
     pub passwords: Passwords,
     /// Calls identity providers.
-    pub providers: Providers,
+    pub providers: ProviderClient,
     /// Judges addresses before anything calls them.
     pub outbound: Arc<Outbound>,
     /// Counts.
@@ -68,7 +68,7 @@ impl App {
         let outbound = Arc::new(Outbound::new(outbound)?);
         Ok(Arc::new(Self {
             passwords: Passwords::new(&random)?,
-            providers: Providers::new(Arc::clone(&outbound)),
+            providers: ProviderClient::new(Arc::clone(&outbound)),
             metrics: Arc::new(Metrics::new(configuration.applications.iter().map(|app| app.name()))),
             proxy: UpstreamProxy::new(),
             outbound,

@@ -1,0 +1,199 @@
+//! Enable and Disable: which revision is live (architecture.md §3).
+//!
+//! Enable names its revision, which must be the newest draft, tested within the last hour by this account in this
+//! browser; it links the tested identity to the admin and turns the test into his own SSO session, so that nobody
+//! enables himself out. Facts come from the store's record of the test, never from the form (conformance.md V46).
+
+use doorward_core::audit_event::AuditAction;
+use doorward_core::connection::{Enforcement, test_still_counts};
+use doorward_core::error_code::ErrorCode;
+use doorward_core::ids::RevisionNumber;
+use doorward_core::secret::TokenHash;
+
+use super::callback::{entry, link_details};
+use super::settings::{By, keeps_provider};
+use crate::app::App;
+use crate::store::{
+    Identity, Organization, Revision, StoreError, load_account_subject, load_connection, load_identity_account,
+    load_revision, load_test,
+};
+use crate::web::visit::SignedIn;
+
+/// Why Enable or Disable did not happen.
+#[derive(Debug)]
+pub enum NotDone {
+    /// The admin can do something about it.
+    Refused(ErrorCode),
+    /// The store.
+    Store(StoreError),
+}
+
+impl From<ErrorCode> for NotDone {
+    fn from(code: ErrorCode) -> Self {
+        Self::Refused(code)
+    }
+}
+
+impl From<StoreError> for NotDone {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Makes the tested draft live. `sso_complete`: the admin's session has completed the SSO of what is live now.
+#[expect(clippy::too_many_arguments, reason = "one deed, and all that it must be proved from")]
+pub async fn enable(
+    app: &App,
+    organization: &Organization,
+    signed_in: &SignedIn,
+    browser: Option<TokenHash>,
+    revision: RevisionNumber,
+    enforcement: Enforcement,
+    sso_complete: bool,
+    by: &By,
+) -> Result<(), NotDone> {
+    let now = app.clock.now();
+    let session = signed_in.session().ok_or(ErrorCode::AccountSignInNeeded)?.id;
+    let account = signed_in.account.id;
+    let mut tx = app.store.begin().await?;
+    tx.lock_organization(organization.id).await?;
+    let connection = load_connection(&mut tx, organization.id).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
+    if connection.draft != Some(revision) || connection.live == Some(revision) {
+        return Err(ErrorCode::SettingsRevisionStale.into());
+    }
+    let draft = load_revision(&mut tx, organization.id, revision).await?.ok_or(ErrorCode::SettingsRevisionStale)?;
+    let stored = load_test(&mut tx, organization.id, revision).await?.ok_or(ErrorCode::SettingsNotTested)?;
+    let (Some(identity), Some(frozen), true) = (&stored.test.identity, &draft.endpoints, stored.test.passed) else {
+        return Err(ErrorCode::SettingsNotTested.into());
+    };
+    let own_test = stored.test.account == Some(account) && browser.is_some() && stored.test.browser == browser;
+    if !own_test || !test_still_counts(stored.tested_at, now) {
+        return Err(ErrorCode::SettingsTestTooOld.into());
+    }
+    if !tx.browser_session_exists(session, account).await? {
+        return Err(ErrorCode::AccountSignInNeeded.into());
+    }
+
+    // What widens entry on a live connection needs its SSO (rule 12): another provider or client, or less enforcement.
+    let live = match connection.live {
+        Some(number) => load_revision(&mut tx, organization.id, number).await?,
+        None => None,
+    };
+    let same_provider = live.as_ref().is_some_and(|live| {
+        keeps_provider((&live.client_id, live.endpoints.as_ref()), (&draft.client_id, Some(frozen)))
+    });
+    let loosens = connection.enforcement == Enforcement::Enforced && enforcement == Enforcement::Optional;
+    if live.is_some() && !sso_complete && (!same_provider || loosens) {
+        return Err(ErrorCode::SettingsSsoNeeded.into());
+    }
+
+    // The admin's own link: confirmed by pressing Enable, which shows whom it links.
+    match load_identity_account(&mut tx, connection.id, &identity.issuer, &identity.subject).await? {
+        Some(linked) if linked == account => {}
+        Some(_) => return Err(ErrorCode::SsoIdentityInUse.into()),
+        None => {
+            if load_account_subject(&mut tx, connection.id, &identity.issuer, account).await?.is_some() {
+                return Err(ErrorCode::SsoAccountLinkedElsewhere.into());
+            }
+            tx.insert_identity(connection.id, identity, account, now).await?;
+            let details = link_details(&signed_in.account.name, identity);
+            tx.audit(entry(organization, AuditAction::OrgSsoLink, by, details), now).await?;
+        }
+    }
+    let new_epoch = !live_issuer_is(live.as_ref(), identity);
+    if !tx.enable_revision(organization, revision, connection.live, enforcement, new_epoch).await? {
+        return Err(ErrorCode::SettingsRevisionStale.into());
+    }
+    let epoch = connection.epoch + i64::from(new_epoch);
+    tx.put_sso_session(session, account, organization.id, epoch, &identity.issuer, &identity.subject, now).await?;
+    let details = vec![
+        ("revision", revision.to_string()),
+        ("enforcement", enforcement.as_str().to_owned()),
+        ("issuer", identity.issuer.clone()),
+    ];
+    tx.audit(entry(organization, AuditAction::OrgSettingsSsoEnable, by, details), now).await?;
+    tx.commit(now).await?;
+    Ok(())
+}
+
+fn live_issuer_is(live: Option<&Revision>, identity: &Identity) -> bool {
+    live.and_then(|live| live.endpoints.as_ref()).is_some_and(|endpoints| endpoints.issuer == identity.issuer)
+}
+
+/// The operator's explicit override from the command line: makes the draft live, tested or not, and says so in the
+/// audit log. Without `untested` the draft's test must have passed, at any time and by anybody.
+pub async fn enable_by_operator(
+    app: &App,
+    organization: &Organization,
+    enforcement: Enforcement,
+    untested: bool,
+    by: &By,
+) -> Result<RevisionNumber, NotDone> {
+    let now = app.clock.now();
+    let mut tx = app.store.begin().await?;
+    tx.lock_organization(organization.id).await?;
+    let connection = load_connection(&mut tx, organization.id).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
+    let draft = connection.draft.ok_or(ErrorCode::SettingsNotSetUp)?;
+    let revision = load_revision(&mut tx, organization.id, draft).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
+    let passed = load_test(&mut tx, organization.id, draft).await?.is_some_and(|stored| stored.test.passed);
+    let Some(frozen) = &revision.endpoints else {
+        // Without endpoints no member could ever sign in: not even the operator means that.
+        return Err(ErrorCode::SettingsNotTested.into());
+    };
+    if !passed && !untested {
+        return Err(ErrorCode::SettingsNotTested.into());
+    }
+    let live = match connection.live {
+        Some(number) => load_revision(&mut tx, organization.id, number).await?,
+        None => None,
+    };
+    let same_issuer =
+        live.as_ref().and_then(|live| live.endpoints.as_ref()).is_some_and(|endpoints| endpoints.issuer == frozen.issuer);
+    if !tx.enable_revision(organization, draft, connection.live, enforcement, !same_issuer).await? {
+        return Err(ErrorCode::SettingsRevisionStale.into());
+    }
+    let details = vec![
+        ("revision", draft.to_string()),
+        ("enforcement", enforcement.as_str().to_owned()),
+        ("issuer", frozen.issuer.clone()),
+        ("untested", (!passed).to_string()),
+    ];
+    tx.audit(entry(organization, AuditAction::OrgSettingsSsoEnable, by, details), now).await?;
+    tx.commit(now).await?;
+    Ok(draft)
+}
+
+/// Switches SSO off: ends its sessions and keeps everything else.
+pub async fn disable(app: &App, organization: &Organization, by: &By) -> Result<(), NotDone> {
+    let now = app.clock.now();
+    let mut tx = app.store.begin().await?;
+    tx.lock_organization(organization.id).await?;
+    let live = tx.disable_connection(organization).await?.ok_or(ErrorCode::SettingsNothingToDisable)?;
+    let details = vec![("revision", live.to_string())];
+    tx.audit(entry(organization, AuditAction::OrgSettingsSsoDisable, by, details), now).await?;
+    tx.commit(now).await?;
+    Ok(())
+}
+
+/// Changes between enforced and optional on a live connection.
+pub async fn set_enforcement(
+    app: &App,
+    organization: &Organization,
+    enforcement: Enforcement,
+    by: &By,
+) -> Result<(), NotDone> {
+    let now = app.clock.now();
+    let mut tx = app.store.begin().await?;
+    tx.lock_organization(organization.id).await?;
+    let connection = load_connection(&mut tx, organization.id).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
+    if !tx.update_enforcement(organization, enforcement).await? {
+        return Err(ErrorCode::SettingsNothingToDisable.into());
+    }
+    let details = vec![
+        ("before", connection.enforcement.as_str().to_owned()),
+        ("after", enforcement.as_str().to_owned()),
+    ];
+    tx.audit(entry(organization, AuditAction::OrgSettingsSsoEnforcement, by, details), now).await?;
+    tx.commit(now).await?;
+    Ok(())
+}

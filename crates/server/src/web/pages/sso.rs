@@ -1,0 +1,340 @@
+//! An organization's single sign-on: the forms of its settings page, and the way of a member through it.
+
+use axum::Form;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse as _, Response};
+use doorward_core::audit_event::AuditAction;
+use doorward_core::connection::Enforcement;
+use doorward_core::error_code::ErrorCode;
+use doorward_core::finding::Finding;
+use doorward_core::ids::RevisionNumber;
+use doorward_core::secret::Secret;
+use doorward_core::time::Lifetime;
+use http::header::SET_COOKIE;
+use serde::Deserialize;
+
+use crate::app::{App, SharedApp};
+use crate::sso::callback::{Ending, callback};
+use crate::sso::enable::{NotDone, disable, enable, set_enforcement};
+use crate::sso::settings::{By, Saved, SettingsForm, refresh, save};
+use crate::sso::start::{Started, start};
+use crate::store::{AuditEntry, Organization, Purpose, load_connection, load_organization, load_revision};
+use crate::web::access::{redirect, sso_page};
+use crate::web::cookies::Cookie;
+use crate::web::error_response::Refusal;
+use crate::web::page::going_on;
+use crate::web::visit::{OrganizationVisit, Visit};
+
+use super::sso_settings;
+
+/// What every deed of a visitor leaves in the audit log.
+pub(super) fn by(visit: &Visit) -> Result<By, Refusal> {
+    Ok(By {
+        actor: visit.account()?.actor(),
+        address: visit.address,
+        request_id: Some(visit.request_id.clone()),
+    })
+}
+
+fn settings_page(app: &App, organization: &Organization) -> String {
+    app.page(&format!("/organizations/{}/settings/sso", organization.name))
+}
+
+fn plan_allows(organization: &Organization) -> Result<(), Refusal> {
+    if organization.plan.has_sso() { Ok(()) } else { Err(ErrorCode::PlanRequired.into()) }
+}
+
+impl From<NotDone> for Refusal {
+    fn from(reason: NotDone) -> Self {
+        match reason {
+            NotDone::Refused(code) => code.into(),
+            NotDone::Store(error) => error.into(),
+        }
+    }
+}
+
+/// The form "Update and Test OIDC configuration".
+#[derive(Deserialize)]
+pub struct OidcForm {
+    #[serde(default)]
+    client_id: String,
+    #[serde(default)]
+    client_secret: String,
+    #[serde(default)]
+    issuer_url: String,
+    #[serde(default)]
+    scopes: String,
+    #[serde(default)]
+    client_auth_method: String,
+    #[serde(default)]
+    userinfo: String,
+    #[serde(default)]
+    email_claim: String,
+}
+
+impl std::fmt::Debug for OidcForm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OidcForm").field("issuer_url", &self.issuer_url).finish_non_exhaustive()
+    }
+}
+
+/// `POST …/settings/sso/oidc`: saves a draft and goes to the provider to test it.
+pub async fn update_and_test(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    place: OrganizationVisit,
+    Form(form): Form<OidcForm>,
+) -> Result<Response, Refusal> {
+    let organization = &place.organization;
+    plan_allows(organization)?;
+    let form = SettingsForm {
+        client_id: form.client_id,
+        client_secret: Secret::new(form.client_secret),
+        issuer_url: form.issuer_url,
+        scopes: form.scopes,
+        client_auth_method: form.client_auth_method,
+        userinfo: form.userinfo,
+        email_claim: form.email_claim,
+    };
+    match save(&app, organization, &form, &by(&visit)?).await? {
+        Saved::Refused(mistakes) => sso_settings::show_mistakes(&app, &visit, &place, &form, &mistakes, None).await,
+        Saved::NotSaved(finding) => sso_settings::show_mistakes(&app, &visit, &place, &form, &[], Some(&finding)).await,
+        Saved::Failed(..) => Ok(redirect(&settings_page(&app, organization))),
+        Saved::Ready(revision) => go_to_test(&app, &visit, organization, revision).await,
+    }
+}
+
+/// `POST …/settings/sso/test`: tests the draft once more, without typing anything.
+pub async fn test_again(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    place: OrganizationVisit,
+) -> Result<Response, Refusal> {
+    let organization = &place.organization;
+    plan_allows(organization)?;
+    match refresh(&app, organization, &by(&visit)?).await? {
+        Saved::Ready(revision) => go_to_test(&app, &visit, organization, revision).await,
+        Saved::Failed(..) => Ok(redirect(&settings_page(&app, organization))),
+        Saved::NotSaved(finding) => Err(Refusal::of(&finding)),
+        Saved::Refused(mistakes) => {
+            Err(mistakes.first().map_or(ErrorCode::ServiceInternal, |mistake| mistake.code).into())
+        }
+    }
+}
+
+async fn go_to_test(
+    app: &App,
+    visit: &Visit,
+    organization: &Organization,
+    revision: RevisionNumber,
+) -> Result<Response, Refusal> {
+    let mut reader = app.store.reader();
+    let connection = load_connection(&mut reader, organization.id).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
+    let revision =
+        load_revision(&mut reader, organization.id, revision).await?.ok_or(ErrorCode::SettingsRevisionStale)?;
+    let next = settings_page(app, organization);
+    let signed_in = visit.account()?;
+    let started =
+        start(app, organization, &connection, &revision, Purpose::Test, signed_in, visit.browser, &next, None).await?;
+    let started = started.map_err(|finding| Refusal::of(&finding))?;
+    Ok(with_browser(app, &started, going_on(app, visit, started.url.as_str())))
+}
+
+/// Adds the browser cookie that a new attempt needs.
+fn with_browser(app: &App, started: &Started, mut response: Response) -> Response {
+    if let Some(cookie) = started.new_browser.as_ref().and_then(|token| Cookie::Browser.set(token, app.https())) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// The forms "Enable" and "Enforcement".
+#[derive(Debug, Deserialize)]
+pub struct EnableForm {
+    #[serde(default)]
+    revision: String,
+    #[serde(default)]
+    enforcement: String,
+}
+
+fn enforcement(text: &str) -> Result<Enforcement, Refusal> {
+    if text.is_empty() {
+        return Ok(Enforcement::Enforced);
+    }
+    Enforcement::from_text(text).ok_or_else(|| ErrorCode::SettingsChoiceUnknown.into())
+}
+
+/// `POST …/settings/sso/enable`.
+pub async fn enable_sso(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    place: OrganizationVisit,
+    Form(form): Form<EnableForm>,
+) -> Result<Response, Refusal> {
+    let organization = &place.organization;
+    plan_allows(organization)?;
+    let back = settings_page(&app, organization);
+    let with_back = |refusal: Refusal| refusal.with_action("Back to the settings", back.clone());
+    let revision = form.revision.parse().map(RevisionNumber).map_err(|_| with_back(ErrorCode::SettingsRevisionStale.into()))?;
+    let enforcement = enforcement(&form.enforcement)?;
+    let signed_in = visit.account()?;
+    enable(&app, organization, signed_in, visit.browser, revision, enforcement, place.sso_complete, &by(&visit)?)
+        .await
+        .map_err(|reason| with_back(reason.into()))?;
+    Ok(redirect(&back))
+}
+
+/// `POST …/settings/sso/enforcement`: between enforced and optional.
+pub async fn change_enforcement(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    place: OrganizationVisit,
+    Form(form): Form<EnableForm>,
+) -> Result<Response, Refusal> {
+    plan_allows(&place.organization)?;
+    set_enforcement(&app, &place.organization, enforcement(&form.enforcement)?, &by(&visit)?).await?;
+    Ok(redirect(&settings_page(&app, &place.organization)))
+}
+
+/// `POST …/settings/sso/disable`.
+pub async fn disable_sso(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    place: OrganizationVisit,
+) -> Result<Response, Refusal> {
+    disable(&app, &place.organization, &by(&visit)?).await?;
+    Ok(redirect(&settings_page(&app, &place.organization)))
+}
+
+/// The form of the session time-out.
+#[derive(Debug, Deserialize)]
+pub struct TimeoutForm {
+    #[serde(default)]
+    session_timeout_hours: String,
+}
+
+/// `POST …/settings/sso/users`: the session time-out (hub-sso.md M6).
+pub async fn change_timeout(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    place: OrganizationVisit,
+    Form(form): Form<TimeoutForm>,
+) -> Result<Response, Refusal> {
+    let organization = &place.organization;
+    plan_allows(organization)?;
+    let hours: i64 = form.session_timeout_hours.trim().parse().map_err(|_| ErrorCode::SettingsTimeoutInvalid)?;
+    if !(1..=8760).contains(&hours) {
+        return Err(ErrorCode::SettingsTimeoutInvalid.into());
+    }
+    let timeout = Lifetime::from_hours(hours);
+    // A longer time-out widens entry; a shorter one is always welcome (rule 12).
+    if timeout > organization.session_timeout && !place.sso_complete {
+        let next = app.page(&format!("/organizations/{}/settings/sso/users", organization.name));
+        let to = sso_page(&app, organization.name.as_str(), &next);
+        return Err(Refusal::new(ErrorCode::SettingsSsoNeeded).with_action("Complete single sign-on", to));
+    }
+    let by = by(&visit)?;
+    let now = app.clock.now();
+    let mut tx = app.store.begin().await?;
+    tx.update_session_timeout(organization, timeout).await?;
+    let entry = AuditEntry {
+        organization: Some(organization.id),
+        action: AuditAction::OrgSettingsSsoTimeout,
+        actor: by.actor,
+        details: vec![("before", organization.session_timeout.to_string()), ("after", timeout.to_string())],
+        address: by.address,
+        request_id: by.request_id,
+    };
+    tx.audit(entry, now).await?;
+    tx.commit(now).await?;
+    Ok(redirect(&app.page(&format!("/organizations/{}/settings/sso/users", organization.name))))
+}
+
+/// The query of `GET /organizations/ORG/sso`.
+#[derive(Debug, Default)]
+struct SsoQuery {
+    next: Option<String>,
+    iss: Option<String>,
+    login_hint: Option<String>,
+}
+
+impl SsoQuery {
+    fn read(query: Option<&str>) -> Self {
+        let mut read = Self::default();
+        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            let place = match &*name {
+                "next" | "target_link_uri" => &mut read.next,
+                "iss" => &mut read.iss,
+                "login_hint" => &mut read.login_hint,
+                _ => continue,
+            };
+            place.get_or_insert_with(|| value.chars().take(4096).collect());
+        }
+        read
+    }
+}
+
+/// `GET /organizations/ORG/sso`: completes SSO for a member; safe to open at any time.
+pub async fn complete_sso(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    place: OrganizationVisit,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let organization = &place.organization;
+    let query = SsoQuery::read(query.as_deref());
+    let next = match query.next.as_deref().filter(|next| !next.is_empty()) {
+        None => app.page("/"),
+        // A refused address is no reason for a half sign-in (conformance.md V20).
+        Some(next) => app.return_to(next).ok_or(ErrorCode::GateReturnRefused)?.location().to_owned(),
+    };
+    let signed_in = visit.account()?;
+    if place.facts.sso.is_none() || signed_in.sso_is_complete(&place.facts, app.clock.now()) {
+        return Ok(redirect(&next));
+    }
+    if !visit.navigation {
+        return Err(ErrorCode::SsoRequired.into());
+    }
+    let mut reader = app.store.reader();
+    let connection = load_connection(&mut reader, organization.id).await?.ok_or(ErrorCode::SsoNotEnabled)?;
+    let live = connection.live.ok_or(ErrorCode::SsoNotEnabled)?;
+    let revision = load_revision(&mut reader, organization.id, live).await?.ok_or(ErrorCode::SsoNotEnabled)?;
+    if let (Some(iss), Some(endpoints)) = (&query.iss, &revision.endpoints)
+        && *iss != endpoints.issuer
+    {
+        return Err(Refusal::new(ErrorCode::SsoForeignIssuer));
+    }
+    let hint = query.login_hint.filter(|hint| hint.len() <= 255 && !hint.chars().any(char::is_control));
+    let started = start(
+        &app,
+        organization,
+        &connection,
+        &revision,
+        Purpose::SignIn,
+        signed_in,
+        visit.browser,
+        &next,
+        hint.as_deref(),
+    )
+    .await?;
+    let started = started.map_err(|finding: Finding| Refusal::of(&finding))?;
+    Ok(with_browser(&app, &started, redirect(started.url.as_str())))
+}
+
+/// `GET /organizations/ORG/oidc/consume`: the redirect URI.
+pub async fn consume(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let organization = load_organization(&mut app.store.reader(), &name).await?;
+    // The redirect URI has one spelling: that of the creation (rule 1).
+    let organization = organization.filter(|organization| organization.name.as_str() == name);
+    let organization = organization.ok_or(ErrorCode::OrganizationUnknown)?;
+    let response = match callback(&app, &organization, &visit, query.as_deref().unwrap_or_default()).await {
+        Ending::GoTo(next) => redirect(&next),
+        Ending::Stop(refusal) => refusal.into_response(),
+    };
+    Ok(response)
+}
