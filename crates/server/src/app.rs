@@ -14,7 +14,6 @@ use crate::sealing::Sealing;
 use crate::store::Store;
 
 /// One running service. Shared by all handlers.
-#[derive(Debug)]
 pub struct App {
     /// The operator's configuration.
     pub configuration: Configuration,
@@ -36,6 +35,12 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Passes requests on to applications.
     pub proxy: UpstreamProxy,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("base_url", &self.configuration.base_url.origin).finish_non_exhaustive()
+    }
 }
 
 /// How handlers hold the app.
@@ -102,6 +107,10 @@ impl App {
 
     /// Where a browser may be sent back to, if `text` is such an address.
     pub fn return_to(&self, text: &str) -> Option<doorward_core::return_to::ReturnTo> {
-        doorward_core::return_to::parse_return_to(text, &self.configuration.base_url.url, self.application_hosts())
+        doorward_core::return_to::parse_return_to(
+            text,
+            &self.configuration.base_url.url,
+            self.application_hosts(),
+        )
     }
 }

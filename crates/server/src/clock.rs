@@ -38,10 +38,27 @@ impl Clock {
         }
     }
 
+    /// Starts to measure how long something takes; for figures only, never for a decision.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    pub fn stopwatch(&self) -> Stopwatch {
+        Stopwatch(std::time::Instant::now())
+    }
+
     /// Moves a turned clock ahead; the system's clock stays as it is.
     pub fn advance(&self, span: Lifetime) {
         if let Source::Turned(millis) = &self.0 {
             millis.fetch_add(span.millis(), Ordering::SeqCst);
         }
+    }
+}
+
+/// Measures how long something takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(std::time::Instant);
+
+impl Stopwatch {
+    /// Time since the start.
+    pub fn elapsed(&self) -> std::time::Duration {
+        self.0.elapsed()
     }
 }

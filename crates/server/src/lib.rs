@@ -4,9 +4,12 @@
 //! knows no HTTP; only `main` loads the configuration. Start with `web/mod.rs` (the route list), `sso/mod.rs` (the
 //! trip to the provider) and `gate/mod.rs` (what happens to a request).
 
+pub mod app;
 pub mod client_address;
 pub mod clock;
 pub mod configuration;
+pub mod cookies;
+pub mod gate;
 pub mod idp;
 pub mod logging;
 pub mod metrics;
@@ -14,6 +17,10 @@ pub mod outbound;
 pub mod passwords;
 pub mod proxy;
 pub mod random;
+pub mod refusal;
 pub mod sealing;
 pub mod serve;
+pub mod session;
+pub mod sso;
 pub mod store;
+pub mod web;

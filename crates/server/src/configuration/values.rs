@@ -3,6 +3,7 @@
 //! Never here: files, the environment, other keys.
 
 use super::mistake::Wrong;
+use crate::proxy::Upstream;
 use doorward_core::membership::Role;
 use doorward_core::request_target::{self, Method, Pattern, PatternError, Rule, Unowned};
 use doorward_core::secret::Secret;
@@ -243,7 +244,7 @@ pub struct Application {
     /// Name, host and patterns, as the gate reads them.
     pub gate: request_target::Application,
     /// Where the built-in proxy sends requests: an http URL without a path.
-    pub upstream: Option<Url>,
+    pub upstream: Option<Upstream>,
 }
 
 impl Application {
@@ -391,7 +392,7 @@ pub(super) fn host(text: &str, https: bool) -> Result<String, Wrong> {
 }
 
 /// Where the built-in proxy sends requests.
-pub(super) fn upstream(text: &str) -> Result<Url, Wrong> {
+pub(super) fn upstream(text: &str) -> Result<Upstream, Wrong> {
     const LIKE: &str = "Write scheme, host and port alone, as in \"http://127.0.0.1:3000\".";
     let url = Url::parse(text).map_err(|error| Wrong::new(format!("is not a URL: {error}"), LIKE))?;
     if url.scheme() != "http" {
@@ -401,5 +402,5 @@ pub(super) fn upstream(text: &str) -> Result<Url, Wrong> {
     if !bare || !url.username().is_empty() || url.password().is_some() {
         return Err(Wrong::new("has more than a host and a port in it", LIKE));
     }
-    Ok(url)
+    url.as_str().parse().map_err(|_| Wrong::new("is not an address that can be reached", LIKE))
 }

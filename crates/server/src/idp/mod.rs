@@ -173,6 +173,13 @@ impl ProviderClient {
         parse_userinfo(&http_answer(&answer), id_token)
     }
 
+    /// Whether keys can be had at all: asked once when settings are saved, before anybody is sent to the provider.
+    /// Nothing is kept of it.
+    pub async fn check_keys(&self, organization: OrganizationId, jwks_uri: &Url) -> Result<(), Finding> {
+        let answer = self.get(organization, jwks_uri, Limits::DOCUMENT, Step::Discovery).await?;
+        parse_jwks(&http_answer(&answer)).map(|_| ())
+    }
+
     async fn fetch_keys(&self, source: &KeySource) -> Result<KeySet, Finding> {
         let answer =
             self.get(source.organization, &source.jwks_uri, Limits::DOCUMENT, Step::Discovery).await?;

@@ -11,8 +11,8 @@ use doorward_core::error_code::ErrorCode;
 use doorward_core::finding::{Finding, Step};
 use doorward_core::ids::AccountId;
 use doorward_core::oidc::{
-    self, CallbackAnswer, CallbackParameters, CodeRedemption, Expected, explain_authorization_error, judge_issuer,
-    parse_callback,
+    self, CallbackAnswer, CallbackParameters, CodeRedemption, Expected, explain_authorization_error,
+    judge_issuer, parse_callback,
 };
 use doorward_core::secret::Secret;
 
@@ -21,14 +21,15 @@ use super::settings::{By, keeps_provider};
 use super::start::{revision_for, sealed_place};
 use crate::app::App;
 use crate::idp::KeySource;
+use crate::refusal::Refusal;
+use crate::session::SignedIn;
 use crate::store::{
-    Attempt, AuditEntry, FrozenEndpoints, Identity, Organization, Purpose, Query, Revision,
-    RevisionTest, SpentAttempt, StoreError, Taken, Transaction, load_account, load_account_subject, load_connection,
+    Attempt, AuditEntry, FrozenEndpoints, Identity, Organization, Purpose, Query, Revision, RevisionTest,
+    SpentAttempt, StoreError, Taken, Transaction, load_account, load_account_subject, load_connection,
     load_emails, load_identity_account, load_revision, load_role, load_test,
 };
 use crate::web::access::sso_page;
-use crate::web::error_response::Refusal;
-use crate::web::visit::{SignedIn, Visit};
+use crate::web::visit::Visit;
 
 /// What the browser is told in the end.
 #[derive(Debug)]
@@ -59,13 +60,19 @@ pub async fn callback(app: &App, organization: &Organization, visit: &Visit, que
     }
 }
 
-async fn run(app: &App, organization: &Organization, visit: &Visit, query: &str) -> Result<Ending, StoreError> {
+async fn run(
+    app: &App,
+    organization: &Organization,
+    visit: &Visit,
+    query: &str,
+) -> Result<Ending, StoreError> {
     let again = sso_page(app, organization.name.as_str(), &app.page("/"));
     let parameters = match parse_callback(query) {
         Ok(parameters) => parameters,
         Err(finding) => return Ok(Ending::Stop(Refusal::of(&finding).with_action("Start again", again))),
     };
-    let unknown = || Ending::Stop(Refusal::new(ErrorCode::SsoAttemptUnknown).with_action("Start again", again.clone()));
+    let unknown =
+        || Ending::Stop(Refusal::new(ErrorCode::SsoAttemptUnknown).with_action("Start again", again.clone()));
     let Some(browser) = visit.browser else { return Ok(unknown()) };
 
     let now = app.clock.now();
@@ -75,16 +82,27 @@ async fn run(app: &App, organization: &Organization, visit: &Visit, query: &str)
     let attempt = match taken {
         Taken::Fresh(attempt) => attempt,
         Taken::Expired(attempt) => {
-            return fail(app, organization, visit, &attempt, None, Finding::new(Step::Authorization, ErrorCode::SsoAttemptExpired)).await;
+            return fail(
+                app,
+                organization,
+                visit,
+                &attempt,
+                None,
+                Finding::new(Step::Authorization, ErrorCode::SsoAttemptExpired),
+            )
+            .await;
         }
         Taken::Spent(spent) => return Ok(explain_spent(app, organization, visit, &spent)),
         Taken::Unknown => return Ok(take_on_or(app, organization, visit, unknown())),
     };
     let signed_in = match &visit.signed_in {
-        Some(signed_in) if signed_in.account.id == attempt.account && is_session(signed_in, &attempt) => signed_in,
+        Some(signed_in) if signed_in.account.id == attempt.account && is_session(signed_in, &attempt) => {
+            signed_in
+        }
         _ => return superseded(app, organization, visit, &attempt).await,
     };
-    let Some(revision) = load_revision(&mut app.store.reader(), organization.id, attempt.revision).await? else {
+    let Some(revision) = load_revision(&mut app.store.reader(), organization.id, attempt.revision).await?
+    else {
         return superseded(app, organization, visit, &attempt).await;
     };
     let Some(frozen) = revision.endpoints.clone() else {
@@ -94,8 +112,12 @@ async fn run(app: &App, organization: &Organization, visit: &Visit, query: &str)
     match ask(app, organization, &attempt, &revision, &frozen, parameters).await? {
         Err(finding) => fail(app, organization, visit, &attempt, Some(&revision), finding).await,
         Ok(person) => match attempt.purpose {
-            Purpose::Test => end_test(app, organization, visit, signed_in, &attempt, &revision, &frozen, person).await,
-            Purpose::SignIn => end_sign_in(app, organization, visit, signed_in, &attempt, &revision, person).await,
+            Purpose::Test => {
+                end_test(app, organization, visit, signed_in, &attempt, &revision, &frozen, person).await
+            }
+            Purpose::SignIn => {
+                end_sign_in(app, organization, visit, signed_in, &attempt, &revision, person).await
+            }
         },
     }
 }
@@ -257,7 +279,8 @@ async fn end_test(
         drop(tx);
         return superseded(app, organization, visit, attempt).await;
     }
-    let link = judge_link(&mut tx, attempt.connection, &identity, person.identity.is_guest, attempt.account).await?;
+    let link =
+        judge_link(&mut tx, attempt.connection, &identity, person.identity.is_guest, attempt.account).await?;
     let findings = match &link {
         Link::Linked | Link::WouldLink => Vec::new(),
         Link::WouldNot(finding) => vec![finding.clone()],
@@ -333,7 +356,8 @@ async fn end_sign_in(
         }),
         None => false,
     };
-    let account_is_good = load_account(&mut tx, attempt.account).await?.is_some_and(|account| !account.disabled);
+    let account_is_good =
+        load_account(&mut tx, attempt.account).await?.is_some_and(|account| !account.disabled);
     if !allowed || !account_is_good || !tx.browser_session_exists(attempt.session, attempt.account).await? {
         drop(tx);
         return superseded(app, organization, visit, attempt).await;
@@ -344,7 +368,9 @@ async fn end_sign_in(
         return fail(app, organization, visit, attempt, Some(revision), finding).await;
     }
     let by = by(visit, signed_in);
-    match judge_link(&mut tx, attempt.connection, &identity, person.identity.is_guest, attempt.account).await? {
+    match judge_link(&mut tx, attempt.connection, &identity, person.identity.is_guest, attempt.account)
+        .await?
+    {
         Link::Linked => tx.update_identity(attempt.connection, &identity).await?,
         Link::WouldLink => {
             match tx.insert_identity(attempt.connection, &identity, attempt.account, now).await {
@@ -393,7 +419,11 @@ pub(super) fn link_details(account: &str, identity: &Identity) -> Vec<(&'static 
     ]
 }
 
-async fn still_admin(tx: &mut Transaction, organization: &Organization, attempt: &Attempt) -> Result<bool, StoreError> {
+async fn still_admin(
+    tx: &mut Transaction,
+    organization: &Organization,
+    attempt: &Attempt,
+) -> Result<bool, StoreError> {
     Ok(load_role(tx, organization.id, attempt.account).await? == Some(doorward_core::membership::Role::Admin)
         && tx.browser_session_exists(attempt.session, attempt.account).await?
         && load_connection(tx, organization.id).await?.is_some())
@@ -438,8 +468,12 @@ async fn fail(
             match revision {
                 Some(revision) => {
                     // A later failure doesn't take back what a passed test has shown of the same revision while live.
-                    let is_live = load_connection(&mut tx, organization.id).await?.is_some_and(|c| c.live == Some(revision.number));
-                    let passed = load_test(&mut tx, organization.id, revision.number).await?.is_some_and(|t| t.test.passed);
+                    let is_live = load_connection(&mut tx, organization.id)
+                        .await?
+                        .is_some_and(|c| c.live == Some(revision.number));
+                    let passed = load_test(&mut tx, organization.id, revision.number)
+                        .await?
+                        .is_some_and(|t| t.test.passed);
                     if !(is_live && passed && finding.code == ErrorCode::OidcCancelled) {
                         let test = RevisionTest {
                             passed: false,
@@ -453,7 +487,9 @@ async fn fail(
                     }
                     Ending::GoTo(attempt.next.clone())
                 }
-                None => Ending::Stop(Refusal::of(&finding).with_action("Back to the settings", attempt.next.clone())),
+                None => Ending::Stop(
+                    Refusal::of(&finding).with_action("Back to the settings", attempt.next.clone()),
+                ),
             }
         }
         Purpose::SignIn => {

@@ -13,11 +13,11 @@ use doorward_core::secret::TokenHash;
 use super::callback::{entry, link_details};
 use super::settings::{By, keeps_provider};
 use crate::app::App;
+use crate::session::SignedIn;
 use crate::store::{
-    Identity, Organization, Revision, StoreError, load_account_subject, load_connection, load_identity_account,
-    load_revision, load_test,
+    Identity, Organization, Revision, StoreError, load_account_subject, load_connection,
+    load_identity_account, load_revision, load_test,
 };
-use crate::web::visit::SignedIn;
 
 /// Why Enable or Disable did not happen.
 #[derive(Debug)]
@@ -61,12 +61,15 @@ pub async fn enable(
     if connection.draft != Some(revision) || connection.live == Some(revision) {
         return Err(ErrorCode::SettingsRevisionStale.into());
     }
-    let draft = load_revision(&mut tx, organization.id, revision).await?.ok_or(ErrorCode::SettingsRevisionStale)?;
+    let draft =
+        load_revision(&mut tx, organization.id, revision).await?.ok_or(ErrorCode::SettingsRevisionStale)?;
     let stored = load_test(&mut tx, organization.id, revision).await?.ok_or(ErrorCode::SettingsNotTested)?;
-    let (Some(identity), Some(frozen), true) = (&stored.test.identity, &draft.endpoints, stored.test.passed) else {
+    let (Some(identity), Some(frozen), true) = (&stored.test.identity, &draft.endpoints, stored.test.passed)
+    else {
         return Err(ErrorCode::SettingsNotTested.into());
     };
-    let own_test = stored.test.account == Some(account) && browser.is_some() && stored.test.browser == browser;
+    let own_test =
+        stored.test.account == Some(account) && browser.is_some() && stored.test.browser == browser;
     if !own_test || !test_still_counts(stored.tested_at, now) {
         return Err(ErrorCode::SettingsTestTooOld.into());
     }
@@ -105,7 +108,8 @@ pub async fn enable(
         return Err(ErrorCode::SettingsRevisionStale.into());
     }
     let epoch = connection.epoch + i64::from(new_epoch);
-    tx.put_sso_session(session, account, organization.id, epoch, &identity.issuer, &identity.subject, now).await?;
+    tx.put_sso_session(session, account, organization.id, epoch, &identity.issuer, &identity.subject, now)
+        .await?;
     let details = vec![
         ("revision", revision.to_string()),
         ("enforcement", enforcement.as_str().to_owned()),
@@ -134,7 +138,8 @@ pub async fn enable_by_operator(
     tx.lock_organization(organization.id).await?;
     let connection = load_connection(&mut tx, organization.id).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
     let draft = connection.draft.ok_or(ErrorCode::SettingsNotSetUp)?;
-    let revision = load_revision(&mut tx, organization.id, draft).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
+    let revision =
+        load_revision(&mut tx, organization.id, draft).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
     let passed = load_test(&mut tx, organization.id, draft).await?.is_some_and(|stored| stored.test.passed);
     let Some(frozen) = &revision.endpoints else {
         // Without endpoints no member could ever sign in: not even the operator means that.
@@ -147,8 +152,10 @@ pub async fn enable_by_operator(
         Some(number) => load_revision(&mut tx, organization.id, number).await?,
         None => None,
     };
-    let same_issuer =
-        live.as_ref().and_then(|live| live.endpoints.as_ref()).is_some_and(|endpoints| endpoints.issuer == frozen.issuer);
+    let same_issuer = live
+        .as_ref()
+        .and_then(|live| live.endpoints.as_ref())
+        .is_some_and(|endpoints| endpoints.issuer == frozen.issuer);
     if !tx.enable_revision(organization, draft, connection.live, enforcement, !same_issuer).await? {
         return Err(ErrorCode::SettingsRevisionStale.into());
     }

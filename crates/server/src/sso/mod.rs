@@ -49,7 +49,8 @@ pub(crate) struct Endpoints {
 
 impl Endpoints {
     pub(crate) fn of(frozen: &FrozenEndpoints) -> Result<Self, StoreError> {
-        let url = |text: &str| Url::parse(text).map_err(|_| StoreError::Corrupt("a frozen endpoint".to_owned()));
+        let url =
+            |text: &str| Url::parse(text).map_err(|_| StoreError::Corrupt("a frozen endpoint".to_owned()));
         Ok(Self {
             authorization: url(&frozen.authorization_endpoint)?,
             token: url(&frozen.token_endpoint)?,
@@ -57,7 +58,11 @@ impl Endpoints {
             jwks: url(&frozen.jwks_uri)?,
             auth_method: ClientAuthMethod::from_text(&frozen.auth_method)
                 .ok_or_else(|| StoreError::Corrupt("a frozen method".to_owned()))?,
-            algorithms: frozen.algorithms.iter().filter_map(|name| SignatureAlgorithm::from_name(name)).collect(),
+            algorithms: frozen
+                .algorithms
+                .iter()
+                .filter_map(|name| SignatureAlgorithm::from_name(name))
+                .collect(),
         })
     }
 }

@@ -95,13 +95,18 @@ fn judge(app: &App, form: &SettingsForm) -> (Vec<FieldMistake>, NewRevision) {
     let issuer_url = clean_pasted(&form.issuer_url);
     if issuer_url.is_empty() {
         wrong(FIELD_ISSUER, ErrorCode::SettingsIssuerMissing);
-    } else if let Err(code) = parse_issuer_input(&issuer_url, |host, port| app.outbound.insecure_allowed(host, port)) {
+    } else if let Err(code) =
+        parse_issuer_input(&issuer_url, |host, port| app.outbound.insecure_allowed(host, port))
+    {
         wrong(FIELD_ISSUER, code);
     }
     let scopes: Vec<&str> = form.scopes.split_ascii_whitespace().collect();
-    let scope_is_token = |scope: &&str| scope.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
+    let scope_is_token =
+        |scope: &&str| scope.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
     let joined = scopes.join(" ");
-    if !scopes.is_empty() && (!scopes.contains(&"openid") || joined.len() > 500 || !scopes.iter().all(scope_is_token)) {
+    if !scopes.is_empty()
+        && (!scopes.contains(&"openid") || joined.len() > 500 || !scopes.iter().all(scope_is_token))
+    {
         wrong("scopes", ErrorCode::SettingsScopesInvalid);
     }
     let method = form.client_auth_method.trim();
@@ -134,7 +139,12 @@ fn judge(app: &App, form: &SettingsForm) -> (Vec<FieldMistake>, NewRevision) {
 }
 
 /// Saves the form as the organization's draft. The plan and the visitor's right to do so are the caller's to check.
-pub async fn save(app: &App, organization: &Organization, form: &SettingsForm, by: &By) -> Result<Saved, StoreError> {
+pub async fn save(
+    app: &App,
+    organization: &Organization,
+    form: &SettingsForm,
+    by: &By,
+) -> Result<Saved, StoreError> {
     let (mut mistakes, mut revision) = judge(app, form);
     revision.created_by = match &by.actor {
         Actor::Account(id, _) => Some(*id),
@@ -178,7 +188,7 @@ pub async fn save(app: &App, organization: &Organization, form: &SettingsForm, b
     // Rule 6: a stored secret goes to its own provider alone.
     if let Some(bound) = &kept_with {
         match &endpoints {
-            None => return Ok(Saved::NotSaved(finding.unwrap_or_else(|| missing_secret_finding()))),
+            None => return Ok(Saved::NotSaved(finding.unwrap_or_else(missing_secret_finding))),
             Some(new) if new.issuer != bound.issuer || new.token_endpoint != bound.token_endpoint => {
                 let code = ErrorCode::SettingsClientSecretMissing;
                 return Ok(Saved::Refused(vec![FieldMistake { field: FIELD_CLIENT_SECRET, code }]));
@@ -211,7 +221,8 @@ pub async fn refresh(app: &App, organization: &Organization, by: &By) -> Result<
     };
     let revision = NewRevision {
         client_secret: old.open_secret(connection.id, &app.sealing)?,
-        endpoints: metadata.map(|metadata| freeze(&metadata, choose_auth_method(&metadata, old.client_auth_method))),
+        endpoints: metadata
+            .map(|metadata| freeze(&metadata, choose_auth_method(&metadata, old.client_auth_method))),
         issuer_url: old.issuer_url,
         client_id: old.client_id,
         client_auth_method: old.client_auth_method,
@@ -248,10 +259,14 @@ async fn ask_provider(
 ) -> Result<Metadata, (Option<Metadata>, Finding)> {
     let now = app.clock.now();
     let allowed = |host: &str, port: u16| app.outbound.insecure_allowed(host, port);
-    let input = parse_issuer_input(issuer_url, allowed).map_err(|code| (None, Finding::new(Step::Settings, code)))?;
-    app.outbound.budget(organization.id, now).map_err(|fault| (None, fault.finding(Step::Discovery, &input.metadata_url)))?;
-    let metadata = app.providers.discover(organization.id, &input, now).await.map_err(|finding| (None, finding))?;
-    match app.providers.check_keys(organization.id, &metadata).await {
+    let input =
+        parse_issuer_input(issuer_url, allowed).map_err(|code| (None, Finding::new(Step::Settings, code)))?;
+    app.outbound
+        .budget(organization.id, now)
+        .map_err(|fault| (None, fault.finding(Step::Discovery, &input.metadata_url)))?;
+    let metadata =
+        app.providers.discover(organization.id, &input).await.map_err(|finding| (None, finding))?;
+    match app.providers.check_keys(organization.id, &metadata.jwks_uri).await {
         Ok(()) => Ok(metadata),
         Err(finding) => Err((Some(metadata), finding)),
     }
@@ -267,10 +282,11 @@ async fn store(
     let now = app.clock.now();
     let new_connection = ConnectionId::new(now.millis(), app.random.bytes()?);
     let mut reader = app.store.reader();
-    let before = match load_connection(&mut reader, organization.id).await?.and_then(|connection| connection.draft) {
-        Some(number) => load_revision(&mut reader, organization.id, number).await?,
-        None => None,
-    };
+    let before =
+        match load_connection(&mut reader, organization.id).await?.and_then(|connection| connection.draft) {
+            Some(number) => load_revision(&mut reader, organization.id, number).await?,
+            None => None,
+        };
     let mut changed = Vec::new();
     if let Some(before) = &before {
         let fields = [
@@ -282,14 +298,16 @@ async fn store(
             ("email_claim", before.email_claim != revision.email_claim),
             (
                 "client_secret",
-                before.open_secret(connection_id(app, organization).await?, &app.sealing)? != revision.client_secret,
+                before.open_secret(connection_id(app, organization).await?, &app.sealing)?
+                    != revision.client_secret,
             ),
         ];
         changed.extend(fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name));
     }
 
     let mut tx = app.store.begin().await?;
-    let (connection, number) = tx.insert_revision(organization, new_connection, revision, &app.sealing, now).await?;
+    let (connection, number) =
+        tx.insert_revision(organization, new_connection, revision, &app.sealing, now).await?;
     tx.audit(
         AuditEntry {
             organization: Some(organization.id),
@@ -355,7 +373,9 @@ pub(crate) fn keeps_provider(
     new: (&str, Option<&FrozenEndpoints>),
 ) -> bool {
     match (old, new) {
-        ((old_client, Some(old)), (new_client, Some(new))) => old_client == new_client && is_same_provider(old, new),
+        ((old_client, Some(old)), (new_client, Some(new))) => {
+            old_client == new_client && is_same_provider(old, new)
+        }
         _ => false,
     }
 }

@@ -10,8 +10,8 @@ use url::Url;
 use super::Endpoints;
 use crate::app::App;
 use crate::sealing::Place;
+use crate::session::SignedIn;
 use crate::store::{Attempt, Connection, Organization, Purpose, Revision, StoreError};
-use crate::web::visit::SignedIn;
 
 /// Where the browser goes, and the cookie that binds the attempt to it.
 #[derive(Debug)]

@@ -15,10 +15,10 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::collections::HashMap;
 
-use super::error_response::Refusal;
 use super::page::render_refusal;
 use super::visit::{OrganizationVisit, Visit};
 use crate::app::{App, SharedApp};
+use crate::refusal::Refusal;
 use crate::store::load_organization;
 
 /// A login this fresh opens security settings (rule 12).
@@ -46,7 +46,11 @@ pub enum Access {
 }
 
 /// Middleware of a route: admits or refuses, and finishes the answer.
-pub async fn enforce(State((app, access)): State<(SharedApp, Access)>, request: Request, next: Next) -> Response {
+pub async fn enforce(
+    State((app, access)): State<(SharedApp, Access)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (mut parts, body) = request.into_parts();
     let visit = match Visit::of(&app, &parts).await {
         Ok(visit) => visit,
@@ -122,7 +126,11 @@ async fn admit(app: &SharedApp, access: Access, visit: &Visit, parts: &mut Parts
     };
     // Pages show the spelling of the creation; a form's address is ours already.
     if reads && name != organization.name.as_str() {
-        let spelled = visit.target.replacen(&format!("/organizations/{name}"), &format!("/organizations/{}", organization.name), 1);
+        let spelled = visit.target.replacen(
+            &format!("/organizations/{name}"),
+            &format!("/organizations/{}", organization.name),
+            1,
+        );
         return Err(Denied::GoTo(spelled));
     }
     let complete = signed_in.sso_is_complete(&facts, now);
@@ -133,7 +141,9 @@ async fn admit(app: &SharedApp, access: Access, visit: &Visit, parts: &mut Parts
     let blocked = match access {
         Access::Admin => facts.sso == Some(Enforcement::Enforced) && !sso_complete,
         Access::FreshAdminWithSso => !sso_complete,
-        Access::Anyone | Access::Account | Access::FreshAccount | Access::Member | Access::FreshAdmin => false,
+        Access::Anyone | Access::Account | Access::FreshAccount | Access::Member | Access::FreshAdmin => {
+            false
+        }
     };
     if blocked {
         let to = sso_page(app, organization.name.as_str(), &visit.target);
@@ -216,7 +226,8 @@ pub fn redirect(location: &str) -> Response {
 /// Gives a refusal its body, and every answer its security headers.
 pub fn finish(app: &App, visit: &Visit, mut response: Response) -> Response {
     if let Some(refusal) = response.extensions_mut().remove::<Refusal>() {
-        let cookies: Vec<HeaderValue> = response.headers().get_all(http::header::SET_COOKIE).iter().cloned().collect();
+        let cookies: Vec<HeaderValue> =
+            response.headers().get_all(http::header::SET_COOKIE).iter().cloned().collect();
         response = if visit.navigation {
             refusal.finish(render_refusal(app, visit, &refusal))
         } else {
@@ -231,7 +242,10 @@ pub fn finish(app: &App, visit: &Visit, mut response: Response) -> Response {
         headers.entry(*name).or_insert_with(|| HeaderValue::from_static(value));
     }
     if app.https() {
-        headers.insert("strict-transport-security", HeaderValue::from_static("max-age=31536000; includeSubDomains"));
+        headers.insert(
+            "strict-transport-security",
+            HeaderValue::from_static("max-age=31536000; includeSubDomains"),
+        );
     }
     headers.entry(CACHE_CONTROL).or_insert_with(|| HeaderValue::from_static("no-store"));
     response

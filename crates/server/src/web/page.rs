@@ -5,9 +5,9 @@ use axum::response::Response;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 
-use super::error_response::Refusal;
 use super::visit::Visit;
 use crate::app::App;
+use crate::refusal::Refusal;
 
 fn html(status: http::StatusCode, body: String) -> Response {
     let mut response = Response::new(Body::from(body));
@@ -17,7 +17,11 @@ fn html(status: http::StatusCode, body: String) -> Response {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }
 
 /// The page of a refusal.
@@ -43,6 +47,8 @@ pub fn going_on(_app: &App, _visit: &Visit, url: &str) -> Response {
     let url = escape(url);
     html(
         http::StatusCode::OK,
-        format!("<!doctype html><html lang=en><meta http-equiv=refresh content=\"0;url={url}\"><title>Going on</title><h1>Going on</h1><a href=\"{url}\">Continue</a>"),
+        format!(
+            "<!doctype html><html lang=en><meta http-equiv=refresh content=\"0;url={url}\"><title>Going on</title><h1>Going on</h1><a href=\"{url}\">Continue</a>"
+        ),
     )
 }

@@ -14,14 +14,14 @@ use http::header::SET_COOKIE;
 use serde::Deserialize;
 
 use crate::app::{App, SharedApp};
+use crate::cookies::Cookie;
+use crate::refusal::Refusal;
 use crate::sso::callback::{Ending, callback};
 use crate::sso::enable::{NotDone, disable, enable, set_enforcement};
 use crate::sso::settings::{By, Saved, SettingsForm, refresh, save};
 use crate::sso::start::{Started, start};
 use crate::store::{AuditEntry, Organization, Purpose, load_connection, load_organization, load_revision};
 use crate::web::access::{redirect, sso_page};
-use crate::web::cookies::Cookie;
-use crate::web::error_response::Refusal;
 use crate::web::page::going_on;
 use crate::web::visit::{OrganizationVisit, Visit};
 
@@ -97,8 +97,12 @@ pub async fn update_and_test(
         email_claim: form.email_claim,
     };
     match save(&app, organization, &form, &by(&visit)?).await? {
-        Saved::Refused(mistakes) => sso_settings::show_mistakes(&app, &visit, &place, &form, &mistakes, None).await,
-        Saved::NotSaved(finding) => sso_settings::show_mistakes(&app, &visit, &place, &form, &[], Some(&finding)).await,
+        Saved::Refused(mistakes) => {
+            sso_settings::show_mistakes(&app, &visit, &place, &form, &mistakes, None).await
+        }
+        Saved::NotSaved(finding) => {
+            sso_settings::show_mistakes(&app, &visit, &place, &form, &[], Some(&finding)).await
+        }
         Saved::Failed(..) => Ok(redirect(&settings_page(&app, organization))),
         Saved::Ready(revision) => go_to_test(&app, &visit, organization, revision).await,
     }
@@ -129,20 +133,34 @@ async fn go_to_test(
     revision: RevisionNumber,
 ) -> Result<Response, Refusal> {
     let mut reader = app.store.reader();
-    let connection = load_connection(&mut reader, organization.id).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
-    let revision =
-        load_revision(&mut reader, organization.id, revision).await?.ok_or(ErrorCode::SettingsRevisionStale)?;
+    let connection =
+        load_connection(&mut reader, organization.id).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
+    let revision = load_revision(&mut reader, organization.id, revision)
+        .await?
+        .ok_or(ErrorCode::SettingsRevisionStale)?;
     let next = settings_page(app, organization);
     let signed_in = visit.account()?;
-    let started =
-        start(app, organization, &connection, &revision, Purpose::Test, signed_in, visit.browser, &next, None).await?;
+    let started = start(
+        app,
+        organization,
+        &connection,
+        &revision,
+        Purpose::Test,
+        signed_in,
+        visit.browser,
+        &next,
+        None,
+    )
+    .await?;
     let started = started.map_err(|finding| Refusal::of(&finding))?;
     Ok(with_browser(app, &started, going_on(app, visit, started.url.as_str())))
 }
 
 /// Adds the browser cookie that a new attempt needs.
 fn with_browser(app: &App, started: &Started, mut response: Response) -> Response {
-    if let Some(cookie) = started.new_browser.as_ref().and_then(|token| Cookie::Browser.set(token, app.https())) {
+    if let Some(cookie) =
+        started.new_browser.as_ref().and_then(|token| Cookie::Browser.set(token, app.https()))
+    {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
     response
@@ -175,12 +193,25 @@ pub async fn enable_sso(
     plan_allows(organization)?;
     let back = settings_page(&app, organization);
     let with_back = |refusal: Refusal| refusal.with_action("Back to the settings", back.clone());
-    let revision = form.revision.parse().map(RevisionNumber).map_err(|_| with_back(ErrorCode::SettingsRevisionStale.into()))?;
+    let revision = form
+        .revision
+        .parse()
+        .map(RevisionNumber)
+        .map_err(|_| with_back(ErrorCode::SettingsRevisionStale.into()))?;
     let enforcement = enforcement(&form.enforcement)?;
     let signed_in = visit.account()?;
-    enable(&app, organization, signed_in, visit.browser, revision, enforcement, place.sso_complete, &by(&visit)?)
-        .await
-        .map_err(|reason| with_back(reason.into()))?;
+    enable(
+        &app,
+        organization,
+        signed_in,
+        visit.browser,
+        revision,
+        enforcement,
+        place.sso_complete,
+        &by(&visit)?,
+    )
+    .await
+    .map_err(|reason| with_back(reason.into()))?;
     Ok(redirect(&back))
 }
 
@@ -222,7 +253,8 @@ pub async fn change_timeout(
 ) -> Result<Response, Refusal> {
     let organization = &place.organization;
     plan_allows(organization)?;
-    let hours: i64 = form.session_timeout_hours.trim().parse().map_err(|_| ErrorCode::SettingsTimeoutInvalid)?;
+    let hours: i64 =
+        form.session_timeout_hours.trim().parse().map_err(|_| ErrorCode::SettingsTimeoutInvalid)?;
     if !(1..=8760).contains(&hours) {
         return Err(ErrorCode::SettingsTimeoutInvalid.into());
     }
@@ -298,7 +330,8 @@ pub async fn complete_sso(
     let mut reader = app.store.reader();
     let connection = load_connection(&mut reader, organization.id).await?.ok_or(ErrorCode::SsoNotEnabled)?;
     let live = connection.live.ok_or(ErrorCode::SsoNotEnabled)?;
-    let revision = load_revision(&mut reader, organization.id, live).await?.ok_or(ErrorCode::SsoNotEnabled)?;
+    let revision =
+        load_revision(&mut reader, organization.id, live).await?.ok_or(ErrorCode::SsoNotEnabled)?;
     if let (Some(iss), Some(endpoints)) = (&query.iss, &revision.endpoints)
         && *iss != endpoints.issuer
     {

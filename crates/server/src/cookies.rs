@@ -76,7 +76,10 @@ impl Cookie {
 
     fn header(self, value: &str, max_age: i64, https: bool) -> Option<HeaderValue> {
         let secure = if https { "; Secure" } else { "" };
-        let text = format!("{}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age}{secure}", self.name(https));
+        let text = format!(
+            "{}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age}{secure}",
+            self.name(https)
+        );
         let mut header = HeaderValue::try_from(text).ok()?;
         header.set_sensitive(true);
         Some(header)
@@ -88,7 +91,12 @@ const TOKEN_BYTES: usize = 43;
 
 /// The names of all our cookies, which never reach an upstream.
 pub const fn names(https: bool) -> [&'static str; 4] {
-    [Cookie::Session.name(https), Cookie::Browser.name(https), Cookie::App.name(https), Cookie::Handover.name(https)]
+    [
+        Cookie::Session.name(https),
+        Cookie::Browser.name(https),
+        Cookie::App.name(https),
+        Cookie::Handover.name(https),
+    ]
 }
 
 /// Name and value of each cookie sent, as octets.
@@ -141,7 +149,10 @@ mod tests {
             }
             assert!(!set.contains("Domain"));
             let plain = cookie.set(&Secret::token([1; 32]), false).unwrap();
-            assert!(!plain.to_str().unwrap().contains("Secure") && plain.to_str().unwrap().starts_with("doorward-"));
+            assert!(
+                !plain.to_str().unwrap().contains("Secure")
+                    && plain.to_str().unwrap().starts_with("doorward-")
+            );
         }
     }
 
@@ -163,7 +174,11 @@ mod tests {
 
     #[test]
     fn rule_11_our_cookies_are_taken_out_whatever_their_case() {
-        let sent = headers(&["a=1; __Host-doorward-app=x; b=2", "__HOST-DOORWARD-SESSION=y; c", " __Host-doorward-browser =z"]);
+        let sent = headers(&[
+            "a=1; __Host-doorward-app=x; b=2",
+            "__HOST-DOORWARD-SESSION=y; c",
+            " __Host-doorward-browser =z",
+        ]);
         assert_eq!(without_ours(&sent, true).unwrap(), "a=1; b=2; c");
         assert_eq!(without_ours(&headers(&["__Host-doorward-app=x"]), true), None);
     }

@@ -1,0 +1,87 @@
+//! nginx's `auth_request` (decisions.md, "Status on /auth-request").
+//!
+//! nginx knows 2xx, 401 and 403 and makes a 500 of everything else; so the real status is in `Doorward-Status`, and
+//! where to go is in `Location`. The request asked about is in `X-Original-Method` and `X-Original-URL`.
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use doorward_core::error_code::ErrorCode;
+use doorward_core::request_target::normalise_host;
+use http::header::{CACHE_CONTROL, LOCATION, VARY};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::{Answer, Outcome, Question, ask};
+use crate::app::SharedApp;
+use crate::cookies::without_ours;
+
+/// `GET /auth-request`.
+pub async fn auth_request(State(app): State<SharedApp>, request: Request) -> Response {
+    let headers = request.headers();
+    let answer = match read(&app, headers) {
+        Ok((application, method, target)) => {
+            ask(&app, Question { application, method, target, headers }).await
+        }
+        Err(code) => Answer::refused(code, false),
+    };
+    write(&app, headers, &answer)
+}
+
+/// One value of a header that the proxy sets; doubled or missing is not guessed at.
+pub(super) fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, ErrorCode> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next().map(HeaderValue::to_str), values.next()) {
+        (Some(Ok(value)), None) => Ok(value),
+        _ => Err(ErrorCode::GateHeadersMalformed),
+    }
+}
+
+pub(crate) fn read<'r>(
+    app: &'r SharedApp,
+    headers: &'r HeaderMap,
+) -> Result<(&'r crate::configuration::Application, &'r str, &'r str), ErrorCode> {
+    let method = one(headers, "x-original-method")?;
+    let url = one(headers, "x-original-url")?;
+    let (scheme, rest) = url.split_once("://").ok_or(ErrorCode::GateHeadersMalformed)?;
+    if scheme != if app.https() { "https" } else { "http" } {
+        return Err(ErrorCode::GateHeadersMalformed);
+    }
+    let at = rest.find('/').ok_or(ErrorCode::GateHeadersMalformed)?;
+    let (authority, target) = rest.split_at_checked(at).ok_or(ErrorCode::GateHeadersMalformed)?;
+    let host = normalise_host(authority, app.https()).ok_or(ErrorCode::RequestUnknownHost)?;
+    let application = app.configuration.application_on(&host).ok_or(ErrorCode::RequestUnknownHost)?;
+    Ok((application, method, target))
+}
+
+fn write(app: &SharedApp, asked: &HeaderMap, answer: &Answer) -> Response {
+    let mut response = Response::new(axum::body::Body::empty());
+    let (status, real) = match &answer.outcome {
+        Outcome::Allow => (StatusCode::OK, 200),
+        Outcome::Authenticate { code, .. } => (StatusCode::UNAUTHORIZED, code.status()),
+        Outcome::Refuse(code) => (StatusCode::FORBIDDEN, code.status()),
+    };
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    for (name, value) in &answer.headers {
+        headers.insert(name, value.clone());
+    }
+    headers.insert("doorward-status", HeaderValue::from(real));
+    match &answer.outcome {
+        Outcome::Allow => {
+            let cookie = without_ours(asked, app.https()).unwrap_or(HeaderValue::from_static(""));
+            headers.insert("cookie", cookie);
+        }
+        Outcome::Authenticate { code, location } => {
+            headers.insert("doorward-code", HeaderValue::from_static(code.as_str()));
+            // A program gets a problem document instead, from /.doorward/answer.
+            if let (true, Ok(location)) = (answer.navigation, HeaderValue::from_str(location)) {
+                headers.insert(LOCATION, location);
+            }
+        }
+        Outcome::Refuse(code) => {
+            headers.insert("doorward-code", HeaderValue::from_static(code.as_str()));
+        }
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(VARY, HeaderValue::from_static("Cookie"));
+    response
+}

@@ -1,0 +1,307 @@
+//! What happens to a request for an application: one way from question to answer, for every adapter.
+//!
+//! An adapter reads a `Question` from its proxy's headers and writes the `Answer` in its proxy's dialect; what is
+//! between is here, and the decision itself is core's `decide`. Every error ends in a refusal, never in an allow
+//! (rule 15). Never here: identity providers, pages.
+
+pub mod auth_request;
+pub mod forward_auth;
+
+use doorward_core::error_code::ErrorCode;
+use doorward_core::gate_decision::{
+    AccountFacts, Decision, ExternalCollaborator, Facts, Membership, OrganizationFacts, Owner, Sso,
+    SsoSession, Step, decide,
+};
+use doorward_core::identity_headers::{IdentityHeaders, empty_identity_headers, identity_headers};
+use doorward_core::request_target::{Method, is_allowed_upgrade, is_navigation, normalise_path};
+use http::header::{ACCEPT, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::app::{App, SharedApp};
+use crate::configuration::Application;
+use crate::cookies::Cookie;
+use crate::metrics::GateOutcome;
+use crate::session::{SignedIn, signed_in};
+use crate::store::StoreError;
+
+/// What an adapter has read: one request for an application.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The application, found by the request's host.
+    pub application: &'a Application,
+    /// The method, as sent.
+    pub method: &'a str,
+    /// Path and query, as sent.
+    pub target: &'a str,
+    /// The request's headers: cookies, and what tells a navigation from a fetch.
+    pub headers: &'a HeaderMap,
+}
+
+/// The gate's answer to one request.
+#[derive(Debug)]
+pub struct Answer {
+    /// What happens.
+    pub outcome: Outcome,
+    /// The complete set of identity headers, empty where nothing is known.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// A browser's address bar waits: a redirect or a page helps. Otherwise a problem document does.
+    pub navigation: bool,
+    /// Whose session let the request through, for cutting streams at its revocation.
+    pub signed_in: Option<SignedIn>,
+}
+
+/// What happens to a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It goes on.
+    Allow,
+    /// The person signs in, or completes SSO, at this address.
+    Authenticate {
+        /// `account.sign_in_needed` or `sso.required`.
+        code: ErrorCode,
+        /// Where.
+        location: String,
+    },
+    /// It does not go on.
+    Refuse(ErrorCode),
+}
+
+impl Answer {
+    /// A refusal that was reached without a decision.
+    pub fn refused(code: ErrorCode, navigation: bool) -> Self {
+        Self {
+            outcome: Outcome::Refuse(code),
+            headers: headers(empty_identity_headers()),
+            navigation,
+            signed_in: None,
+        }
+    }
+}
+
+/// Answers one question, and counts it.
+pub async fn ask(app: &SharedApp, question: Question<'_>) -> Answer {
+    let stopwatch = app.clock.stopwatch();
+    let navigation = question_is_navigation(&question);
+    let answer = match answer(app, &question, navigation).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            tracing::error!(%error, "the gate can't ask the store");
+            app.metrics.store_error();
+            Answer::refused(ErrorCode::GateStoreUnavailable, navigation)
+        }
+    };
+    let outcome = match &answer.outcome {
+        Outcome::Allow => GateOutcome::Allow,
+        Outcome::Authenticate { code: ErrorCode::SsoRequired, .. } => GateOutcome::CompleteSso,
+        Outcome::Authenticate { .. } => GateOutcome::SignIn,
+        Outcome::Refuse(ErrorCode::GateStoreUnavailable) => GateOutcome::Unavailable,
+        Outcome::Refuse(ErrorCode::GateForbidden) => GateOutcome::Deny,
+        Outcome::Refuse(_) => GateOutcome::Refused,
+    };
+    app.metrics.gate_answer(Some(question.application.name()), outcome, stopwatch.elapsed());
+    answer
+}
+
+async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> Result<Answer, StoreError> {
+    let refused = |code| Ok(Answer::refused(code, navigation));
+    // Step 1: what the request is for. What can be read in two ways is refused, not guessed.
+    let Some(method) = Method::from_text(question.method) else {
+        return refused(ErrorCode::GateMethodRefused);
+    };
+    let mut upgrades = question.headers.get_all(UPGRADE).iter();
+    if let Some(upgrade) = upgrades.next() {
+        let allowed = upgrade.to_str().is_ok_and(is_allowed_upgrade) && upgrades.next().is_none();
+        if !allowed {
+            return refused(ErrorCode::GateMethodRefused);
+        }
+    }
+    let Ok(path) = normalise_path(question.target) else { return refused(ErrorCode::GateAmbiguousTarget) };
+    let Ok(target) = question.application.gate.target(method, &path) else {
+        return refused(ErrorCode::GateAmbiguousTarget);
+    };
+
+    // What is known of the account, the organization and the resource.
+    let now = app.clock.now();
+    let on_own_host = is_on_own_host(app, question.application);
+    let cookie = if on_own_host { Cookie::Session } else { Cookie::App };
+    let host = (!on_own_host).then(|| question.application.host());
+    let signed_in = signed_in(app, cookie.read(question.headers, app.https()), host).await?;
+    let organization = match &target.organization {
+        Some(key) => app.store.organization_facts(key, now).await?,
+        None => None,
+    };
+    let resource_is_public = match (&organization, &target.resource) {
+        (Some(organization), Some(resource)) => {
+            app.store.resource_is_public(organization.id, resource.prefix, &resource.name, now).await?
+        }
+        _ => false,
+    };
+    let membership = match (&signed_in, &organization) {
+        (Some(signed_in), Some(organization)) => {
+            signed_in.account.memberships.iter().find(|m| m.organization == organization.id)
+        }
+        _ => None,
+    };
+    let sso_session = match (signed_in.as_ref().and_then(SignedIn::session), &organization) {
+        (Some(session), Some(organization)) => {
+            session.sso.iter().find(|sso| sso.organization == organization.id).map(|sso| SsoSession {
+                authenticated_at: sso.authenticated_at,
+                under_live_issuer: sso.epoch == organization.epoch,
+            })
+        }
+        _ => None,
+    };
+    let facts = Facts {
+        account: signed_in.as_ref().map(|signed_in| AccountFacts {
+            id: signed_in.account.id,
+            name: &signed_in.account.name,
+            display_name: &signed_in.account.full_name,
+            email: &signed_in.account.email,
+        }),
+        owner: match &organization {
+            None => Owner::Nobody,
+            Some(organization) if organization.deleted => Owner::DeletedOrganization,
+            Some(organization) => Owner::Organization(OrganizationFacts {
+                id: organization.id,
+                name: organization.name.as_str(),
+                sso: match organization.sso {
+                    None => Sso::Off,
+                    Some(enforcement) => {
+                        Sso::On { enforcement, session_timeout: organization.session_timeout }
+                    }
+                },
+            }),
+        },
+        membership: membership.map(|membership| Membership {
+            role: membership.role,
+            external_collaborator: if membership.external_collaborator {
+                ExternalCollaborator::Yes
+            } else {
+                ExternalCollaborator::No
+            },
+        }),
+        sso_session,
+        resource_is_public,
+    };
+
+    // Steps 2 to 6: the decision.
+    Ok(match decide(&target, &facts, now) {
+        Decision::Allow(permit) => Answer {
+            outcome: Outcome::Allow,
+            headers: headers(identity_headers(&permit)),
+            navigation,
+            signed_in,
+        },
+        Decision::Authenticate(step) => {
+            let location = match (step, &organization) {
+                (Step::CompleteSso, Some(organization)) => {
+                    let next = address(app, question, on_own_host);
+                    app.configuration.base_url.join(&format!(
+                        "/organizations/{}/sso?{}",
+                        organization.name,
+                        query("next", &next)
+                    ))
+                }
+                _ => sign_in_address(app, question, on_own_host),
+            };
+            Answer {
+                outcome: Outcome::Authenticate { code: step.code(), location },
+                headers: headers(empty_identity_headers()),
+                navigation,
+                signed_in: None,
+            }
+        }
+        Decision::Deny(reason) => {
+            tracing::debug!(reason = reason.as_str(), "denied");
+            Answer::refused(reason.code(), navigation)
+        }
+    })
+}
+
+/// Whether an application shares our own host (localhost, or the operator trusts it): then our own session counts.
+fn is_on_own_host(app: &App, application: &Application) -> bool {
+    application.host() == app.configuration.base_url.host
+}
+
+/// The request's own address, to come back to: a path on our own host, else a whole URL.
+fn address(app: &App, question: &Question<'_>, on_own_host: bool) -> String {
+    if on_own_host {
+        return question.target.to_owned();
+    }
+    format!("{}{}", origin(app, question.application), question.target)
+}
+
+/// The origin of an application, as browsers see it.
+pub fn origin(app: &App, application: &Application) -> String {
+    let scheme = if app.https() { "https" } else { "http" };
+    format!("{scheme}://{}", application.host())
+}
+
+/// Where to sign in: at our own page, or by a hand-over that the application's host begins (rule 11).
+fn sign_in_address(app: &App, question: &Question<'_>, on_own_host: bool) -> String {
+    // A form's address is not where its page is.
+    let target = if matches!(question.method, "GET" | "HEAD") { question.target } else { "/" };
+    if on_own_host {
+        app.configuration.base_url.join(&format!("/login?{}", query("next", target)))
+    } else {
+        format!("{}/.doorward/start?{}", origin(app, question.application), query("next", target))
+    }
+}
+
+fn query(name: &str, value: &str) -> String {
+    form_urlencoded::Serializer::new(String::new()).append_pair(name, value).finish()
+}
+
+fn question_is_navigation(question: &Question<'_>) -> bool {
+    let text = |name: &str| question.headers.get(name).and_then(|value| value.to_str().ok());
+    Method::from_text(question.method).is_some_and(|method| {
+        is_navigation(
+            method,
+            text("sec-fetch-mode"),
+            text(ACCEPT.as_str()),
+            question.headers.contains_key("x-requested-with"),
+            question.headers.contains_key(UPGRADE),
+        )
+    })
+}
+
+/// Identity headers as HTTP writes them: UTF-8 octets.
+fn headers(identity: IdentityHeaders<'_>) -> Vec<(HeaderName, HeaderValue)> {
+    identity
+        .into_iter()
+        .filter_map(|(name, value)| {
+            let name = HeaderName::try_from(name).ok()?;
+            // Core has taken control characters out, so this does not fail; were it to, the header would be empty.
+            Some((name, HeaderValue::from_bytes(value.as_bytes()).unwrap_or(HeaderValue::from_static(""))))
+        })
+        .collect()
+}
+
+/// The gate's listener: adapters and nothing else (rule 15). Only trusted proxies are answered.
+pub fn router(app: &SharedApp) -> axum::Router {
+    use axum::routing::any;
+    axum::Router::new()
+        .route("/auth-request", any(auth_request::auth_request))
+        .route("/forward-auth", any(forward_auth::forward_auth))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), only_trusted_proxies))
+        .fallback(|| async { http::StatusCode::NOT_FOUND })
+        .with_state(app.clone())
+}
+
+async fn only_trusted_proxies(
+    axum::extract::State(app): axum::extract::State<SharedApp>,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> axum::response::Response {
+    use crate::client_address::is_trusted_proxy;
+    let peer = request
+        .extensions()
+        .get::<axum::extract::ConnectInfo<std::net::SocketAddr>>()
+        .map(|peer| peer.0.ip());
+    if peer.is_some_and(|peer| is_trusted_proxy(peer, &app.configuration.trusted_proxies)) {
+        return next.run(request).await;
+    }
+    app.metrics.gate_answer(None, GateOutcome::UntrustedProxy, std::time::Duration::ZERO);
+    tracing::warn!(peer = ?peer, "the gate was asked by an address that is not in [gate] trusted_proxies");
+    crate::refusal::Refusal::new(ErrorCode::GateUntrustedProxy).problem("", None)
+}

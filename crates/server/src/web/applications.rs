@@ -1,0 +1,120 @@
+//! Requests for applications on the main listener: the built-in reverse proxy, with the gate in front of it.
+//!
+//! The gate's answer decides; this adapter only writes it: on to the upstream, to the sign-in, or a page.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use doorward_core::error_code::ErrorCode;
+use http::header::{CACHE_CONTROL, VARY};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::access::finish;
+use super::page::render_refusal;
+use super::visit::Visit;
+use crate::app::SharedApp;
+use crate::configuration::Application;
+use crate::cookies;
+use crate::gate::{Answer, Outcome, Question, ask};
+use crate::proxy::{Forwarding, Stop};
+use crate::refusal::Refusal;
+
+/// How often a running stream's right to go on is looked at: it ends within a second of its revocation.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Answers a request for `application`, the one in `place` of the configuration's list.
+pub(super) async fn serve(
+    app: &SharedApp,
+    application: &Application,
+    place: usize,
+    request: Request,
+) -> Response {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
+    let method = request.method().as_str().to_owned();
+    let question = Question { application, method: &method, target: &target, headers: request.headers() };
+    let answer = ask(app, question).await;
+    let (parts, body) = request.into_parts();
+    let visit = Visit::of_stranger(app, &parts);
+    if answer.outcome != Outcome::Allow {
+        return write(app, &visit, &answer);
+    }
+    let Some(upstream) = application.upstream.as_ref() else {
+        // An application that another proxy serves: only that proxy's host name leads here by mistake.
+        return refuse(app, &visit, &Refusal::new(ErrorCode::RequestUnknownHost));
+    };
+    let names = cookies::names(app.https());
+    let forwarding = Forwarding {
+        upstream,
+        set: &answer.headers,
+        own_cookie_names: &names,
+        client_address: visit.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        https: app.https(),
+    };
+    let stop = until_refused(Arc::clone(app), place, method, target, &parts.headers);
+    match app.proxy.forward(&forwarding, Request::from_parts(parts, body), stop).await {
+        Ok(response) => response,
+        Err(fault) => {
+            tracing::warn!(code = %fault.code, detail = fault.detail, "the application did not answer");
+            refuse(app, &visit, &Refusal::new(fault.code))
+        }
+    }
+}
+
+/// Ends when the gate would no longer let the same request through. A store that can't be reached for a moment ends
+/// nothing: the lease decides, in the gate.
+fn until_refused(app: SharedApp, place: usize, method: String, target: String, headers: &HeaderMap) -> Stop {
+    let mut kept = HeaderMap::new();
+    for cookie in headers.get_all(http::header::COOKIE) {
+        kept.append(http::header::COOKIE, cookie.clone());
+    }
+    Box::pin(async move {
+        let Some(application) = app.configuration.applications.get(place) else { return };
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let question = Question { application, method: &method, target: &target, headers: &kept };
+            match ask(&app, question).await.outcome {
+                Outcome::Allow | Outcome::Refuse(ErrorCode::GateStoreUnavailable) => {}
+                Outcome::Authenticate { .. } | Outcome::Refuse(_) => return,
+            }
+        }
+    })
+}
+
+/// Writes an answer that is not an allow.
+pub(super) fn write(app: &SharedApp, visit: &Visit, answer: &Answer) -> Response {
+    match &answer.outcome {
+        Outcome::Allow => refuse(app, visit, &Refusal::new(ErrorCode::PageNotFound)),
+        Outcome::Authenticate { location, .. } if answer.navigation => {
+            let mut response = super::access::redirect(location);
+            *response.status_mut() = StatusCode::FOUND;
+            uncacheable(response)
+        }
+        Outcome::Authenticate { code, location } => {
+            if visit.navigation {
+                // A form whose session has run out: its fields are in the tab, so nothing is redirected away.
+                let refusal = Refusal::new(*code).with_action("Sign in", location.clone());
+                return refuse(app, visit, &refusal);
+            }
+            uncacheable(Refusal::new(*code).problem(&visit.request_id, Some(location)))
+        }
+        Outcome::Refuse(code) => refuse(app, visit, &Refusal::new(*code)),
+    }
+}
+
+pub(super) fn refuse(app: &SharedApp, visit: &Visit, refusal: &Refusal) -> Response {
+    let response = if visit.navigation {
+        finish(app, visit, refusal.finish(render_refusal(app, visit, refusal)))
+    } else {
+        refusal.problem(&visit.request_id, None)
+    };
+    uncacheable(response)
+}
+
+fn uncacheable(mut response: Response<Body>) -> Response {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Cookie"));
+    response
+}

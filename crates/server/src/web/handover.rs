@@ -1,0 +1,179 @@
+//! Hands a browser session over to an application's host (rule 11).
+//!
+//! ```text
+//!  application's host                         our own host
+//!  /.doorward/start   sets a nonce cookie ──▶ /.doorward/handover   makes a ticket, bound to host and nonce
+//!  /.doorward/ticket  takes it, once      ◀──
+//! ```
+//!
+//! The host's session is a child of the browser session: it counts on that host alone and ends with its parent.
+
+use axum::extract::Request;
+use axum::response::Response;
+use doorward_core::error_code::ErrorCode;
+use doorward_core::secret::{Secret, TokenHash};
+use doorward_core::time::Lifetime;
+use http::header::SET_COOKIE;
+use http::request::Parts;
+use std::collections::HashMap;
+
+use super::access::{finish, query, redirect, sign_in_page};
+use super::applications::{refuse, write};
+use super::visit::Visit;
+use crate::app::{App, SharedApp};
+use crate::configuration::Application;
+use crate::cookies::Cookie;
+use crate::gate::auth_request::read as read_question;
+use crate::gate::{Outcome, Question, ask, origin};
+use crate::refusal::Refusal;
+use crate::session::signed_in;
+use crate::store::NewTicket;
+
+/// A ticket is worth nothing after this (decisions.md).
+const TICKET_LIFETIME: Lifetime = Lifetime::from_seconds(60);
+
+/// Answers what lies under `/.doorward/` on the main listener. `application`: the one whose host was asked, if any.
+pub(super) async fn serve(app: &SharedApp, application: Option<&Application>, request: Request) -> Response {
+    let (parts, _body) = request.into_parts();
+    let visit = Visit::of_stranger(app, &parts);
+    let answered = match (parts.uri.path(), application) {
+        ("/.doorward/start", Some(application)) => start(app, application, &visit, &parts),
+        ("/.doorward/ticket", Some(application)) => ticket(app, application, &visit, &parts).await,
+        ("/.doorward/sign-out", Some(_)) => Ok(redirect(&app.configuration.base_url.join("/logout"))),
+        ("/.doorward/answer", Some(_)) => return answer(app, &visit, &parts).await,
+        ("/.doorward/handover", None) => handover(app, &parts).await,
+        _ => Err(ErrorCode::PageNotFound.into()),
+    };
+    match answered {
+        Ok(response) => finish(app, &visit, response),
+        Err(refusal) => refuse(app, &visit, &refusal),
+    }
+}
+
+fn parameters(parts: &Parts) -> HashMap<String, String> {
+    let query = parts.uri.query().unwrap_or_default();
+    form_urlencoded::parse(query.as_bytes()).take(8).map(|(n, v)| (n.into_owned(), v.into_owned())).collect()
+}
+
+/// A path of the application's host to go on to; anything else is its front page.
+fn next_on(app: &App, application: &Application, parameters: &HashMap<String, String>) -> String {
+    let front = || "/".to_owned();
+    let Some(next) = parameters.get("next").filter(|next| next.starts_with('/')) else { return front() };
+    let base = origin(app, application);
+    match app.return_to(&format!("{base}{next}")) {
+        Some(to) => to.location().strip_prefix(base.as_str()).map_or_else(front, str::to_owned),
+        None => front(),
+    }
+}
+
+/// On the application's host: sets the nonce cookie, unless the browser has one, and goes to our own host.
+fn start(app: &App, application: &Application, visit: &Visit, parts: &Parts) -> Result<Response, Refusal> {
+    if !visit.navigation {
+        return Err(ErrorCode::AccountSignInNeeded.into());
+    }
+    let next = next_on(app, application, &parameters(parts));
+    let (nonce, new) = match Cookie::Handover.read(&parts.headers, app.https()) {
+        Some(hash) => (hash, None),
+        None => {
+            let token = app.random.token()?;
+            (token.hash(), Some(token))
+        }
+    };
+    let parameters = query(&[("host", application.host()), ("handover", &nonce.to_text()), ("next", &next)]);
+    // Our own host's root: hand-over lies beside the base URL's path, not under it (decisions.md).
+    let mut response =
+        redirect(&format!("{}/.doorward/handover?{parameters}", app.configuration.base_url.origin));
+    if let Some(cookie) = new.and_then(|token| Cookie::Handover.set(&token, app.https())) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    Ok(response)
+}
+
+/// On our own host: makes a ticket for whoever is signed in, after asking him to sign in if need be.
+async fn handover(app: &SharedApp, parts: &Parts) -> Result<Response, Refusal> {
+    let visit = Visit::of(app, parts).await?;
+    if !visit.navigation {
+        return Err(ErrorCode::AccountSignInNeeded.into());
+    }
+    let parameters = parameters(parts);
+    let text = |name: &str| parameters.get(name).map_or("", String::as_str);
+    let application = app.configuration.application_on(text("host")).ok_or(ErrorCode::GateReturnRefused)?;
+    let handover = TokenHash::from_text(text("handover")).ok_or(ErrorCode::RequestMalformed)?;
+    let next = next_on(app, application, &parameters);
+    let Some(session) = visit.signed_in.as_ref().and_then(|signed_in| signed_in.session()) else {
+        return Ok(redirect(&sign_in_page(app, &visit.target)));
+    };
+    let now = app.clock.now();
+    let ticket = app.random.token()?;
+    let mut tx = app.store.begin().await?;
+    tx.insert_ticket(&NewTicket {
+        hash: ticket.hash(),
+        session: session.id,
+        host: application.host().to_owned(),
+        handover,
+        next,
+        expires_at: now.plus(TICKET_LIFETIME),
+    })
+    .await?;
+    tx.commit(now).await?;
+    let parameters = query(&[("ticket", ticket.expose())]);
+    Ok(redirect(&format!("{}/.doorward/ticket?{parameters}", origin(app, application))))
+}
+
+/// On the application's host again: takes the ticket and begins the host's session.
+async fn ticket(
+    app: &SharedApp,
+    application: &Application,
+    visit: &Visit,
+    parts: &Parts,
+) -> Result<Response, Refusal> {
+    if !visit.navigation {
+        return Err(ErrorCode::AccountSignInNeeded.into());
+    }
+    let parameters = parameters(parts);
+    let sent = Secret::new(parameters.get("ticket").cloned().unwrap_or_default());
+    let host = application.host();
+    let again = || {
+        let start = format!("{}/.doorward/start?{}", origin(app, application), query(&[("next", "/")]));
+        Refusal::new(ErrorCode::GateTicketExpired).with_action("Continue", start)
+    };
+    let nonce = Cookie::Handover.read(&parts.headers, app.https());
+    let now = app.clock.now();
+    let mut taken = None;
+    if let Some(nonce) = nonce {
+        let mut tx = app.store.begin().await?;
+        taken = tx.take_ticket(sent.hash(), host, nonce, now).await?;
+        if let Some(ticket) = &taken {
+            let token = app.random.token()?;
+            tx.insert_host_session(token.hash(), ticket.session, ticket.account, host, now).await?;
+            tx.commit(now).await?;
+            let mut response = redirect(&ticket.next);
+            if let Some(cookie) = Cookie::App.set(&token, app.https()) {
+                response.headers_mut().append(SET_COOKIE, cookie);
+            }
+            return Ok(response);
+        }
+        tx.commit(now).await?;
+    }
+    debug_assert!(taken.is_none(), "a taken ticket was answered above");
+    // A reload, or the slower of two tabs: whoever is through already is taken on (rule 18).
+    match signed_in(app, Cookie::App.read(&parts.headers, app.https()), Some(host)).await? {
+        Some(_) => Ok(redirect("/")),
+        None => Err(again()),
+    }
+}
+
+/// For nginx: the page or the problem document that its `auth_request` could not carry (decisions.md).
+async fn answer(app: &SharedApp, visit: &Visit, parts: &Parts) -> Response {
+    match read_question(app, &parts.headers) {
+        Err(code) => refuse(app, visit, &Refusal::new(code)),
+        Ok((application, method, target)) => {
+            let answer = ask(app, Question { application, method, target, headers: &parts.headers }).await;
+            match answer.outcome {
+                // In the meantime he may: the page only has to be loaded again.
+                Outcome::Allow => redirect(target),
+                Outcome::Authenticate { .. } | Outcome::Refuse(_) => write(app, visit, &answer),
+            }
+        }
+    }
+}

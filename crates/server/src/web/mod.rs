@@ -1,0 +1,181 @@
+//! The main listener: our own pages, applications behind the built-in proxy, and the hand-over between the two.
+//!
+//! Every page is one line of the route list below, with what it asks of its visitor; `access.rs` enforces it.
+
+pub mod access;
+mod applications;
+mod handover;
+pub mod page;
+pub mod pages;
+pub mod visit;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodRouter, any, get, post};
+use doorward_core::error_code::ErrorCode;
+use doorward_core::request_target::normalise_host;
+use http::StatusCode;
+use http::header::HOST;
+use tower::ServiceExt as _;
+
+use crate::app::SharedApp;
+use crate::refusal::Refusal;
+use access::Access;
+use pages::sso;
+use visit::Visit;
+
+/// Largest form of ours, in bytes.
+const FORM_BYTES_MAX: usize = 64 * 1024;
+
+/// One page or form: its path under the base URL, what it asks of its visitor, and who answers.
+pub struct Route {
+    /// Path, with `{org}` for an organization's name.
+    pub path: &'static str,
+    /// HTTP method.
+    pub method: &'static str,
+    /// What it asks of its visitor.
+    pub access: Access,
+    handler: MethodRouter<SharedApp>,
+}
+
+impl std::fmt::Debug for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {:?}", self.method, self.path, self.access)
+    }
+}
+
+macro_rules! routes {
+    ($( $method:ident $path:literal $access:ident $handler:expr; )*) => {
+        vec![$(Route {
+            path: $path,
+            method: stringify!($method),
+            access: Access::$access,
+            handler: $method($handler),
+        }),*]
+    };
+}
+
+/// Every page and form, with what it asks of its visitor.
+#[rustfmt::skip]
+pub fn routes() -> Vec<Route> {
+    routes! {
+        // Single sign-on: its settings, and the way through it.
+        post "/organizations/{org}/settings/sso/oidc"        FreshAdmin        sso::update_and_test;
+        post "/organizations/{org}/settings/sso/test"        FreshAdmin        sso::test_again;
+        post "/organizations/{org}/settings/sso/enable"      FreshAdmin        sso::enable_sso;
+        post "/organizations/{org}/settings/sso/enforcement" FreshAdminWithSso sso::change_enforcement;
+        post "/organizations/{org}/settings/sso/disable"     FreshAdminWithSso sso::disable_sso;
+        post "/organizations/{org}/settings/sso/users"       FreshAdmin        sso::change_timeout;
+        get  "/organizations/{org}/sso"                      Member            sso::complete_sso;
+        get  "/organizations/{org}/oidc/consume"             Anyone            sso::consume;
+    }
+}
+
+/// The pages under the base URL's path.
+fn pages_router(app: &SharedApp) -> Router {
+    let mut router: Router<SharedApp> = Router::new();
+    for Route { path, access, handler, .. } in routes() {
+        router = router
+            .route(path, handler.route_layer(from_fn_with_state((app.clone(), access), access::enforce)));
+    }
+    let router = router
+        .method_not_allowed_fallback(|State(app): State<SharedApp>, request: Request| async move {
+            plain_refusal(&app, request, ErrorCode::RequestMethodNotAllowed)
+        })
+        .fallback(not_a_page)
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX));
+    let router = match app.configuration.base_url.path.as_str() {
+        "" => router,
+        path => Router::new().nest(path, router).fallback(not_a_page),
+    };
+    router.with_state(app.clone())
+}
+
+/// Not one of our pages: an application's, if one shares our host, else nothing.
+async fn not_a_page(State(app): State<SharedApp>, request: Request) -> Response {
+    let shared = app
+        .configuration
+        .applications
+        .iter()
+        .enumerate()
+        .find(|(_, a)| a.host() == app.configuration.base_url.host);
+    match shared {
+        Some((place, application)) => applications::serve(&app, application, place, request).await,
+        None => plain_refusal(&app, request, ErrorCode::PageNotFound),
+    }
+}
+
+fn plain_refusal(app: &SharedApp, request: Request, code: ErrorCode) -> Response {
+    let (parts, _) = request.into_parts();
+    let visit = Visit::of_stranger(app, &parts);
+    access::finish(app, &visit, Refusal::new(code).into_response())
+}
+
+/// Everything on the main listener, by host.
+pub fn router(app: &SharedApp) -> Router {
+    let pages = pages_router(app);
+    let dispatch = any(move |State(app): State<SharedApp>, request: Request| {
+        let pages = pages.clone();
+        async move { dispatch(&app, pages, request).await }
+    });
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .fallback(dispatch)
+        .layer(tower_http::catch_panic::CatchPanicLayer::custom(panicked))
+        .with_state(app.clone())
+}
+
+/// Whether this node can serve: the store answers, its schema is ours, and changes are read.
+async fn ready(State(app): State<SharedApp>) -> Response {
+    let now = app.clock.now();
+    let reason = if app.store.ping().await.is_err() {
+        Some("the database does not answer")
+    } else if app.store.check_schema().await.is_err() {
+        Some("the database's schema is not current")
+    } else if !app.store.facts().is_trusted(now) {
+        Some("changes have not been read lately")
+    } else {
+        None
+    };
+    match reason {
+        None => axum::Json(serde_json::json!({ "ready": true })).into_response(),
+        Some(reason) => {
+            let body = axum::Json(serde_json::json!({ "ready": false, "reason": reason }));
+            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+        }
+    }
+}
+
+async fn dispatch(app: &SharedApp, pages: Router, request: Request) -> Response {
+    let configuration = &app.configuration;
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = match (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) {
+        (Some(host), None) => normalise_host(host, app.https()).map(std::borrow::Cow::into_owned),
+        _ => None,
+    };
+    let Some(host) = host else { return plain_refusal(app, request, ErrorCode::RequestUnknownHost) };
+    let own = host == configuration.base_url.host;
+    let application =
+        configuration.applications.iter().enumerate().find(|(_, application)| application.host() == host);
+    let under_doorward = request.uri().path().starts_with("/.doorward/");
+    match (own, application) {
+        (true, _) if under_doorward => handover::serve(app, None, request).await,
+        (true, _) => pages.oneshot(request).await.unwrap_or_else(|never| match never {}),
+        (false, Some((_, application))) if under_doorward => {
+            handover::serve(app, Some(application), request).await
+        }
+        (false, Some((place, application))) => applications::serve(app, application, place, request).await,
+        (false, None) => plain_refusal(app, request, ErrorCode::RequestUnknownHost),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
+fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> http::Response<axum::body::Body> {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    tracing::error!(panic = text, "a handler panicked");
+    Refusal::new(ErrorCode::ServiceInternal).problem("", None)
+}
