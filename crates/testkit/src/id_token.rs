@@ -156,6 +156,7 @@ impl Draft<'_> {
             M::VerOne => set("ver", json!("1.0")),
             M::HdOther => set("hd", json!("stranger.example")),
             M::HugeToken => set("padding", json!("p".repeat(80 * 1024))),
+            M::ManyClaims => (0..80).for_each(|n| set(&format!("claim_{n}"), json!(n))),
             M::DeepClaims => set("deep", nested(12)),
             M::UnknownClaim => set("https://example.com/shoe_size", json!({"left": 42, "right": [42]})),
             M::DistributedClaims => {

@@ -195,7 +195,7 @@ impl Issuer {
             Some(M::DiscoveryTokenEndpointPrivate) => set("token_endpoint", json!("https://10.1.2.3/token")),
             Some(M::DiscoveryJwksUriPrivate) => set("jwks_uri", json!("https://192.168.7.7/keys")),
             Some(M::DiscoveryJwksUriLinkLocal) => {
-                set("jwks_uri", json!("http://169.254.169.254/latest/meta-data"));
+                set("jwks_uri", json!("https://169.254.169.254/latest/meta-data"));
             }
             Some(M::DiscoveryUserinfoEndpointPrivate) => {
                 set("userinfo_endpoint", json!("https://10.1.2.3/userinfo"));

@@ -89,7 +89,7 @@ misbehaviors! {
     DiscoveryRedirect: Discovery, Refuse, "D6 F3";
     /// Claims 1 GiB and sends as much as is read.
     DiscoveryOneGiB: Discovery, Refuse, "D6 F3 S9";
-    /// 64 KiB of gzip that unpack to 64 MiB.
+    /// 33 KiB of gzip that unpack to 32 MiB.
     DiscoveryGzipBomb: Discovery, Refuse, "F3";
     /// One byte every 100 ms, for an hour.
     DiscoverySlowDrip: Discovery, Refuse, "F2 S9";
@@ -105,8 +105,9 @@ misbehaviors! {
     DiscoveryDuplicateIssuer: Discovery, Refuse, "OC13 D1";
     /// `issuer` + "INVALID".
     DiscoveryIssuerOther: Discovery, Refuse, "D1 -discovery-issuer-mismatch";
-    /// `issuer` with a slash more.
-    DiscoveryIssuerSlash: Discovery, Refuse, "D1";
+    /// `issuer` with a slash more than what was typed: forgiven there, and then the tokens' `iss`, which has none,
+    /// must be refused.
+    DiscoveryIssuerSlash: Discovery, Either, "D1";
     /// No `issuer`.
     DiscoveryIssuerMissing: Discovery, Refuse, "D2";
     /// `issuer` is a number.
@@ -149,13 +150,13 @@ misbehaviors! {
     DiscoveryTokenEndpointPlainHttp: Discovery, Refuse, "D3";
     /// `jwks_uri` on plain http at a public name.
     DiscoveryJwksUriPlainHttp: Discovery, Refuse, "D3";
-    /// `token_endpoint` on a private address.
+    /// `token_endpoint` on a private address: to be refused at the latest when it would be called.
     DiscoveryTokenEndpointPrivate: Discovery, Refuse, "D3";
-    /// `jwks_uri` on a private address.
+    /// `jwks_uri` on a private address: to be refused at the latest when it would be called.
     DiscoveryJwksUriPrivate: Discovery, Refuse, "D3";
     /// `jwks_uri` on the link-local address where clouds keep machine credentials.
     DiscoveryJwksUriLinkLocal: Discovery, Refuse, "D3";
-    /// `userinfo_endpoint` on a private address.
+    /// `userinfo_endpoint` on a private address: to be refused at the latest when it would be called.
     DiscoveryUserinfoEndpointPrivate: Discovery, Refuse, "D3";
     /// `token_endpoint` on another port of loopback: the operator allowed one address and one port.
     DiscoveryTokenEndpointOtherPort: Discovery, Refuse, "D3";
@@ -296,7 +297,7 @@ misbehaviors! {
     TokenHuge: Token, Refuse, "F3 S9";
     /// Claims 1 GiB and sends as much as is read.
     TokenOneGiB: Token, Refuse, "F3 S9";
-    /// 64 KiB of gzip that unpack to 64 MiB.
+    /// 33 KiB of gzip that unpack to 32 MiB.
     TokenGzipBomb: Token, Refuse, "F3";
     /// One byte every 100 ms, for an hour.
     TokenSlowDrip: Token, Refuse, "F2 S9";
@@ -460,6 +461,8 @@ misbehaviors! {
     TrailingBlank: IdToken, Refuse, "J13";
     /// 80 KiB of claims.
     HugeToken: IdToken, Refuse, "J13";
+    /// 80 claims: more than the limit of 64.
+    ManyClaims: IdToken, Refuse, "J13";
     /// A claim nested 12 deep: past the limit of 8.
     DeepClaims: IdToken, Refuse, "J13";
     /// The payload is an array.

@@ -100,7 +100,7 @@ pub(crate) async fn odd_answer(odd: Odd) -> Result<Answer, HangUp> {
         }
         Odd::GzipBomb => {
             let mut response = json_text(200, String::new());
-            *response.body_mut() = Full::new(Bytes::from(gzip_of_spaces().repeat(64))).boxed();
+            *response.body_mut() = Full::new(Bytes::from(gzip_of_spaces().repeat(32))).boxed();
             response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             response
         }
