@@ -6,12 +6,12 @@ import { createServer } from 'node:http';
 import Provider from 'oidc-provider';
 import MemoryAdapter from 'oidc-provider/lib/adapters/memory_adapter.js';
 
-/** The directory of every test: what the provider says about a person, by the name that he signs in with. */
+/** The directory: what it says about a person, by the name that he signs in with. The demo's Entra has the same people. */
 export const PEOPLE = {
-  mira: { name: 'Mira Sandoval', email: 'mira@acme.example', email_verified: true },
-  ada: { name: 'Ada Okafor', email: 'ada@acme.example', email_verified: true },
-  bo: { name: 'Bo Lindqvist', email: 'bo@acme.example', email_verified: true },
-  kim: { name: 'Kim Duarte', email: 'kim@acme.example', email_verified: true },
+  'ada@acme.example': { sub: 'directory-1', name: 'Ada Quill', email: 'ada@acme.example', email_verified: true },
+  'mira.holt@acme.example': { sub: 'directory-2', name: 'Mira Holt', email: 'mira.holt@acme.example', email_verified: true },
+  'alex@acme.example': { sub: 'directory-3', name: 'Alex Renn', preferred_username: 'alex@acme.example' }, // no mailbox
+  'eve@acme.example': { sub: 'directory-4', name: 'Eve Tarn', email: 'eve@acme.example', email_verified: true },
 };
 
 /**
@@ -44,7 +44,10 @@ export async function startOidcProvider({ people = PEOPLE, claimsInIdToken = tru
     claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name', 'preferred_username'] },
     conformIdTokenClaims: !claimsInIdToken,
     features: { devInteractions: { enabled: false } },
-    findAccount: (_, id) => people[id] && { accountId: id, claims: () => ({ sub: id, ...people[id] }) },
+    findAccount: (_, sub) => {
+      const person = Object.values(people).find((candidate) => candidate.sub === sub);
+      return person && { accountId: sub, claims: () => person };
+    },
     jwks: { keys: [{ ...generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ format: 'jwk' }), use: 'sig', alg: 'RS256' }] },
     interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
     loadExistingGrant: grantWhatIsAskedFor,
@@ -108,10 +111,11 @@ async function interact(provider, people, context) {
     return;
   }
   const answer = new URLSearchParams(await bodyOf(context.req));
+  const person = people[answer.get('login')];
   const result = answer.has('cancel')
     ? { error: 'access_denied', error_description: 'the person cancelled' }
-    : { login: { accountId: answer.get('login') } };
-  if (result.login && !people[result.login.accountId]) {
+    : { login: { accountId: person?.sub } };
+  if (result.login && !person) {
     context.type = 'html';
     context.body = signInPage(context.path, 'Nobody here has that name.');
     return;

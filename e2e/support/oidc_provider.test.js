@@ -20,13 +20,13 @@ after(async () => {
 for (const method of ['client_secret_post', 'client_secret_basic']) {
   test(`a person signs in and the code is redeemed with ${method}`, async () => {
     const client = provider.register(REDIRECT_URI, { method });
-    const { code, verifier } = await signIn(client, (page) => clickSignIn(page, 'mira'));
+    const { code, verifier } = await signIn(client, (page) => clickSignIn(page, 'mira.holt@acme.example'));
     const answer = await redeem(client, method, code, verifier);
     assert.equal(answer.token_type, 'Bearer');
     const claims = JSON.parse(Buffer.from(answer.id_token.split('.')[1], 'base64url'));
     assert.deepEqual(
       [claims.iss, claims.aud, claims.sub, claims.email, claims.nonce],
-      [provider.issuer, client.clientId, 'mira', 'mira@acme.example', 'n'],
+      [provider.issuer, client.clientId, 'directory-2', 'mira.holt@acme.example', 'n'],
     );
     assert.match(answer.id_token, /^eyJhbGciOiJSUzI1Ni/);
   });
@@ -34,7 +34,7 @@ for (const method of ['client_secret_post', 'client_secret_basic']) {
 
 test('a code is refused without its PKCE verifier, and once its secret was replaced', async () => {
   const client = provider.register(REDIRECT_URI);
-  const { code } = await signIn(client, (page) => clickSignIn(page, 'ada'));
+  const { code } = await signIn(client, (page) => clickSignIn(page, 'ada@acme.example'));
   assert.equal((await redeem(client, 'client_secret_post', code, 'x'.repeat(43))).error, 'invalid_grant');
   provider.replaceSecret(client.clientId);
   assert.equal((await redeem(client, 'client_secret_post', code, 'x'.repeat(43))).error, 'invalid_client');

@@ -1,7 +1,5 @@
-// The private cluster by itself: it starts, keeps databases apart, and leaves nothing behind.
+// The private cluster by itself: it starts, keeps databases apart, and stops.
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { after, test } from 'node:test';
 import { startPostgres } from './postgres.js';
 import { stopEverything } from './processes.js';
@@ -17,6 +15,4 @@ test('a cluster starts, keeps its databases apart and stops', async () => {
   assert.match(one.url, /^postgres:\/\/postgres@127\.0\.0\.1:\d+\/doorward_e2e_1$/);
   await cluster.stop();
   await assert.rejects(cluster.psql('SELECT 1'), /Connection refused/);
-  const folder = readdirSync(tmpdir()).find((name) => name.startsWith('doorward-e2e-postgres-') && existsSync(`${tmpdir()}/${name}/postmaster.pid`));
-  assert.equal(folder, undefined);
 });

@@ -1,0 +1,157 @@
+// M1 to M6 of the model system, each as a journey of its own, in two combinations that differ in everything.
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import { closeAll, journey, TWO } from '../support/stage.js';
+import {
+  arrivesAt, connectAndTest, enable, fetchFrom, fillSignIn, goesOnToProvider, openSettings, PRIVATE, protectedOrganization, PUBLIC, reads, signedIn,
+  signIn, whoAmI,
+} from '../support/steps.js';
+
+const MIRA = 'mira.holt@acme.example';
+after(closeAll);
+
+for (const which of TWO) {
+  journey(test, 'm1_the_account_first_then_single_sign_on_and_neither_is_asked_twice', which, async (stage) => {
+    await protectedOrganization(stage);
+    const page = await (await stage.person()).newPage();
+    await page.goto(`${stage.hub}${PRIVATE}`);
+    await fillSignIn(page, 'mira');
+    await goesOnToProvider(page, stage);
+    await stage.console.signIn(page, MIRA);
+    await arrivesAt(page, stage, PRIVATE);
+    await page.goto(`${stage.hub}/acme/another-secret`);
+    await arrivesAt(page, stage, '/acme/another-secret');
+  });
+
+  journey(test, 'm1_the_home_page_lists_the_organizations_and_asks_for_single_sign_on_after_signing_in', which, async (stage) => {
+    await protectedOrganization(stage);
+    const page = await (await stage.person()).newPage();
+    await signIn(page, stage, 'mira');
+    await reads(page, 'Acme');
+    await reads(page, 'Globex');
+    await goesOnToProvider(page, stage);
+    await stage.console.signIn(page, MIRA);
+    await page.waitForURL((url) => url.origin === stage.sso);
+    await page.goto(`${stage.hub}${PRIVATE}`);
+    await arrivesAt(page, stage, PRIVATE);
+  });
+
+  journey(test, 'm2_without_single_sign_on_a_program_gets_401_with_a_problem_document_and_starts_no_attempt', which, async (stage) => {
+    await protectedOrganization(stage);
+    const page = await signedIn(stage, 'mira');
+    await page.goto(`${stage.hub}${PUBLIC}`);
+    for (const options of [{}, { method: 'POST', body: 'x' }, { headers: { accept: 'application/json' } }]) {
+      const answer = await fetchFrom(page, PRIVATE, options);
+      assert.equal(answer.status, 401);
+      assert.match(answer.type, /^application\/problem\+json/);
+      const problem = JSON.parse(answer.text);
+      assert.match(problem.code, /^[a-z]+\.[a-z_]+$/);
+      assert.ok(answer.text.includes(`${stage.sso}/`), 'names the sign-in page');
+    }
+    // A browser tells a page nothing about a refused WebSocket but that it did not open.
+    const opened = await page.evaluate(
+      (path) =>
+        new Promise((resolve) => {
+          const socket = new WebSocket(`ws://${location.host}${path}`);
+          socket.onopen = () => resolve(true);
+          socket.onerror = () => resolve(false);
+        }),
+      '/acme/secret/live',
+    );
+    page.context().problems.length = 0; // Chromium writes the refused WebSocket into the console
+    assert.equal(opened, false);
+    assert.equal((await stage.doorward.sql('SELECT COUNT(*) FROM attempts')).trim(), '0');
+  });
+
+  journey(test, 'm3_optional_single_sign_on_may_be_skipped_and_the_application_is_told', which, async (stage) => {
+    await protectedOrganization(stage, { enforcement: 'optional' });
+    const page = await signedIn(stage, 'mira');
+    await page.goto(`${stage.hub}${PRIVATE}`);
+    await arrivesAt(page, stage, PRIVATE);
+    assert.equal((await whoAmI(page))['doorward-sso'], 'missing');
+    await page.goto(`${stage.sso}/organizations/acme/sso?next=${encodeURIComponent(`${stage.hub}${PRIVATE}`)}`);
+    await goesOnToProvider(page, stage);
+    await stage.console.signIn(page, MIRA);
+    await arrivesAt(page, stage, PRIVATE);
+    assert.equal((await whoAmI(page))['doorward-sso'], 'complete');
+  });
+
+  journey(test, 'm4_public_content_stays_open_to_everyone_and_says_nothing_about_a_member_without_single_sign_on', which, async (stage) => {
+    await protectedOrganization(stage);
+    const stranger = await (await stage.person()).newPage();
+    await stranger.goto(`${stage.hub}${PUBLIC}`);
+    await arrivesAt(stranger, stage, PUBLIC);
+    assert.ok(!(await whoAmI(stranger))['doorward-account']);
+    const member = await signedIn(stage, 'mira');
+    await member.goto(`${stage.hub}${PUBLIC}`);
+    await arrivesAt(member, stage, PUBLIC);
+    const who = await whoAmI(member);
+    assert.ok(!who['doorward-role'] && !who['doorward-organization'], 'role and organization are empty before single sign-on');
+  });
+
+  journey(
+    test,
+    'm5_single_sign_on_of_two_organizations_lives_side_by_side_and_each_is_for_itself',
+    which,
+    async (stage) => {
+      const { admin } = await protectedOrganization(stage);
+      const page = await signedIn(stage, 'mira');
+      await page.goto(`${stage.hub}/globex/secret`);
+      await arrivesAt(page, stage, '/globex/secret');
+      await openSettings(admin, stage, 'globex');
+      // The provider still knows the admin from the first organization.
+      await connectAndTest(admin, stage, { organization: 'globex', remembered: true });
+      await enable(admin);
+      await page.goto(`${stage.hub}${PRIVATE}`);
+      await goesOnToProvider(page, stage);
+      await stage.console.signIn(page, MIRA);
+      await arrivesAt(page, stage, PRIVATE);
+      // Acme's single sign-on opened nothing of Globex.
+      assert.equal((await fetchFrom(page, '/globex/secret')).status, 401);
+      await page.goto(`${stage.hub}/globex/secret`);
+      await page.getByRole('button', { name: /^Continue/ }).or(page.getByRole('link', { name: /^Continue/ })).first().click();
+      await arrivesAt(page, stage, '/globex/secret');
+      await page.goto(`${stage.hub}${PRIVATE}`);
+      await arrivesAt(page, stage, PRIVATE);
+    },
+    { roles: { ada: { globex: 'admin' } } },
+  );
+
+  journey(test, 'm6_a_session_lasts_as_long_as_the_time_out_and_then_the_member_comes_back_to_where_he_was', which, async (stage) => {
+    await protectedOrganization(stage);
+    const page = await signedIn(stage, 'mira');
+    await page.goto(`${stage.hub}${PRIVATE}`);
+    await goesOnToProvider(page, stage);
+    await stage.console.signIn(page, MIRA);
+    await arrivesAt(page, stage, PRIVATE);
+    await daysPass(stage, 6);
+    await page.goto(`${stage.hub}${PRIVATE}?day=6`);
+    await arrivesAt(page, stage, `${PRIVATE}?day=6`);
+    await daysPass(stage, 2);
+    assert.equal((await fetchFrom(page, PRIVATE)).status, 401);
+    await page.goto(`${stage.hub}${PRIVATE}?day=8`);
+    await page.getByRole('button', { name: /^Continue/ }).or(page.getByRole('link', { name: /^Continue/ })).first().click();
+    await arrivesAt(page, stage, `${PRIVATE}?day=8`);
+  });
+
+  journey(test, 'm6_a_session_ends_at_once_when_the_member_is_removed', which, async (stage) => {
+    await protectedOrganization(stage);
+    const page = await signedIn(stage, 'mira');
+    await page.goto(`${stage.hub}${PRIVATE}`);
+    await goesOnToProvider(page, stage);
+    await stage.console.signIn(page, MIRA);
+    await arrivesAt(page, stage, PRIVATE);
+    await stage.doorward.cli(['org', 'member', 'set', 'acme', 'mira', '--role', 'no_access']);
+    const deadline = Date.now() + 1500;
+    let status;
+    do status = (await fetchFrom(page, PRIVATE)).status;
+    while (status === 200 && Date.now() < deadline);
+    assert.equal(status, 403);
+  });
+}
+
+/** Lets days pass for single sign-on, by setting it back in the store, as the command line would: with its change number. */
+async function daysPass(stage, days) {
+  await stage.doorward.sql(`UPDATE sso_sessions SET authenticated_at = authenticated_at - ${days * 86_400_000};
+    UPDATE change_counter SET n = n + 1`);
+}

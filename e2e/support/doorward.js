@@ -1,0 +1,73 @@
+// The doorward binary under test, with a configuration file of its own, and its command line.
+// Goes in: addresses, a database, where the application is. Comes out: the running server, `cli()` and `sql()`.
+// Never here: what the pages look like. The binary: $DOORWARD_BIN, or the one that `cargo build` just made.
+import { writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { run, start, temporaryFolder } from './processes.js';
+
+const ROOT = resolve(new URL('../..', import.meta.url).pathname);
+export const DOORWARD = resolve(process.env.DOORWARD_BIN ?? join(ROOT, 'target/debug/doorward'));
+export const DEMO = resolve(process.env.DOORWARD_DEMO_BIN ?? join(ROOT, 'target/debug/doorward-demo'));
+
+// Only what the tests set: nothing of the developer's own environment may change the outcome.
+const ENVIRONMENT = Object.fromEntries(Object.keys(process.env).filter((key) => key.startsWith('DOORWARD_')).map((key) => [key, undefined]));
+
+/**
+ * Prepares a Doorward (nothing runs yet, the command line works at once). `postgres`: a database of a private cluster; without
+ * one, SQLite. `listen`, `gateListen`: "address:port". `app`: { host, upstream } where the application is reached.
+ */
+export async function prepareDoorward({ baseUrl, listen, gateListen, allow, app, postgres }) {
+  const folder = await temporaryFolder('doorward');
+  const configuration = join(folder, 'doorward.toml');
+  const database = join(folder, 'doorward.db');
+  await writeFile(configuration, toml({ baseUrl, listen, gateListen, allow, app, database: postgres?.url ?? `sqlite:${database}`, folder }));
+  const cli = (args, input = '') => run('doorward', DOORWARD, ['--config', configuration, ...args], { cwd: folder, env: ENVIRONMENT, input });
+  if (postgres) await cli(['migrate']);
+
+  let server;
+  return {
+    folder,
+    /** `doorward ARGS…` with `input` as its standard input; returns what it printed. */
+    cli,
+    /** Runs SQL, for what only time or an accident would do. Returns the rows as text, columns separated by "|". */
+    sql: (text) => (postgres ? postgres.sql(text) : run('sqlite3', 'sqlite3', ['-bail', '-cmd', '.timeout 5000', database, text])),
+    /** Starts serving. */
+    async serve() {
+      const ready = { probe: async () => (await fetch(`http://${listen}/readyz`)).ok };
+      server = await start('doorward', DOORWARD, ['--config', configuration, 'serve'], { cwd: folder, env: ENVIRONMENT, ready });
+    },
+    log: () => server?.log() ?? '',
+    stop: () => server?.stop(),
+  };
+}
+
+/** Starts one of the demo's parts ("entra" or "hub") on a free port; it says where in one line of JSON. */
+export async function startDemo(part, args = []) {
+  const program = await start(`doorward-demo ${part}`, DEMO, [part, '--listen', '127.0.0.1:0', ...args], { ready: { line: /^\{.*\}$/ } });
+  return { ...JSON.parse(program.ready[0]), log: () => program.log(), stop: () => program.stop() };
+}
+
+function toml({ baseUrl, listen, gateListen, allow, app, database, folder }) {
+  const text = JSON.stringify; // a JSON string is a TOML string
+  return `base_url = ${text(baseUrl)}
+listen = ${text(listen)}
+database = ${text(database)}
+master_key_file = ${text(join(folder, 'master.key'))}
+
+[outbound]
+allow = ${text(allow)}
+
+[gate]
+listen = ${text(gateListen)}
+trusted_proxies = ["127.0.0.1"]
+
+[log]
+level = "debug"
+
+[[app]]
+name = "hub"
+host = ${text(app.host)}
+${app.upstream ? `upstream = ${text(app.upstream)}\n` : ''}organization = ["/{org}/{resource}/**", "/{org}/**"]
+public = ["/", "/static/**"]
+`;
+}
