@@ -14,11 +14,12 @@ for (const which of TWO) {
   journey(test, 'step 4 is done after lunch: the test is too old, one click tests again without the secret', which, async (stage) => {
     const page = await signedIn(stage, 'ada');
     await connectAndTest(page, stage);
-    await stage.doorward.sql(`UPDATE revisions SET tested_at = tested_at - ${90 * 60_000}`);
+    await stage.doorward.sqlChange(`UPDATE revision_test SET tested_at = tested_at - ${90 * 60_000}`);
     await openSettings(page, stage);
     await greenCheck(page).waitFor();
     await hasNoButton(page, 'Enable');
     await page.getByRole('button', { name: 'Test again' }).click();
+    await stage.console.signInAgain(page, 'ada@acme.example');
     await page.getByRole('button', { name: 'Enable', exact: true }).waitFor();
     await enable(page);
   });
@@ -111,6 +112,8 @@ for (const which of TWO) {
     await openSettings(admin, stage);
     await fillConnection(admin, { clientSecret });
     await updateAndTest(admin);
+    await stage.console.signInAgain(admin, 'ada@acme.example');
+    await admin.getByRole('status').first().waitFor();
     await greenCheck(admin).waitFor();
     await admin.getByRole('button', { name: 'Disable', exact: true }).waitFor();
     const member = await signedIn(stage, 'mira');

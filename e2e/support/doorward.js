@@ -24,13 +24,20 @@ export async function prepareDoorward({ baseUrl, listen, gateListen, allow, app,
   const cli = (args, input = '') => run('doorward', DOORWARD, ['--config', configuration, ...args], { cwd: folder, env: ENVIRONMENT, input });
   if (postgres) await cli(['migrate']);
 
+  /** Runs SQL, for what only time or an accident would do. Returns the rows as text, columns separated by "|". */
+  const sql = (text) => (postgres ? postgres.sql(text) : run('sqlite3', 'sqlite3', ['-bail', '-cmd', '.timeout 5000', database, text]));
   let server;
   return {
     folder,
     /** `doorward ARGS…` with `input` as its standard input; returns what it printed. */
     cli,
-    /** Runs SQL, for what only time or an accident would do. Returns the rows as text, columns separated by "|". */
-    sql: (text) => (postgres ? postgres.sql(text) : run('sqlite3', 'sqlite3', ['-bail', '-cmd', '.timeout 5000', database, text])),
+    sql,
+    /** Runs SQL and tells the server, as every writer does, that what it remembers may be wrong: it forgets within 500 ms. */
+    async sqlChange(text) {
+      await sql(`${text}; UPDATE change_counter SET n = n + 1;
+        INSERT INTO change (n, kind, item, at) SELECT n, 'account', account.id, 0 FROM change_counter, account;
+        INSERT INTO change (n, kind, item, at) SELECT n, 'organization', organization.id, 0 FROM change_counter, organization`);
+    },
     /** Starts serving. */
     async serve() {
       const ready = { probe: async () => (await fetch(`http://${listen}/readyz`)).ok };

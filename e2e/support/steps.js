@@ -50,13 +50,13 @@ export async function updateAndTest(page) {
 }
 
 /** Steps 1 to 3 of the guide: from the settings page through the provider and back, with the green check.
- * `remembered`: the provider still knows the person and lets the browser straight through. */
+ * `remembered`: this browser signed in at the provider before. */
 export async function connectAndTest(page, stage, { organization = 'acme', address = 'ada@acme.example', remembered = false } = {}) {
   await openSettings(page, stage, organization);
   const application = await stage.console.register(await page.context().newPage(), await redirectionUri(page));
   await fillConnection(page, application);
   await updateAndTest(page);
-  if (!remembered) await stage.console.signIn(page, address);
+  await (remembered ? stage.console.signInAgain : stage.console.signIn).call(stage.console, page, address);
   await greenCheck(page).waitFor();
   return application;
 }
@@ -96,9 +96,15 @@ export async function isAtProvider(page, stage) {
   await page.waitForURL((url) => url.origin === new URL(stage.console.address).origin);
 }
 
-/** Goes on from the page that says whose single sign-on it is, to the provider. */
+/** Goes on from the page that says whose single sign-on it is and why. */
+export async function goesOn(page) {
+  const words = { name: /^(Continue|Complete SSO)/ };
+  await page.getByRole('button', words).or(page.getByRole('link', words)).first().click();
+}
+
+/** The same, for somebody whom the provider is going to ask who he is. */
 export async function goesOnToProvider(page, stage) {
-  await page.getByRole('button', { name: /^(Continue|Complete SSO)/ }).or(page.getByRole('link', { name: /^(Continue|Complete SSO)/ })).first().click();
+  await goesOn(page);
   await isAtProvider(page, stage);
 }
 
