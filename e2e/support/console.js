@@ -39,7 +39,7 @@ async function openCertified() {
 /** The demo's Entra-shaped provider: its console is clicked as the guide says, every time. */
 async function openEntra() {
   const demo = await startDemo('entra');
-  const address = new URL(demo.url).origin;
+  const address = demo.base_url;
   const registrations = new Map(); // client id → address of the registration's overview
   return {
     kind: 'entra',

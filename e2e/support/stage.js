@@ -35,14 +35,14 @@ let cluster; // one PostgreSQL for all the stages of a test file
 export async function openStage({ provider, database, proxy }, { roles = {} } = {}) {
   cluster ??= database === 'postgres' ? startPostgres() : undefined;
   const [port, behind, gatePort] = [await freePort(), await freePort(), await freePort()];
-  const [console, hub] = await Promise.all([openConsole(provider), startDemo('hub')]);
+  const [console, hub] = await Promise.all([openConsole(provider), startDemo('hub', ['--doorward-url', `http://localhost:${port}`])]);
   const listen = `127.0.0.1:${proxy === 'nginx' ? behind : port}`;
   const doorward = await prepareDoorward({
     baseUrl: `http://localhost:${port}`,
     listen,
     gateListen: `127.0.0.1:${gatePort}`,
     allow: [new URL(console.address).host],
-    app: { host: `hub.localhost:${port}`, upstream: proxy === 'builtin' ? hub.url : undefined },
+    app: { host: `hub.localhost:${port}`, upstream: proxy === 'builtin' ? hub.base_url : undefined },
     postgres: database === 'postgres' ? await (await cluster).newDatabase() : undefined,
   });
   await populate(doorward, roles);
@@ -53,7 +53,7 @@ export async function openStage({ provider, database, proxy }, { roles = {} } = 
       port,
       doorward: listen,
       gate: `127.0.0.1:${gatePort}`,
-      application: new URL(hub.url).host,
+      application: new URL(hub.base_url).host,
       ssoHost: 'localhost',
       applicationHost: 'hub.localhost',
     }));
@@ -121,5 +121,5 @@ async function populate({ cli }, more) {
       await cli(['org', 'member', 'set', organization, name, '--role', role]);
     }
   }
-  await cli(['resource', 'set', 'acme', 'handbook', '--public']);
+  await cli(['resource', 'set', 'acme', 'website', '--public']);
 }
