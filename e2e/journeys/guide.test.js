@@ -21,8 +21,8 @@ for (const which of ALL) {
     // Step 1: the admin finds the settings and copies the Redirection URI.
     const admin = await (await stage.person()).newPage();
     await signIn(admin, stage, 'ada');
-    await admin.getByRole('link', { name: /settings/i }).and(admin.locator('[href*="acme"]')).first().click();
-    await admin.getByRole('link', { name: /single sign-on|SSO/i }).first().click();
+    await admin.getByRole('link', { name: 'Settings of Acme' }).click();
+    await admin.getByRole('link', { name: 'SSO', exact: true }).click();
     const uri = await redirectionUri(admin);
     assert.equal(uri, `${stage.sso}/organizations/acme/oidc/consume`);
     await shoot(admin, `guide-1-settings-${nameOf(which)}`);
@@ -70,6 +70,6 @@ for (const which of ALL) {
     assert.equal((await stranger.goto(`${stage.hub}${PUBLIC}`)).status(), 200);
     await arrivesAt(stranger, stage, PUBLIC);
     await stranger.goto(`${stage.hub}${PRIVATE}`);
-    await stranger.getByLabel('Password').waitFor();
+    await stranger.getByLabel('Password', { exact: true }).waitFor();
   });
 }

@@ -30,6 +30,7 @@ for (const which of TWO) {
     await signIn(page, stage, 'mira');
     await reads(page, 'Acme');
     await reads(page, 'Globex');
+    await page.getByRole('link', { name: 'Complete SSO for Acme' }).first().click();
     await goesOnToProvider(page, stage);
     await stage.console.signIn(page, MIRA);
     await page.waitForURL((url) => url.origin === stage.sso);

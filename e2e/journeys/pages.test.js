@@ -12,7 +12,6 @@ const [which] = TWO;
 /** Every page there is: who looks at it, and where. `host` is the application's for pages that appear there. */
 const PAGES = [
   { name: 'sign in', path: '/login' },
-  { name: 'sign up', path: '/join' },
   { name: 'not found', path: '/nothing-here' },
   { name: 'sign in, refused', path: '/login', act: refusedSignIn },
   { name: 'home', who: 'mira', path: '/' },
@@ -25,7 +24,6 @@ const PAGES = [
   { name: 'sso, not set up', who: 'ada', path: '/organizations/initech/settings/sso' },
   { name: 'sso, refused', who: 'ada', path: '/organizations/initech/settings/sso', act: refusedSettings },
   { name: 'sso users', who: 'ada', path: '/organizations/acme/settings/sso/users' },
-  { name: 'sso activity', who: 'ada', path: '/organizations/acme/settings/sso/activity' },
   { name: 'audit log', who: 'ada', path: '/organizations/acme/settings/audit-log' },
   { name: 'complete sso', who: 'mira', path: '/organizations/acme/sso' },
   { name: 'callback, nonsense', who: 'mira', path: '/organizations/acme/oidc/consume?state=x&code=y' },
@@ -117,7 +115,7 @@ async function open(tab, { path, host, act }) {
 
 async function refusedSignIn(tab) {
   await tab.getByLabel(/user name/i).fill('ada');
-  await tab.getByLabel('Password').fill('not the password');
+  await tab.getByLabel('Password', { exact: true }).fill('not the password');
   await tab.getByRole('button', { name: 'Sign in' }).click();
   await tab.getByRole('alert').first().waitFor();
 }

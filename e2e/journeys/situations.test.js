@@ -18,7 +18,7 @@ for (const which of TWO) {
     await openSettings(page, stage);
     await greenCheck(page).waitFor();
     await hasNoButton(page, 'Enable');
-    await page.getByRole('button', { name: 'Test again' }).click();
+    await page.getByRole('button', { name: 'Test again, then enable' }).click();
     await stage.console.signInAgain(page, 'ada@acme.example');
     await page.getByRole('button', { name: 'Enable', exact: true }).waitFor();
     await enable(page);
@@ -34,7 +34,7 @@ for (const which of TWO) {
       await openSettings(second, stage);
       await greenCheck(second).waitFor();
       await hasNoButton(second, 'Enable');
-      await second.getByRole('button', { name: 'Test again' }).click();
+      await second.getByRole('button', { name: 'Test again, then enable' }).click();
       await stage.console.signIn(second, MIRA);
       await enable(second);
       await second.goto(`${stage.hub}${PRIVATE}`);
@@ -54,8 +54,8 @@ for (const which of TWO) {
       await fillConnection(page, application);
       if (stage.console.kind === 'oidc-provider') {
         // Only for Entra does Doorward know by itself where the address is then.
-        await page.getByText('Advanced').click();
-        await page.getByLabel(/claim.*e-mail|e-mail.*claim/i).fill('preferred_username');
+        await page.getByText('Advanced', { exact: true }).click();
+        await page.getByLabel('Claim that holds the e-mail').fill('preferred_username');
       }
       await updateAndTest(page);
       await stage.console.signIn(page, 'alex@acme.example');

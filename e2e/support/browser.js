@@ -23,10 +23,10 @@ async function browser() {
   return launched;
 }
 
-/** A fresh profile: one person at one computer. Every step of his waits at most ten seconds. */
+/** A fresh profile: one person at one computer. Every step of his waits at most 15 seconds. */
 export async function newPerson(options = {}) {
   const context = await (await browser()).newContext({ locale: 'en-GB', ...options });
-  context.setDefaultTimeout(10_000);
+  context.setDefaultTimeout(15_000);
   context.problems = [];
   context.on('weberror', (error) => context.problems.push(`${error.error()}`));
   context.on('console', (message) => {

@@ -83,7 +83,7 @@ export async function openStage({ provider, database, proxy }, { roles = {} } = 
 
 /** Defines `journey(stage)` as a test: builds its stage, and on failure shows pictures and logs. */
 export function journey(test, name, which, play, options) {
-  test(`${name} (${nameOf(which)})`, { timeout: 120_000 }, async () => {
+  test(`${name} (${nameOf(which)})`, { timeout: 180_000 }, async () => {
     const stage = await openStage(which, options);
     try {
       await play(stage);

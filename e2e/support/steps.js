@@ -18,7 +18,7 @@ export async function signIn(page, stage, name) {
 /** Fills in the sign-in page that is open. */
 export async function fillSignIn(page, name) {
   await page.getByLabel(/user name/i).fill(name);
-  await page.getByLabel('Password').fill(password(name));
+  await page.getByLabel('Password', { exact: true }).fill(password(name));
   await page.getByRole('button', { name: 'Sign in' }).click();
 }
 
@@ -41,9 +41,9 @@ export function redirectionUri(page) {
 
 /** Fills in the form. A field that is not named stays as it is. */
 export async function fillConnection(page, { clientId, clientSecret, issuerUrl }) {
-  if (clientId !== undefined) await page.getByLabel('Client ID').fill(clientId);
-  if (clientSecret !== undefined) await page.getByLabel('Client secret').fill(clientSecret);
-  if (issuerUrl !== undefined) await page.getByLabel('Issuer URL').fill(issuerUrl);
+  if (clientId !== undefined) await page.getByLabel('Client ID', { exact: true }).fill(clientId);
+  if (clientSecret !== undefined) await page.getByLabel('Client secret', { exact: true }).fill(clientSecret);
+  if (issuerUrl !== undefined) await page.getByLabel('Issuer URL', { exact: true }).fill(issuerUrl);
 }
 
 export async function updateAndTest(page) {
@@ -77,9 +77,9 @@ export async function protectedOrganization(stage, options = {}) {
   return { admin, application };
 }
 
-/** The mark near the protocol selector which attests that the settings shown were tested. */
+/** The mark in the protocol selector which attests that the settings shown were tested. */
 export function greenCheck(page) {
-  return page.getByRole('img', { name: /^Tested/ });
+  return page.getByRole('region', { name: 'Protocol' }).getByText('Test passed');
 }
 
 /** Who the application thinks this is, as its header says: "mira · write of acme"; a link to sign in for nobody. */
@@ -99,8 +99,7 @@ export async function isAtProvider(page, stage) {
 
 /** Goes on from the page that says whose single sign-on it is and why. */
 export async function goesOn(page) {
-  const words = { name: /^(Continue|Complete SSO)/ };
-  await page.getByRole('button', words).or(page.getByRole('link', words)).first().click();
+  await page.locator('body[data-page="sso-start"]').getByRole('button', { name: /^Continue to / }).click();
 }
 
 /** The same, for somebody whom the provider is going to ask who he is. */
