@@ -451,7 +451,7 @@ fn text<'c>(claims: &'c Map<String, Value>, name: &str, code: ErrorCode) -> Resu
 fn time(claims: &Map<String, Value>, name: &str, code: ErrorCode) -> Result<Option<Timestamp>, Finding> {
     const YEAR_10000: f64 = 253_402_300_800.0;
     let Some(value) = claims.get(name) else { return Ok(None) };
-    let seconds = value.as_f64().filter(|seconds| (0.0..YEAR_10000).contains(seconds) && value.is_number());
+    let seconds = value.as_f64().filter(|seconds| (0.0..YEAR_10000).contains(seconds));
     match seconds {
         #[expect(clippy::cast_possible_truncation, reason = "within the range just checked")]
         Some(seconds) => Ok(Some(Timestamp::from_millis((seconds * 1000.0) as i64))),

@@ -195,11 +195,6 @@ impl KeySet {
         self.keys.is_empty()
     }
 
-    /// Whether a key has this identifier: if not, one refetch is allowed.
-    pub fn knows(&self, kid: &str) -> bool {
-        self.keys.iter().any(|key| key.kid.as_deref() == Some(kid))
-    }
-
     pub(crate) fn choose(
         &self,
         kid: Option<&str>,
@@ -394,7 +389,7 @@ mod tests {
         ]}))
         .unwrap();
         assert_eq!((set.len(), set.skipped().len()), (1, 8));
-        assert!(set.knows("good") && !set.knows("enc"));
+        assert_eq!(set.keys[0].kid.as_deref(), Some("good"));
         assert!(set.skipped()[0].contains("k1") && set.skipped()[0].contains("unknown curve"));
         assert!(set.skipped()[1].contains("not for signatures"));
     }
