@@ -17,7 +17,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long Doorward may take to get ready, and to stop.
 const READY_SECONDS: u64 = 20;
@@ -83,6 +83,7 @@ struct Addresses {
 /// Starts everything, prints the guide, and stops everything on Ctrl-C, on SIGTERM, or when Doorward ends.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let binary = doorward_binary()?;
+    let mut asked = Asked::listen()?;
     let port = |base: u16| base.checked_add(options.port_offset).ok_or("the port offset is too large");
     let (doorward_port, gate_port) = (port(8080)?, port(8081)?);
     let doorward = format!("http://localhost:{doorward_port}");
@@ -109,18 +110,36 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
 
     let log = data.path.join("doorward.log");
     let mut server = Doorward::start(&binary, &configuration, &log)?;
-    server.wait_until_ready(addresses.doorward_port, &log).await?;
-    say(&guide(&addresses, &log))?;
-
-    let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
-        asked = tokio::signal::ctrl_c() => {
-            asked?;
+        ready = server.wait_until_ready(addresses.doorward_port, &log) => ready?,
+        () = asked.stop() => return server.stop().await,
+    }
+    say(&guide(&addresses, &log))?;
+    tokio::select! {
+        () = asked.stop() => {
             say("\nStopping.")?;
             server.stop().await
         }
-        _ = terminate.recv() => server.stop().await,
         ended = server.ended() => Err(format!("Doorward ended by itself ({}); see {}", ended?, log.display()).into()),
+    }
+}
+
+/// Ctrl-C and SIGTERM. From the moment it exists, neither ends the process by itself.
+struct Asked {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Asked {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
@@ -368,4 +387,53 @@ What to try then
 Ctrl-C stops everything."#,
         log = log.display()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses() -> Addresses {
+        Addresses {
+            doorward: "http://localhost:8080".to_owned(),
+            doorward_port: 8080,
+            gate_port: 8081,
+            provider: SocketAddr::from(([127, 0, 0, 1], 9400)),
+            hub: SocketAddr::from(([127, 0, 0, 1], 3000)),
+        }
+    }
+
+    #[test]
+    fn the_configuration_lets_admins_reach_the_provider_and_nothing_else_on_this_machine() {
+        let text = configuration_text(Path::new("/tmp/a \"quoted\" folder"), &addresses());
+        assert!(text.contains("allow = [\"127.0.0.1:9400\"]"), "{text}");
+        assert!(text.contains(r#"master_key_file = "/tmp/a \"quoted\" folder/master.key""#), "{text}");
+        assert!(text.contains("organization = [\"/{org}/{resource}/**\", \"/{org}/**\"]"), "{text}");
+    }
+
+    #[test]
+    fn the_guide_names_every_account_with_its_password_and_prints_addresses_in_full() {
+        let text = guide(&addresses(), Path::new("/tmp/doorward.log"));
+        for account in &ACCOUNTS {
+            assert!(text.contains(account.name) && text.contains(account.password), "{text}");
+        }
+        for address in [
+            "http://localhost:8080/organizations/acme/settings/sso",
+            "http://localhost:8080/organizations/acme/oidc/consume",
+            "http://127.0.0.1:9400/console/acme.example",
+            "http://hub.localhost:8080/acme/secret",
+        ] {
+            assert!(text.contains(address), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_holds_something_is_left_alone() {
+        let path = env::temp_dir().join(format!("doorward-demo-test-{}", std::process::id()));
+        let options = Options { data: Some(path.clone()), ..Options::default() };
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("precious"), "x").unwrap();
+        assert!(DataFolder::make(&options).is_err());
+        fs::remove_dir_all(&path).unwrap();
+    }
 }

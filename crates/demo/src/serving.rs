@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
@@ -21,9 +22,20 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'sel
     connect-src 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The script of both: copy buttons and the like. Every page works without it.
-pub(crate) const SCRIPT: &str = include_str!("../assets/demo.js");
+const SCRIPT: &str = include_str!("../assets/demo.js");
 /// The style of both.
-pub(crate) const STYLE: &str = include_str!("../assets/demo.css");
+const STYLE: &str = include_str!("../assets/demo.css");
+
+/// The icon of both.
+const ICON: &str = include_str!("../assets/icon.svg");
+
+/// The files that the pages of both ask for.
+pub(crate) fn assets<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    Router::new()
+        .route("/static/demo.css", get(|| async { asset("text/css; charset=utf-8", STYLE) }))
+        .route("/static/demo.js", get(|| async { asset("text/javascript; charset=utf-8", SCRIPT) }))
+        .route("/static/icon.svg", get(|| async { asset("image/svg+xml", ICON) }))
+}
 
 /// A page with its headers. A template that can't be rendered is our mistake and gives 500.
 pub(crate) fn page(status: StatusCode, template: &impl Template) -> Response {
@@ -46,7 +58,7 @@ fn with_page_headers(mut response: Response) -> Response {
 }
 
 /// A file that is part of the program.
-pub(crate) fn asset(content_type: &'static str, text: &'static str) -> Response {
+fn asset(content_type: &'static str, text: &'static str) -> Response {
     ([(CONTENT_TYPE, content_type), (CACHE_CONTROL, "max-age=60")], text).into_response()
 }
 

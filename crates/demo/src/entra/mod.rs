@@ -17,7 +17,7 @@ mod tests;
 mod token;
 
 use crate::clock::Clock;
-use crate::serving::{SCRIPT, STYLE, asset, method_not_allowed, page, refuse_foreign_forms};
+use crate::serving::{assets, method_not_allowed, page, refuse_foreign_forms};
 use aadsts::{Facts, Refusal};
 use askama::Template;
 use axum::Router;
@@ -32,6 +32,7 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use url::Url;
 
 pub(crate) use directory::{ACME_TENANT, GLOBEX_TENANT};
 
@@ -55,6 +56,9 @@ pub(crate) struct SeededApp {
     redirect_uri: String,
     issuer: String,
     metadata_url: String,
+    /// Pages of the console.
+    enterprise_url: String,
+    registration_url: String,
 }
 
 impl Provider {
@@ -70,11 +74,15 @@ impl Provider {
     }
 
     /// Registers a Web application in a tenant with admin consent and a secret of half a year.
+    ///
+    /// Takes what the portal's box refuses and a manifest accepts too, such as `http://127.0.0.1`.
     pub(crate) fn seed_app(&self, tenant: &'static str, redirect_uri: &str) -> Result<SeededApp, String> {
-        let uri = console::checked_redirect_uri(Platform::Web, redirect_uri)?;
+        let uri = Url::parse(redirect_uri)
+            .map(|_| redirect_uri)
+            .map_err(|error| format!("{redirect_uri}: {error}"))?;
         let mut app = App::new(tenant, "Seeded for a test", AppKind::Developing);
         app.admin_consent = true;
-        app.add_redirect_uri(Platform::Web, &uri);
+        app.add_redirect_uri(Platform::Web, uri);
         let expires_at = self.clock.now().saturating_add(180 * 86_400);
         let client_secret =
             app.add_secret("seeded", expires_at).map(|secret| secret.value.clone()).unwrap_or_default();
@@ -82,9 +90,14 @@ impl Provider {
             tenant,
             client_id: app.client_id.clone(),
             client_secret,
-            redirect_uri: uri,
+            redirect_uri: uri.to_owned(),
             issuer: self.issuer(tenant),
             metadata_url: self.metadata_url(tenant),
+            enterprise_url: format!("{}/console/{tenant}/enterprise-apps/{}", self.base_url, app.object_id),
+            registration_url: format!(
+                "{}/console/{tenant}/app-registrations/{}",
+                self.base_url, app.object_id
+            ),
         };
         if self.directory().add_app(app) {
             Ok(seeded)
@@ -145,8 +158,7 @@ pub(crate) fn router(provider: Arc<Provider>) -> Router {
         .route("/{tenant}/oauth2/v2.0/token", post(token::token))
         .route("/{tenant}/oauth2/v2.0/logout", get(authorize::logout))
         .route("/oidc/userinfo", get(token::userinfo).post(token::userinfo))
-        .route("/static/demo.css", get(|| async { asset("text/css; charset=utf-8", STYLE) }))
-        .route("/static/demo.js", get(|| async { asset("text/javascript; charset=utf-8", SCRIPT) }))
+        .merge(assets())
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

@@ -8,7 +8,7 @@ mod echo_socket;
 #[cfg(test)]
 mod tests;
 
-use crate::serving::{SCRIPT, STYLE, asset, method_not_allowed, page, refuse_foreign_forms};
+use crate::serving::{assets, method_not_allowed, page, refuse_foreign_forms};
 use askama::Template;
 use axum::extract::{Path, RawForm, Request, State};
 use axum::middleware::from_fn;
@@ -97,8 +97,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/", get(front))
         .route("/whoami", get(whoami))
         .route("/try", get(try_it))
-        .route("/static/demo.css", get(|| async { asset("text/css; charset=utf-8", STYLE) }))
-        .route("/static/demo.js", get(|| async { asset("text/javascript; charset=utf-8", SCRIPT) }))
+        .merge(assets())
         .route("/{organization}", get(organization))
         .route("/{organization}/{repository}", get(repository))
         .route("/{organization}/{repository}/data", get(data))
@@ -124,6 +123,8 @@ struct Identity {
     sso: String,
     /// Whether the request came through Doorward, which always sets every header.
     through_doorward: bool,
+    /// Where the hub's own pages are for this browser, to come back to after signing in.
+    hub_url: String,
 }
 
 impl Identity {
@@ -137,6 +138,7 @@ impl Identity {
             role: value("Doorward-Role"),
             sso: value("Doorward-Sso"),
             through_doorward: headers.contains_key("Doorward-Account"),
+            hub_url: format!("http://{}", value("Host")),
         }
     }
 

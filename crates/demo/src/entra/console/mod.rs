@@ -118,7 +118,7 @@ fn checked_name(typed: &str) -> Result<String, String> {
 }
 
 /// A redirect URI as the portal's box takes it. `entra.md` section 3, "Redirect URI rules".
-pub(super) fn checked_redirect_uri(platform: Platform, typed: &str) -> Result<String, String> {
+fn checked_redirect_uri(platform: Platform, typed: &str) -> Result<String, String> {
     let uri = typed.trim();
     if uri.chars().count() > 256 {
         return Err("A redirect URI has at most 256 characters.".to_owned());

@@ -182,8 +182,11 @@ fn secrets_page(
 ) -> Result<Response, Missing> {
     let (frame, app) = load(provider, tenant, app)?;
     let now = provider.clock.now();
-    let secrets =
-        (1..).zip(&app.secrets).map(|(number, secret)| ShownSecret::new(number, secret, now)).collect();
+    // The newest first: it is the one that somebody came for.
+    let secrets = (1..)
+        .zip(app.secrets.iter().rev())
+        .map(|(number, secret)| ShownSecret::new(number, secret, now))
+        .collect();
     // The copy that is shown now is the only one.
     change(provider, &app, |app| app.secrets.iter_mut().for_each(|secret| secret.unseen = false));
     Ok(page(status, &SecretsPage { frame, app, tab: "secrets", secrets, choices: EXPIRY_CHOICES, problem }))
