@@ -165,6 +165,17 @@ error_codes! {
     GateLoop = "gate.redirect_loop", Operator, 400, "The browser goes round in circles", "The same sign-in was started three times within 30 seconds; most often the browser does not keep our cookie.", "Allow cookies for this site. Operator: check that base_url and the host of the application are those that the browser sees, http or https included.";
     GateReturnRefused = "gate.return_refused", Member, 400, "This return address is not ours", "After signing in we lead back to pages of this site and its applications only.", "Open the application and start from there.";
 
+    // What only the operator meets, at the command line.
+    ConfigurationMistaken = "configuration.mistaken", Operator, 500, "The configuration has mistakes", "The configuration can't be used as it is written.", "Correct what is listed, then run doorward check.";
+    ConfigurationNotBuilt = "configuration.not_built", Operator, 500, "This is not built yet", "The configuration asks for something that this version does not have.", "Remove the key.";
+    ServiceCannotListen = "service.cannot_listen", Operator, 500, "An address can't be listened on", "The system refuses to listen on an address of the configuration.", "Stop the program that listens there, or change the address.";
+    StoreUnreachable = "store.unreachable", Operator, 503, "The database can't be used", "The database does not answer as it should.", "Check that it runs, that its address and password are right, and that the disk has room.";
+    StoreSchema = "store.schema", Operator, 500, "The database's schema is another one", "The database was made by another version of Doorward, or has no tables yet.", "Run doorward migrate with the newest doorward that uses this database.";
+    StoreCorrupt = "store.corrupt", Operator, 500, "The database is damaged", "The database holds something that can't be read.", "Restore the database from its last backup.";
+    KeyUnusable = "key.unusable", Operator, 500, "The master key can't be used", "The master key is missing, readable by others, or not the one that sealed this database.", "Restore the master key file from its copy, with mode 0600.";
+    CommandInputMissing = "command.input_missing", Operator, 422, "Nothing was given on standard input", "The command reads a secret from standard input and found none.", "Pipe one line into the command.";
+    CommandResourceInvalid = "command.resource_invalid", Operator, 422, "This is not a resource", "A resource's name, and each segment of its prefix, has 1 to 100 letters, digits, points, hyphens and underscores.", "Give the name as it stands in the path.";
+
     // The service.
     ServiceUnavailable = "service.unavailable", Operator, 503, "This is not possible right now", "The store can't be reached or takes no changes at the moment.", "Wait a few seconds and try again. Operator: check the database and the disk.";
     ServiceInternal = "service.internal", Operator, 500, "Something went wrong on our side", "This should not have happened; the log has the cause under the request id below.", "Try again; if it stays so, give the request id to the operator.";

@@ -5,14 +5,20 @@
 //! trip to the provider) and `gate/mod.rs` (what happens to a request).
 
 pub mod app;
+pub mod check;
 pub mod client_address;
 pub mod clock;
+pub mod command_line;
+pub mod commands;
 pub mod configuration;
 pub mod cookies;
+pub mod failure;
 pub mod gate;
+pub mod health;
 pub mod idp;
 pub mod logging;
 pub mod metrics;
+pub mod opening;
 pub mod outbound;
 pub mod passwords;
 pub mod proxy;

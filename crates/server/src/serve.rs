@@ -4,9 +4,20 @@
 //! Handlers find the other end of the connection as axum's `ConnectInfo<SocketAddr>`.
 //! Never here: what is served. Body limits are the routers' business; the limits on heads and connections are here.
 
-use crate::configuration::Configuration;
+use crate::clock::Clock;
+use crate::configuration::{Application, Configuration};
+use crate::failure::Failure;
+use crate::health;
+use crate::logging::{Listener, RequestLog, log_request};
+use crate::metrics::{self, Metrics};
+use crate::opening::{open_outbound, open_sealing, open_store};
+use crate::outbound::Outbound;
+use crate::random::Random;
+use crate::sealing::Sealing;
+use crate::store::Store;
 use axum::Router;
 use axum::extract::ConnectInfo;
+use doorward_core::error_code::ErrorCode;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -14,6 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,6 +49,187 @@ const MAIN_HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// The same on the gate's listener, where only proxies connect and a lost question is a failed request: longer than
 /// the two minutes of Caddy.
 const GATE_HEAD_TIMEOUT: Duration = Duration::from_mins(3);
+
+/// How often changes are read (rule 16: at least every 500 ms).
+const CHANGES_EVERY: Duration = Duration::from_millis(250);
+
+/// How often old rows are deleted, a batch of each kind at a time.
+const CLEAN_UP_EVERY: Duration = Duration::from_secs(30);
+
+/// Everything that is open when the pages and the gate are put together.
+#[derive(Clone)]
+pub struct Parts {
+    /// What the operator decided.
+    pub configuration: Arc<Configuration>,
+    /// The time.
+    pub clock: Clock,
+    /// Randomness.
+    pub random: Random,
+    /// The database and the gate's cache.
+    pub store: Store,
+    /// The master key's.
+    pub sealing: Arc<Sealing>,
+    /// The way out to providers.
+    pub outbound: Arc<Outbound>,
+    /// The figures.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The two routers that others make out of the parts.
+#[derive(Debug)]
+pub struct Built {
+    /// Pages, API, built-in proxy.
+    pub main: Router,
+    /// The adapters of the gate.
+    pub gate: Router,
+}
+
+/// Serves until told to stop by SIGTERM or SIGINT. Whatever keeps it from starting is told at once.
+///
+/// `build` makes the pages and the gate; health, figures, request ids and the log are added here.
+pub async fn serve(
+    configuration: Configuration,
+    clock: Clock,
+    random: Random,
+    build: impl FnOnce(&Parts) -> Result<Built, Failure>,
+) -> Result<Stopped, Vec<Failure>> {
+    let (parts, listeners) = open(configuration, clock, random).await?;
+    let built = build(&parts).map_err(|failure| vec![failure])?;
+    let signals = signals().map_err(|error| vec![Failure::from(error)])?;
+
+    let (stop, stopping) = watch::channel(false);
+    let changes = parts.store.clone().follow_changes(parts.clock.clone(), CHANGES_EVERY, stopping.clone());
+    let mut background = JoinSet::new();
+    background.spawn(changes);
+    background.spawn(clean_up(parts.store.clone(), parts.clock.clone()));
+
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        base_url = %parts.configuration.base_url,
+        listen = %shown(listeners.main_address().ok()),
+        gate = %shown(listeners.gate_address().ok()),
+        metrics = %shown(listeners.metrics_address()),
+        database = parts.configuration.database.kind(),
+        "serving"
+    );
+    let routers = assemble(&parts, built);
+    let stopped = run(listeners, routers, signals).await;
+    stop.send_replace(true);
+    Ok(stopped)
+}
+
+/// Opens and binds everything, or tells everything that can't be.
+async fn open(
+    configuration: Configuration,
+    clock: Clock,
+    random: Random,
+) -> Result<(Parts, Listeners), Vec<Failure>> {
+    let mut failures = Vec::new();
+    if configuration.tls.is_some() {
+        failures.push(Failure::new(
+            ErrorCode::ConfigurationNotBuilt,
+            "[tls]: serving https from certificate files is not built yet",
+            "Remove [tls] and let a proxy in front serve https.",
+        ));
+    }
+    // The first use of the generator waits until the system has gathered enough; nobody else shall wait for it.
+    if let Err(error) = random.bytes::<32>() {
+        failures.push(error.into());
+    }
+    use_one_crypto_provider();
+    let store = match open_store(&configuration).await {
+        Ok(store) => Some(store),
+        Err(failure) => {
+            failures.push(failure);
+            None
+        }
+    };
+    let sealing = match &store {
+        None => None,
+        Some(store) => match open_sealing(&configuration, store, &random, clock.now()).await {
+            Ok(sealing) => Some(sealing),
+            Err(failure) => {
+                failures.push(failure);
+                None
+            }
+        },
+    };
+    let listeners = match Listeners::bind(&configuration).await {
+        Ok(listeners) => Some(listeners),
+        Err(told) => {
+            failures.extend(told.into_iter().map(Failure::from));
+            None
+        }
+    };
+    let own = listeners.as_ref().map(Listeners::addresses).unwrap_or_default();
+    let outbound = match open_outbound(&configuration, own) {
+        Ok(outbound) => Some(outbound),
+        Err(failure) => {
+            failures.push(failure);
+            None
+        }
+    };
+    let (Some(store), Some(sealing), Some(listeners), Some(outbound), true) =
+        (store, sealing, listeners, outbound, failures.is_empty())
+    else {
+        return Err(failures);
+    };
+    let metrics = Metrics::new(configuration.applications.iter().map(Application::name));
+    let parts = Parts {
+        configuration: Arc::new(configuration),
+        clock,
+        random,
+        store,
+        sealing: Arc::new(sealing),
+        outbound: Arc::new(outbound),
+        metrics: Arc::new(metrics),
+    };
+    Ok((parts, listeners))
+}
+
+/// Makes aws-lc the process's one provider of cryptography for TLS. A second call changes nothing.
+pub fn use_one_crypto_provider() {
+    // An error only says that there is one already.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+}
+
+/// Puts health, figures, request ids and the log around what was built.
+pub fn assemble(parts: &Parts, built: Built) -> Routers {
+    let health = health::router(parts.store.clone(), parts.clock.clone());
+    let logged = |listener, router: Router| {
+        let log = RequestLog {
+            listener,
+            random: parts.random.clone(),
+            clock: parts.clock.clone(),
+            trusted_proxies: Arc::from(parts.configuration.trusted_proxies.as_slice()),
+        };
+        router.layer(axum::middleware::from_fn_with_state(log, log_request))
+    };
+    Routers {
+        // Health stays outside of the log: a probe every second would be most of it.
+        main: health.fallback_service(logged(Listener::Main, built.main)),
+        gate: logged(Listener::Gate, built.gate),
+        metrics: metrics::router(Arc::clone(&parts.metrics)),
+    }
+}
+
+/// Deletes old rows now and then, for as long as the process lives.
+async fn clean_up(store: Store, clock: Clock) {
+    let mut ticks = tokio::time::interval(CLEAN_UP_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match store.clean_up(clock.now()).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::debug!(rows, "old rows were deleted"),
+            Err(error) => tracing::warn!(%error, "old rows could not be deleted"),
+        }
+    }
+}
+
+fn shown(address: Option<SocketAddr>) -> String {
+    address.map_or_else(|| "off".to_owned(), |address| address.to_string())
+}
 
 /// What serves on each listener.
 #[derive(Debug)]
@@ -122,6 +315,12 @@ impl Listeners {
     /// Where the gate's listener is.
     pub fn gate_address(&self) -> io::Result<SocketAddr> {
         self.gate.local_addr()
+    }
+
+    /// All addresses that are bound.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let all = [self.main_address().ok(), self.gate_address().ok(), self.metrics_address()];
+        all.into_iter().flatten().collect()
     }
 
     /// Where the metrics listener is, if there is one.

@@ -485,6 +485,7 @@ mod tests {
             ("[gate]\ntrusted_proxy = []", "trusted_proxies of [gate]"),
             ("[[app]]\nname = \"a\"\nhost = \"b.c\"\nupstraem = \"\"", "upstream of [[app]]"),
             ("[logging]\nlevel = \"info\"", "docs/reference"),
+            ("master_key = \"x\"", "master_key_file"),
             ("colour = 1", "docs/reference"),
         ] {
             let mistakes = parse(text).unwrap_err();

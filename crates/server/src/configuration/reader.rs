@@ -366,8 +366,12 @@ fn remedy_for_unknown(path: &str) -> String {
         .iter()
         .filter(|key| (key.section() == Some(APP)) == in_app)
         .map(|key| {
-            let distance =
-                if key.name() == name { 0 } else { edits(key.path, path).min(edits(key.name(), name) + 1) };
+            let begins_alike = name.len() > 3 && key.name().starts_with(name);
+            let distance = match key.name() {
+                same if same == name => 0,
+                _ if begins_alike => 1,
+                other => edits(key.path, path).min(edits(other, name) + 1),
+            };
             (distance, key)
         })
         .min_by_key(|(distance, _)| *distance);

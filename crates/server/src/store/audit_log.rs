@@ -130,20 +130,17 @@ impl Reader {
     ) -> Result<Vec<AuditRecord>, StoreError> {
         let limit = limit.clamp(1, 500);
         let scope = scope(Some(organization));
-        let columns = match action {
-            Some(action) => {
-                let sql = "SELECT sequence, at, action, actor_kind, actor_id, actor_name, details, address, request_id \
+        let columns = if let Some(action) = action {
+            let sql = "SELECT sequence, at, action, actor_kind, actor_id, actor_name, details, address, request_id \
                            FROM audit_event WHERE scope = $1 AND action = $2 AND sequence < $3 \
                            ORDER BY sequence DESC LIMIT $4";
-                self.fetch_all(sql, values![scope, action, before, limit]).await?
-            }
-            None => {
-                let sql = "SELECT sequence, at, action, actor_kind, actor_id, actor_name, details, address, request_id \
+            self.fetch_all(sql, values![scope, action, before, limit]).await?
+        } else {
+            let sql = "SELECT sequence, at, action, actor_kind, actor_id, actor_name, details, address, request_id \
                            FROM audit_event WHERE scope = $1 AND sequence < $2 AND action <> $3 \
                            ORDER BY sequence DESC LIMIT $4";
-                let hidden = AuditAction::OrgAuditLogExport.as_str();
-                self.fetch_all(sql, values![scope, before, hidden, limit]).await?
-            }
+            let hidden = AuditAction::OrgAuditLogExport.as_str();
+            self.fetch_all(sql, values![scope, before, hidden, limit]).await?
         };
         columns.iter().map(record).collect()
     }

@@ -13,6 +13,7 @@ mod connections;
 mod database;
 mod facts;
 mod housekeeping;
+mod key_check;
 mod migrations;
 mod organizations;
 mod sessions;
@@ -30,6 +31,7 @@ pub use connections::{
 };
 pub use database::{Query, Reader, Row, StoreError, Synchronous, Value};
 pub use facts::{AccountFacts, FactsCache, MembershipFacts, OrganizationFacts, SessionFacts, SsoFacts};
+pub use key_check::load_key_id;
 pub use organizations::{
     Member, MemberOrganization, Organization, Plan, Resource, count_members, load_members, load_organization,
     load_organizations, load_organizations_of, load_resources, load_role,

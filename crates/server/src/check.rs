@@ -1,0 +1,210 @@
+//! `doorward check`: every mistake at once, in the configuration and in what it names.
+//!
+//! In: the loaded configuration or its mistakes. Out: a line for each thing, `ok`, `note` or `wrong`, each wrong one
+//! with its remedy. It makes no file: where the first start would make one, it says so.
+//! Invariant: what `serve` would refuse is wrong here too, except that an address in use is a note, because `check` is
+//! mostly run beside the running server.
+
+use crate::configuration::{Configuration, ConfigurationMistake, Database, Tls};
+use crate::failure::Failure;
+use crate::opening::{open_outbound, open_store};
+use crate::sealing::Sealing;
+use crate::serve::{Listeners, use_one_crypto_provider};
+use crate::store::{self, Store};
+use doorward_core::error_code::ErrorCode;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// What to list, by the kind of proxy.
+const WHAT_TO_LIST: &str = "\
+nginx, Caddy, Traefik, HAProxy or Envoy on this machine: trusted_proxies = [\"127.0.0.1\", \"::1\"]
+Proxy and doorward in containers of one network: the network's subnet, as `docker network inspect NETWORK` shows it
+Ingress controller in Kubernetes: the pods' network (`kubectl cluster-info dump | grep cluster-cidr`)
+Proxies on other machines: their addresses, one by one";
+
+/// The lines so far.
+struct Report<'a> {
+    output: &'a mut dyn Write,
+    wrong: usize,
+}
+
+impl Report<'_> {
+    fn ok(&mut self, what: &str) -> io::Result<()> {
+        writeln!(self.output, "ok     {what}")
+    }
+
+    fn note(&mut self, what: &str, more: &str) -> io::Result<()> {
+        writeln!(self.output, "note   {what}")?;
+        more.lines().try_for_each(|line| writeln!(self.output, "       {line}"))
+    }
+
+    fn wrong(&mut self, what: &str, remedy: &str) -> io::Result<()> {
+        self.wrong += 1;
+        writeln!(self.output, "wrong  {what}\n       next: {remedy}")
+    }
+
+    fn failure(&mut self, about: &str, failure: &Failure) -> io::Result<()> {
+        self.wrong(&format!("{about}: {}", failure.what), &failure.remedy)
+    }
+}
+
+/// Checks everything and writes the report; a failure if anything is wrong.
+pub async fn check(
+    file: Option<&Path>,
+    loaded: Result<Configuration, Vec<ConfigurationMistake>>,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut report = Report { output, wrong: 0 };
+    let name = file
+        .map_or_else(|| "no file, defaults and environment".to_owned(), |file| file.display().to_string());
+    match loaded {
+        Ok(configuration) => {
+            report.ok(&format!("configuration: {name}"))?;
+            check_what_it_names(&configuration, &mut report).await?;
+        }
+        Err(mistakes) => {
+            for mistake in mistakes {
+                let key = if mistake.key.is_empty() { String::new() } else { format!("{}: ", mistake.key) };
+                report.wrong(&format!("{}: {key}{}", mistake.place, mistake.what), &mistake.remedy)?;
+            }
+        }
+    }
+    match report.wrong {
+        0 => Ok(()),
+        1 => Err(Failure::about(ErrorCode::ConfigurationMistaken, "1 thing is wrong")),
+        n => Err(Failure::about(ErrorCode::ConfigurationMistaken, format!("{n} things are wrong"))),
+    }
+}
+
+async fn check_what_it_names(configuration: &Configuration, report: &mut Report<'_>) -> io::Result<()> {
+    check_listeners(configuration, report).await?;
+    let store = check_database(configuration, report).await?;
+    check_master_key(configuration, store.as_ref(), report).await?;
+    if configuration.trusted_proxies.is_empty() {
+        let what = "gate.trusted_proxies is empty: nobody may ask the gate, only the built-in proxy protects";
+        report.note(what, WHAT_TO_LIST)?;
+    }
+    if configuration.shares_host_with_application() {
+        let what =
+            "an application lives on the host of base_url and could act in the name of everybody signed in";
+        report.note(what, "Give Doorward a host of its own when you can.")?;
+    }
+    if let Some(tls) = &configuration.tls {
+        check_tls(tls, report)?;
+    }
+    use_one_crypto_provider();
+    if configuration.outbound_extra_ca_file.is_some() {
+        match open_outbound(configuration, Vec::new()) {
+            Ok(_) => report.ok("outbound.extra_ca_file")?,
+            Err(failure) => report.failure("outbound", &failure)?,
+        }
+    }
+    Ok(())
+}
+
+async fn check_listeners(configuration: &Configuration, report: &mut Report<'_>) -> io::Result<()> {
+    let Err(told) = Listeners::bind(configuration).await else {
+        return report.ok("the addresses can be listened on");
+    };
+    for cannot in told {
+        if cannot.source.kind() == io::ErrorKind::AddrInUse {
+            let what = format!("{}: something listens on {} already", cannot.key, cannot.address);
+            report.note(&what, "Fine if it is this doorward, running; else change the address.")?;
+        } else {
+            report.wrong(&cannot.to_string(), &cannot.remedy())?;
+        }
+    }
+    Ok(())
+}
+
+async fn check_database(configuration: &Configuration, report: &mut Report<'_>) -> io::Result<Option<Store>> {
+    if let Database::Sqlite(path) = &configuration.database
+        && !path.exists()
+    {
+        let what = format!("database: {} is not there; the first start makes it", path.display());
+        report.note(
+            &what,
+            "If there should be one, correct the path: it is relative to the working directory.",
+        )?;
+        return Ok(None);
+    }
+    match open_store(configuration).await {
+        Ok(store) => {
+            report
+                .ok(&format!("database: {} answers, its schema is current", configuration.database.kind()))?;
+            Ok(Some(store))
+        }
+        Err(failure) => {
+            report.failure("database", &failure)?;
+            Ok(None)
+        }
+    }
+}
+
+/// Never makes a key, and never takes one for the right one (conformance.md F24).
+async fn check_master_key(
+    configuration: &Configuration,
+    store: Option<&Store>,
+    report: &mut Report<'_>,
+) -> io::Result<()> {
+    let path = &configuration.master_key_file;
+    let sealed_by = match store {
+        None => None,
+        Some(store) => match store::load_key_id(&mut store.reader()).await {
+            Ok(sealed_by) => sealed_by,
+            Err(error) => return report.failure("master key", &error.into()),
+        },
+    };
+    if !path.exists() {
+        return match sealed_by {
+            None => {
+                let what =
+                    format!("master_key_file: {} is not there; the first start makes it", path.display());
+                report.note(&what, "Keep a copy of it, apart from the database's.")
+            }
+            Some(key_id) => report.wrong(
+                &format!(
+                    "master_key_file: {} is missing, but key {key_id} sealed the database",
+                    path.display()
+                ),
+                ErrorCode::KeyUnusable.remedy(),
+            ),
+        };
+    }
+    match (Sealing::open(path), sealed_by) {
+        (Err(error), _) => report.failure("master_key_file", &error.into()),
+        (Ok(sealing), Some(key_id)) if sealing.key_id() != key_id => report.wrong(
+            &format!(
+                "master_key_file: it holds key {}, but key {key_id} sealed the database",
+                sealing.key_id()
+            ),
+            ErrorCode::KeyUnusable.remedy(),
+        ),
+        (Ok(_), Some(_)) => report.ok("master_key_file: the one that sealed the database"),
+        (Ok(_), None) => report.ok("master_key_file: readable by its owner alone"),
+    }
+}
+
+fn check_tls(tls: &Tls, report: &mut Report<'_>) -> io::Result<()> {
+    let certificates =
+        CertificateDer::pem_file_iter(&tls.certificate_file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let readable =
+        |path: &PathBuf, what: &str| format!("{} holds no {what} that can be read", path.display());
+    if !certificates.is_ok_and(|certificates| !certificates.is_empty()) {
+        let what = readable(&tls.certificate_file, "certificate");
+        report.wrong(
+            &format!("tls.certificate_file: {what}"),
+            "Name a PEM file with the certificate and its chain.",
+        )?;
+    }
+    if PrivateKeyDer::from_pem_file(&tls.key_file).is_err() {
+        let what = readable(&tls.key_file, "private key");
+        report.wrong(&format!("tls.key_file: {what}"), "Name a PEM file with the private key.")?;
+    }
+    report.wrong(
+        "[tls]: serving https from certificate files is not built yet",
+        "Remove [tls] and let a proxy in front serve https.",
+    )
+}

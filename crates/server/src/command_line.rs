@@ -1,0 +1,703 @@
+//! The command line: what may be written, and what each command is handed to.
+//!
+//! In: arguments, environment, standard input. Out: text on standard output, `error[code]` lines on standard error,
+//! and an exit code: 0, 1 for a failure, 2 for a command that can't be read.
+//! Secrets are read from standard input alone, never from an argument (others see arguments in the process list).
+
+use crate::clock::Clock;
+use crate::commands::{self, Context};
+use crate::configuration::{Configuration, ConfigurationMistake};
+use crate::failure::Failure;
+use crate::logging;
+use crate::random::Random;
+use crate::serve::{self, Built, Parts};
+use crate::store::Plan;
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use doorward_core::connection::Enforcement;
+use doorward_core::error_code::ErrorCode;
+use doorward_core::membership::{Role, UnknownRole};
+use std::ffi::OsString;
+use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
+
+/// The file that is read when `--config` names none and it is there.
+const DEFAULT_FILE: &str = "doorward.toml";
+
+/// Per-organization single sign-on in front of any multi-tenant application.
+#[derive(Parser, Debug)]
+#[command(name = "doorward", version, propagate_version = true, disable_help_subcommand = true)]
+struct CommandLine {
+    /// The configuration file [default: doorward.toml, if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Serve pages, gate and figures until SIGTERM
+    Serve,
+    /// Tell every mistake of the configuration and of what it names
+    Check,
+    /// Bring the database's schema up to date
+    Migrate,
+    /// Make accounts
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// Make organizations, give and take roles
+    #[command(subcommand)]
+    Org(OrgCommand),
+    /// Say which resources are public
+    #[command(subcommand)]
+    Resource(ResourceCommand),
+    /// Show and change an organization's single sign-on
+    #[command(subcommand)]
+    Sso(SsoCommand),
+    /// Read the audit log
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+#[derive(Subcommand, Debug)]
+enum AccountCommand {
+    /// Make an account; your word proves its address
+    Create(AccountCreate),
+}
+
+/// `account create`.
+#[derive(Args, Debug)]
+pub struct AccountCreate {
+    /// User name
+    pub name: String,
+    /// E-mail address
+    #[arg(long, value_name = "ADDRESS")]
+    pub email: String,
+    /// Read the password from standard input: one line
+    #[arg(long, required = true)]
+    password_stdin: bool,
+    /// The person's name
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub full_name: String,
+    /// May make organizations and see to the service
+    #[arg(long)]
+    pub operator: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum OrgCommand {
+    /// Make an organization with its first admin
+    Create(OrgCreate),
+    /// List organizations
+    List,
+    /// Give and take roles
+    #[command(subcommand)]
+    Member(MemberCommand),
+}
+
+/// `org create`.
+#[derive(Args, Debug)]
+pub struct OrgCreate {
+    /// The organization's name, as in its paths
+    pub organization: String,
+    /// What it is called on pages
+    #[arg(long, value_name = "TEXT")]
+    pub name: String,
+    /// The account that administers it
+    #[arg(long, value_name = "ACCOUNT")]
+    pub admin: String,
+    /// free, team or enterprise
+    #[arg(long, default_value = "enterprise", value_parser = parse_plan)]
+    pub plan: Plan,
+}
+
+#[derive(Subcommand, Debug)]
+enum MemberCommand {
+    /// Make an account a member, or change its role
+    Set(MemberSet),
+    /// Remove a member
+    Remove(MemberRemove),
+}
+
+/// `org member set`.
+#[derive(Args, Debug)]
+pub struct MemberSet {
+    /// The organization
+    pub organization: String,
+    /// The account
+    pub account: String,
+    /// no_access, read, contributor, write or admin
+    #[arg(long, value_parser = parse_role)]
+    pub role: Role,
+}
+
+/// `org member remove`.
+#[derive(Args, Debug)]
+pub struct MemberRemove {
+    /// The organization
+    pub organization: String,
+    /// The account
+    pub account: String,
+}
+
+#[derive(Subcommand, Debug)]
+enum ResourceCommand {
+    /// Register a resource as public or private
+    Set(ResourceSet),
+}
+
+/// `resource set`.
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("visibility").required(true).args(["public", "private"]))]
+pub struct ResourceSet {
+    /// The organization
+    pub organization: String,
+    /// The resource's name, as in its path
+    pub name: String,
+    /// Open to everybody
+    #[arg(long)]
+    pub public: bool,
+    /// For members only
+    #[arg(long)]
+    private: bool,
+    /// The literal segments before the resource in its pattern, as datasets of /datasets/{org}/{resource}
+    #[arg(long, value_name = "PREFIX", default_value = "")]
+    pub prefix: String,
+}
+
+#[derive(Subcommand, Debug)]
+enum SsoCommand {
+    /// Show settings, state and findings
+    Show(SsoShow),
+    /// Make the newest settings the ones that members use
+    Enable(SsoEnable),
+    /// Switch single sign-on off; its sessions end
+    Disable(SsoDisable),
+    /// Save settings as an untested draft
+    Set(SsoSet),
+}
+
+/// `sso show`.
+#[derive(Args, Debug)]
+pub struct SsoShow {
+    /// The organization
+    pub organization: String,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `sso enable`.
+#[derive(Args, Debug)]
+pub struct SsoEnable {
+    /// The organization
+    pub organization: String,
+    /// Although no test has passed; members may be locked out, and the audit log says so
+    #[arg(long)]
+    pub untested: bool,
+    /// Whether members need it or are only asked for it [default: as it was, at first enforced]
+    #[arg(long, value_enum)]
+    enforcement: Option<EnforcementChoice>,
+}
+
+impl SsoEnable {
+    /// What was chosen.
+    pub fn enforcement(&self) -> Option<Enforcement> {
+        self.enforcement.map(|choice| match choice {
+            EnforcementChoice::Enforced => Enforcement::Enforced,
+            EnforcementChoice::Optional => Enforcement::Optional,
+        })
+    }
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum EnforcementChoice {
+    Enforced,
+    Optional,
+}
+
+/// `sso disable`.
+#[derive(Args, Debug)]
+pub struct SsoDisable {
+    /// The organization
+    pub organization: String,
+}
+
+/// `sso set`.
+#[derive(Args, Debug)]
+pub struct SsoSet {
+    /// The organization
+    pub organization: String,
+    /// The provider's issuer URL
+    #[arg(long, value_name = "URL")]
+    pub issuer_url: String,
+    /// The client ID that the provider gave
+    #[arg(long, value_name = "ID")]
+    pub client_id: String,
+    /// Read the client secret from standard input: one line
+    #[arg(long, required = true)]
+    client_secret_stdin: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum AuditCommand {
+    /// Write an organization's audit log, one JSON object a line, oldest first
+    Export(AuditExport),
+}
+
+/// `audit export`.
+#[derive(Args, Debug)]
+pub struct AuditExport {
+    /// The organization
+    pub organization: String,
+}
+
+fn parse_role(text: &str) -> Result<Role, UnknownRole> {
+    text.parse()
+}
+
+fn parse_plan(text: &str) -> Result<Plan, &'static str> {
+    Plan::from_text(text).ok_or("no such plan: use free, team or enterprise")
+}
+
+/// Where a run of the command line reads and writes.
+pub struct Surroundings<'a> {
+    /// Standard input.
+    pub input: &'a mut dyn BufRead,
+    /// Standard output.
+    pub output: &'a mut dyn Write,
+    /// Standard error.
+    pub errors: &'a mut dyn Write,
+    /// The environment.
+    pub environment: Vec<(String, String)>,
+    /// The time.
+    pub clock: Clock,
+    /// Randomness.
+    pub random: Random,
+}
+
+/// Runs one command; the exit code. `build` makes the pages and the gate for `serve`.
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    surroundings: Surroundings<'_>,
+    build: impl FnOnce(&Parts) -> Result<Built, Failure>,
+) -> u8 {
+    let Surroundings { input, output, errors, environment, clock, random } = surroundings;
+    let parsed = match CommandLine::try_parse_from(arguments) {
+        Ok(parsed) => parsed,
+        Err(told) => {
+            // Help and version come this way too.
+            let to: &mut dyn Write = if told.use_stderr() { errors } else { output };
+            drop(write!(to, "{told}"));
+            return u8::try_from(told.exit_code()).unwrap_or(2);
+        }
+    };
+    let outcome = execute(parsed, input, output, &environment, clock, random, build);
+    match outcome {
+        Ok(()) => 0,
+        Err(failures) => {
+            for failure in failures {
+                drop(writeln!(errors, "{failure}"));
+            }
+            1
+        }
+    }
+}
+
+fn execute(
+    parsed: CommandLine,
+    input: &mut dyn BufRead,
+    output: &mut dyn Write,
+    environment: &[(String, String)],
+    clock: Clock,
+    random: Random,
+    build: impl FnOnce(&Parts) -> Result<Built, Failure>,
+) -> Result<(), Vec<Failure>> {
+    let file =
+        parsed.config.or_else(|| Path::new(DEFAULT_FILE).exists().then(|| PathBuf::from(DEFAULT_FILE)));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| vec![Failure::from(error)])?;
+    let loaded = Configuration::load(file.as_deref(), environment.iter().cloned());
+    if matches!(parsed.command, Command::Check) {
+        let checked = runtime.block_on(crate::check::check(file.as_deref(), loaded, output));
+        return checked.map_err(|failure| vec![failure]);
+    }
+    let configuration = loaded.map_err(|mistakes| mistakes.iter().map(mistaken).collect::<Vec<_>>())?;
+    logging::start(configuration.log_format, configuration.log_level);
+    if matches!(parsed.command, Command::Serve) {
+        return runtime.block_on(serve::serve(configuration, clock, random, build)).map(|_| ());
+    }
+    let operator = commands::system_user(environment);
+    let context = Context { configuration, clock, random, operator };
+    let outcome = runtime.block_on(async {
+        match parsed.command {
+            Command::Serve | Command::Check => Ok(()),
+            Command::Migrate => commands::migrate(&context, output).await,
+            Command::Account(AccountCommand::Create(create)) => {
+                let password = commands::read_secret_line(input)?;
+                commands::create_account(&context, create, password, output).await
+            }
+            Command::Org(OrgCommand::Create(create)) => {
+                commands::create_organization(&context, create, output).await
+            }
+            Command::Org(OrgCommand::List) => commands::list_organizations(&context, output).await,
+            Command::Org(OrgCommand::Member(MemberCommand::Set(set))) => {
+                commands::set_member(&context, set, output).await
+            }
+            Command::Org(OrgCommand::Member(MemberCommand::Remove(remove))) => {
+                commands::remove_member(&context, remove, output).await
+            }
+            Command::Resource(ResourceCommand::Set(set)) => {
+                commands::set_resource(&context, set, output).await
+            }
+            Command::Sso(SsoCommand::Show(show)) => commands::show_sso(&context, show, output).await,
+            Command::Sso(SsoCommand::Enable(enable)) => commands::enable_sso(&context, enable, output).await,
+            Command::Sso(SsoCommand::Disable(disable)) => {
+                commands::disable_sso(&context, disable, output).await
+            }
+            Command::Sso(SsoCommand::Set(set)) => {
+                let secret = commands::read_secret_line(input)?;
+                commands::set_sso(&context, set, secret, output).await
+            }
+            Command::Audit(AuditCommand::Export(export)) => {
+                commands::export_audit_log(&context, export, output).await
+            }
+        }
+    });
+    outcome.map_err(|failure| vec![failure])
+}
+
+/// A mistake of the configuration, with its place.
+fn mistaken(mistake: &ConfigurationMistake) -> Failure {
+    let key = if mistake.key.is_empty() { String::new() } else { format!("{}: ", mistake.key) };
+    let what = format!("{}: {key}{}", mistake.place, mistake.what);
+    Failure::new(ErrorCode::ConfigurationMistaken, what, mistake.remedy.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn parse(line: &str) -> Result<CommandLine, clap::Error> {
+        CommandLine::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_architecture_is_read() {
+        for line in [
+            "doorward serve",
+            "doorward --config a.toml serve",
+            "doorward serve --config a.toml",
+            "doorward check",
+            "doorward migrate",
+            "doorward account create mira --email m@a.example --password-stdin",
+            "doorward account create mira --email m@a.example --password-stdin --full-name M --operator",
+            "doorward org create acme --name Acme --admin mira",
+            "doorward org create acme --name Acme --admin mira --plan enterprise",
+            "doorward org member set acme mira --role contributor",
+            "doorward org member remove acme mira",
+            "doorward org list",
+            "doorward resource set acme data --public",
+            "doorward resource set acme data --private --prefix datasets",
+            "doorward sso show acme",
+            "doorward sso show acme --json",
+            "doorward sso enable acme",
+            "doorward sso enable acme --untested --enforcement optional",
+            "doorward sso disable acme",
+            "doorward sso set acme --issuer-url https://a.example --client-id c --client-secret-stdin",
+            "doorward audit export acme",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
+        }
+    }
+
+    #[test]
+    fn rule_6_a_secret_can_not_be_given_as_an_argument() {
+        for line in [
+            "doorward account create mira --email m@a.example",
+            "doorward account create mira --email m@a.example --password x",
+            "doorward account create mira --email m@a.example --password-stdin=x",
+            "doorward sso set acme --issuer-url https://a.example --client-id c --client-secret x",
+            "doorward sso set acme --issuer-url https://a.example --client-id c",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_read_ends_with_2_and_says_why() {
+        for (line, word) in [
+            ("doorward", "Usage"),
+            ("doorward srve", "serve"),
+            ("doorward org member set acme mira --role boss", "no such role"),
+            ("doorward org create acme --name A --admin mira --plan gold", "no such plan"),
+            ("doorward resource set acme data", "--public"),
+            ("doorward resource set acme data --public --private", "cannot be used with"),
+            ("doorward sso enable acme --enforcement maybe", "optional"),
+        ] {
+            let told = parse(line).unwrap_err();
+            assert_eq!(told.exit_code(), 2, "{line}");
+            assert!(told.to_string().contains(word), "{line}: {told}");
+        }
+    }
+
+    /// A folder of its own for one test, gone at its end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("doorward-{}-{name}", std::process::id()));
+            std::fs::create_dir_all(&folder).unwrap();
+            Self(folder)
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            std::fs::write(self.0.join(name), text).unwrap();
+        }
+
+        /// Runs one command in here: its exit code, standard output and standard error.
+        fn run(&self, line: &str, input: &str) -> (u8, String, String) {
+            let (mut output, mut errors) = (Vec::new(), Vec::new());
+            let database = format!("sqlite:{}", self.0.join("doorward.db").display());
+            let key = self.0.join("master.key").display().to_string();
+            let surroundings = Surroundings {
+                input: &mut input.as_bytes(),
+                output: &mut output,
+                errors: &mut errors,
+                environment: vec![
+                    ("DOORWARD_DATABASE".to_owned(), database),
+                    ("DOORWARD_MASTER_KEY_FILE".to_owned(), key),
+                    ("DOORWARD_LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
+                    ("DOORWARD_GATE__LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
+                    ("DOORWARD_LOG__LEVEL".to_owned(), "error".to_owned()),
+                ],
+                clock: Clock::system(),
+                random: Random::system(),
+            };
+            let file = self.0.join("doorward.toml");
+            let config = if file.exists() { file.display().to_string() } else { String::new() };
+            let mut arguments: Vec<OsString> = vec!["doorward".into()];
+            if !config.is_empty() {
+                arguments.extend(["--config".into(), config.into()]);
+            }
+            arguments.extend(line.split(' ').map(OsString::from));
+            let code = run(arguments, surroundings, |_| Err(Failure::from(ErrorCode::ServiceInternal)));
+            (code, String::from_utf8(output).unwrap(), String::from_utf8(errors).unwrap())
+        }
+
+        /// Runs one command that must succeed: its output.
+        fn good(&self, line: &str, input: &str) -> String {
+            let (code, output, errors) = self.run(line, input);
+            assert_eq!((code, errors.as_str()), (0, ""), "{line}: {output}");
+            output
+        }
+
+        /// Runs one command that must fail with this code.
+        fn bad(&self, line: &str, input: &str, code: &str) -> String {
+            let (exit, _, errors) = self.run(line, input);
+            assert_eq!(exit, 1, "{line}");
+            assert!(errors.starts_with(&format!("error[{code}]: ")), "{line}: {errors}");
+            assert!(errors.lines().any(|line| line.starts_with("next: ")), "{line}: {errors}");
+            errors
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    const PASSWORD: &str = "correct horse battery\n";
+
+    fn with_acme(name: &str) -> Folder {
+        let folder = Folder::new(name);
+        folder.good("account create mira --email mira@acme.example --password-stdin", PASSWORD);
+        folder.good("account create omar --email omar@acme.example --password-stdin", PASSWORD);
+        folder.good("org create Acme --name Acme --admin mira", "");
+        folder
+    }
+
+    #[test]
+    fn an_account_is_made_once_and_its_password_is_judged() {
+        let folder = Folder::new("account");
+        let create = "account create mira --email mira@acme.example --password-stdin";
+        folder.bad(create, "short\n", "account.password_too_short");
+        folder.bad(create, "", "command.input_missing");
+        folder.bad("account create 1 --email m@a.example --password-stdin", PASSWORD, "account.name_invalid");
+        folder.bad("account create mira --email m --password-stdin", PASSWORD, "account.email_invalid");
+        assert!(folder.good(create, PASSWORD).contains("mira"));
+        let again = folder.bad(create, PASSWORD, "account.name_taken");
+        assert!(again.contains("the account mira is there already"), "{again}");
+        let taken = folder.bad(
+            "account create omar --email mira@acme.example --password-stdin",
+            PASSWORD,
+            "account.email_taken",
+        );
+        assert!(taken.contains("of the account mira"), "{taken}");
+    }
+
+    #[test]
+    fn an_organization_is_made_with_its_admin_and_listed() {
+        let folder = with_acme("organization");
+        assert_eq!(folder.good("org list", ""), "Acme\tenterprise\tnot_set_up\tAcme\n");
+        folder.bad("org create acme --name A --admin mira", "", "organization.name_taken");
+        folder.bad("org create mira --name A --admin mira", "", "organization.name_taken");
+        folder.bad("org create other --name A --admin nobody", "", "membership.account_unknown");
+        folder.bad("org create settings --name A --admin mira", "", "organization.name_invalid");
+    }
+
+    #[test]
+    fn an_organization_can_not_have_the_name_of_an_applications_path() {
+        let folder = Folder::new("path");
+        let app =
+            "[[app]]\nname = \"hub\"\nhost = \"hub.localhost\"\norganization = [\"/Datasets/{org}/**\"]\n";
+        folder.write("doorward.toml", app);
+        folder.good("account create mira --email mira@acme.example --password-stdin", PASSWORD);
+        folder.bad("org create datasets --name D --admin mira", "", "organization.name_is_a_path");
+    }
+
+    #[test]
+    fn members_come_change_and_go_but_the_last_admin_stays() {
+        let folder = with_acme("members");
+        assert!(folder.good("org member set acme omar --role read", "").contains("role read"));
+        assert!(folder.good("org member set acme omar --role read", "").contains("already"));
+        folder.bad("org member set acme mira --role read", "", "organization.last_admin");
+        folder.bad("org member remove acme mira", "", "organization.last_admin");
+        folder.bad("org member set nowhere omar --role read", "", "organization.unknown");
+        folder.good("org member set acme omar --role admin", "");
+        folder.good("org member remove acme mira", "");
+        folder.bad("org member remove acme mira", "", "membership.missing");
+    }
+
+    #[test]
+    fn rule_8_every_change_by_command_is_audited_with_the_system_user() {
+        let folder = with_acme("audit");
+        folder.good("org member set acme omar --role read", "");
+        folder.good("org member set acme omar --role write", "");
+        folder.good("org member remove acme omar", "");
+        folder.good("resource set acme Data --public --prefix /datasets/", "");
+        let exported = folder.good("audit export acme", "");
+        let lines: Vec<serde_json::Value> =
+            exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let actions: Vec<_> = lines.iter().map(|line| line["action"].as_str().unwrap()).collect();
+        assert_eq!(
+            actions,
+            [
+                "org.create",
+                "org.add_user",
+                "org.add_user",
+                "org.change_role",
+                "org.remove_user",
+                "resource.set"
+            ]
+        );
+        for (line, sequence) in lines.iter().zip(1..) {
+            assert_eq!(line["sequence"], sequence);
+            assert_eq!(line["actor"]["kind"], "operator");
+            assert_eq!(line["actor"]["name"], commands::system_user(&[]));
+            assert!(line["at"].as_str().unwrap().ends_with('Z'), "{line}");
+        }
+        assert_eq!(lines[5]["details"]["prefix"], "datasets");
+        let again = folder.good("audit export acme", "");
+        assert!(again.lines().last().unwrap().contains("org.audit_log.export"));
+    }
+
+    #[test]
+    fn a_resource_has_the_characters_that_the_gate_takes() {
+        let folder = with_acme("resource");
+        for line in [
+            "resource set acme a/b --public",
+            "resource set acme .. --public",
+            "resource set acme a --public --prefix a//b",
+        ] {
+            folder.bad(line, "", "command.resource_invalid");
+        }
+    }
+
+    #[test]
+    fn single_sign_on_that_is_not_set_up_is_shown_as_such_and_can_not_be_switched() {
+        let folder = with_acme("sso");
+        let shown: serde_json::Value =
+            serde_json::from_str(&folder.good("sso show ACME --json", "")).unwrap();
+        assert_eq!(
+            shown,
+            serde_json::json!({
+                "protocol": null, "state": "not_set_up", "enforcement": null, "draft": null, "live": null, "findings": []
+            })
+        );
+        folder.bad("sso enable acme --untested", "", "settings.not_set_up");
+        folder.bad("sso disable acme", "", "settings.nothing_to_disable");
+    }
+
+    #[test]
+    fn each_mistake_of_the_configuration_is_an_error_of_its_own() {
+        let folder = Folder::new("mistakes");
+        folder.write("doorward.toml", "same_host = \"x\"\n\nunknown = 1\n");
+        let errors = folder.bad("org list", "", "configuration.mistaken");
+        assert_eq!(errors.matches("error[configuration.mistaken]").count(), 2, "{errors}");
+        assert!(errors.contains("doorward.toml:3:1: unknown: "), "{errors}");
+        let (code, report, _) = folder.run("check", "");
+        assert_eq!(code, 1);
+        assert!(report.contains("wrong") && report.contains("doorward.toml:1:1: same_host: "), "{report}");
+        assert!(!folder.0.join("doorward.db").exists());
+    }
+
+    #[test]
+    fn check_makes_nothing_and_says_what_to_list_as_proxies() {
+        let folder = Folder::new("check");
+        let report = folder.good("check", "");
+        for words in ["the first start makes it", "docker network inspect", "127.0.0.1", "nginx"] {
+            assert!(report.contains(words), "{report}");
+        }
+        assert!(!folder.0.join("doorward.db").exists() && !folder.0.join("master.key").exists());
+    }
+
+    #[test]
+    fn f24_a_master_key_that_is_missing_wrong_or_open_to_others_is_refused_with_words() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = with_acme("key");
+        let key = folder.0.join("master.key");
+        // The pages fail to be built, but by then the key has been made.
+        folder.bad("serve", "", "service.internal");
+        assert!(folder.good("check", "").contains("the one that sealed the database"));
+
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(folder.bad("serve", "", "key.unusable").contains("0600"));
+        assert!(folder.run("check", "").1.contains("0600"));
+
+        std::fs::rename(&key, folder.0.join("copy")).unwrap();
+        assert!(folder.bad("serve", "", "key.unusable").contains("missing"));
+        assert!(!key.exists(), "no new key is made over sealed data");
+        assert!(folder.run("check", "").1.contains("missing"));
+
+        crate::sealing::Sealing::open_or_create(&key, &Random::seeded(7)).unwrap();
+        assert!(folder.bad("serve", "", "key.unusable").contains("sealed with master key"));
+        assert!(folder.run("check", "").1.contains("but key"));
+    }
+
+    #[test]
+    fn f13_a_file_that_is_no_database_is_refused_with_the_remedy() {
+        let folder = Folder::new("corrupt");
+        folder.write("doorward.db", &"this is no database ".repeat(500));
+        let errors = folder.bad("org list", "", "store.corrupt");
+        assert!(errors.contains("Restore the database"), "{errors}");
+        assert!(folder.run("check", "").1.contains("wrong  database"));
+    }
+
+    #[test]
+    fn tls_by_files_is_refused_because_it_is_not_built() {
+        let folder = Folder::new("tls");
+        folder.write("doorward.toml", "[tls]\ncertificate_file = \"a\"\nkey_file = \"b\"\n");
+        assert!(folder.bad("serve", "", "configuration.not_built").contains("proxy in front"));
+        assert!(folder.run("check", "").1.contains("not built yet"));
+    }
+}

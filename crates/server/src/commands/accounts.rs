@@ -1,0 +1,82 @@
+//! `account …`.
+
+use super::Context;
+use crate::command_line::AccountCreate;
+use crate::failure::Failure;
+use crate::passwords::{Passwords, judge_new_password};
+use crate::store::{self, NewAccount, StoreError};
+use doorward_core::audit_event::AuditAction;
+use doorward_core::email::Email;
+use doorward_core::error_code::ErrorCode;
+use doorward_core::ids::AccountId;
+use doorward_core::name::Name;
+use doorward_core::secret::Secret;
+use std::io::Write;
+
+/// Longest name of a person, in characters.
+const FULL_NAME_CHARACTERS_MAX: usize = 100;
+
+/// `account create`: the operator's word proves the address (rule 13).
+pub async fn create_account(
+    context: &Context,
+    create: AccountCreate,
+    password: Secret,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let name = Name::parse(&create.name)
+        .map_err(|why| Failure::about(ErrorCode::AccountNameInvalid, format!("{:?}: {why}", create.name)))?;
+    let email = Email::parse(&create.email).map_err(|why| {
+        Failure::about(ErrorCode::AccountEmailInvalid, format!("{:?}: {why}", create.email))
+    })?;
+    let full_name = create.full_name.trim().to_owned();
+    if full_name.chars().count() > FULL_NAME_CHARACTERS_MAX || full_name.chars().any(char::is_control) {
+        return Err(Failure::new(
+            ErrorCode::RequestMalformed,
+            "a person's name has at most 100 characters, and no control characters",
+            "Shorten --full-name.",
+        ));
+    }
+    judge_new_password(&password, name.as_str())?;
+
+    let store = context.store().await?;
+    let mut reader = store.reader();
+    if store::load_account_by_name(&mut reader, name.key()).await?.is_some() {
+        return Err(Failure::about(
+            ErrorCode::AccountNameTaken,
+            format!("the account {name} is there already; nothing was changed"),
+        ));
+    }
+    let password_hash = Passwords::new(&context.random)?.hash(password, &context.random).await?;
+    let now = context.clock.now();
+    let account = NewAccount {
+        id: AccountId::new(now.millis(), context.random.bytes()?),
+        name: name.clone(),
+        full_name,
+        email: Some(email.clone()),
+        email_proved: true,
+        password_hash: Some(password_hash),
+        operator: create.operator,
+    };
+    let mut tx = store.begin().await?;
+    match tx.insert_account(&account, now).await {
+        Ok(()) => {}
+        Err(StoreError::Conflict) => {
+            drop(tx);
+            let owner = store::load_sign_in(&mut reader, email.key()).await?;
+            return Err(match owner {
+                Some(owner) => Failure::new(
+                    ErrorCode::AccountEmailTaken,
+                    format!("{email} is a proved address of the account {}", owner.account.name),
+                    "Use another address.",
+                ),
+                None => ErrorCode::AccountNameTaken.into(),
+            });
+        }
+        Err(error) => return Err(error.into()),
+    }
+    tx.audit(context.entry(None, AuditAction::AccountCreate, vec![("name", name.to_string())]), now).await?;
+    tx.commit(now).await?;
+    let kind = if create.operator { "operator account" } else { "account" };
+    writeln!(output, "The {kind} {name} can sign in now.")?;
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! Opens what the configuration names: the database, the master key, the way out to providers.
+//!
+//! Used by `serve`, by the commands and by `check` alike, so that all judge the same.
+
+use crate::configuration::{Application, Configuration, Database, Synchronous};
+use crate::failure::Failure;
+use crate::outbound::{Outbound, OutboundSettings};
+use crate::random::Random;
+use crate::sealing::Sealing;
+use crate::store::{self, Store};
+use doorward_core::error_code::ErrorCode;
+use doorward_core::time::Timestamp;
+use std::net::SocketAddr;
+
+/// Opens the database. SQLite is made and migrated as needed; on PostgreSQL a schema that is not current is refused.
+pub async fn open_store(configuration: &Configuration) -> Result<Store, Failure> {
+    let store = connect(configuration).await?;
+    store.check_schema().await?;
+    Ok(store)
+}
+
+/// Opens the database and brings its schema up to date, on PostgreSQL too.
+pub async fn open_and_migrate(configuration: &Configuration) -> Result<Store, Failure> {
+    let store = connect(configuration).await?;
+    store.migrate().await?;
+    Ok(store)
+}
+
+async fn connect(configuration: &Configuration) -> Result<Store, Failure> {
+    match &configuration.database {
+        Database::Sqlite(path) => {
+            let synchronous = match configuration.sqlite_synchronous {
+                Synchronous::Full => store::Synchronous::Full,
+                Synchronous::Normal => store::Synchronous::Normal,
+            };
+            let is_new = !path.exists();
+            let store = Store::open_sqlite(path, synchronous).await.map_err(|error| {
+                let failure = Failure::from(error);
+                Failure { what: format!("{}: {}", path.display(), failure.what), ..failure }
+            })?;
+            if is_new {
+                // Never silently: a path that is mistyped looks like a database that is lost (conformance.md F13).
+                tracing::warn!(path = %path.display(), "there was no database here; made a new, empty one");
+            }
+            Ok(store)
+        }
+        Database::Postgres(url) => Ok(Store::open_postgres(url.expose()).await?),
+    }
+}
+
+/// Reads the master key, or makes it if the store has never had one, and compares it with the one that sealed the
+/// store (conformance.md F24).
+pub async fn open_sealing(
+    configuration: &Configuration,
+    store: &Store,
+    random: &Random,
+    now: Timestamp,
+) -> Result<Sealing, Failure> {
+    let path = &configuration.master_key_file;
+    let sealing = match store::load_key_id(&mut store.reader()).await? {
+        Some(key_id) if !path.exists() => {
+            return Err(Failure::about(
+                ErrorCode::KeyUnusable,
+                format!(
+                    "the master key file {} is missing, but key {key_id} sealed this database",
+                    path.display()
+                ),
+            ));
+        }
+        Some(_) => Sealing::open(path)?,
+        None => Sealing::open_or_create(path, random)?,
+    };
+    store.check_key(&sealing, now).await?;
+    Ok(sealing)
+}
+
+/// The way out to providers. `own_listeners` are never reached.
+pub fn open_outbound(
+    configuration: &Configuration,
+    own_listeners: Vec<SocketAddr>,
+) -> Result<Outbound, Failure> {
+    let mut settings = OutboundSettings::new(configuration.outbound_allow.clone());
+    settings.own_listeners = own_listeners;
+    settings.own_hosts = std::iter::once(configuration.base_url.hostname())
+        .chain(configuration.applications.iter().map(Application::hostname))
+        .map(str::to_owned)
+        .collect();
+    if let Some(path) = &configuration.outbound_extra_ca_file {
+        let pem = std::fs::read(path).map_err(|error| {
+            Failure::about(
+                ErrorCode::ConfigurationMistaken,
+                format!("outbound.extra_ca_file: {} can't be read: {error}", path.display()),
+            )
+        })?;
+        settings.extra_authorities_pem = Some(pem);
+    }
+    Outbound::new(settings)
+        .map_err(|error| Failure::about(ErrorCode::ConfigurationMistaken, error.to_string()))
+}
