@@ -7,9 +7,10 @@
 
 use crate::configuration::{Configuration, ConfigurationMistake, Database, Tls};
 use crate::failure::Failure;
-use crate::opening::{open_outbound, open_store};
+use crate::opening::{open_store, outbound_settings, use_one_crypto_provider};
+use crate::outbound::Outbound;
 use crate::sealing::Sealing;
-use crate::serve::{Listeners, use_one_crypto_provider};
+use crate::serve::Listeners;
 use crate::store::{self, Store};
 use doorward_core::error_code::ErrorCode;
 use rustls::pki_types::pem::PemObject as _;
@@ -96,8 +97,12 @@ async fn check_what_it_names(configuration: &Configuration, report: &mut Report<
     }
     use_one_crypto_provider();
     if configuration.outbound_extra_ca_file.is_some() {
-        match open_outbound(configuration, Vec::new()) {
-            Ok(_) => report.ok("outbound.extra_ca_file")?,
+        let opened = outbound_settings(configuration, Vec::new()).and_then(|settings| {
+            let opened = Outbound::new(settings);
+            opened.map_err(|error| Failure::about(ErrorCode::ConfigurationMistaken, error.to_string()))
+        });
+        match opened {
+            Ok(_) => report.ok("outbound.extra_ca_file: its certificates are trusted too")?,
             Err(failure) => report.failure("outbound", &failure)?,
         }
     }

@@ -4,14 +4,17 @@
 //! and an exit code: 0, 1 for a failure, 2 for a command that can't be read.
 //! Secrets are read from standard input alone, never from an argument (others see arguments in the process list).
 
+use crate::app::SharedApp;
 use crate::clock::Clock;
 use crate::commands::{self, Context};
 use crate::configuration::{Configuration, ConfigurationMistake};
 use crate::failure::Failure;
+use crate::gate;
 use crate::logging;
 use crate::random::Random;
-use crate::serve::{self, Built, Parts};
+use crate::serve::{self, Built};
 use crate::store::Plan;
+use crate::web;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use doorward_core::connection::Enforcement;
 use doorward_core::error_code::ErrorCode;
@@ -276,12 +279,8 @@ pub struct Surroundings<'a> {
     pub random: Random,
 }
 
-/// Runs one command; the exit code. `build` makes the pages and the gate for `serve`.
-pub fn run(
-    arguments: impl IntoIterator<Item = OsString>,
-    surroundings: Surroundings<'_>,
-    build: impl FnOnce(&Parts) -> Result<Built, Failure>,
-) -> u8 {
+/// Runs one command; the exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, surroundings: Surroundings<'_>) -> u8 {
     let Surroundings { input, output, errors, environment, clock, random } = surroundings;
     let parsed = match CommandLine::try_parse_from(arguments) {
         Ok(parsed) => parsed,
@@ -292,7 +291,7 @@ pub fn run(
             return u8::try_from(told.exit_code()).unwrap_or(2);
         }
     };
-    let outcome = execute(parsed, input, output, &environment, clock, random, build);
+    let outcome = execute(parsed, input, output, &environment, clock, random);
     match outcome {
         Ok(()) => 0,
         Err(failures) => {
@@ -311,7 +310,6 @@ fn execute(
     environment: &[(String, String)],
     clock: Clock,
     random: Random,
-    build: impl FnOnce(&Parts) -> Result<Built, Failure>,
 ) -> Result<(), Vec<Failure>> {
     let file =
         parsed.config.or_else(|| Path::new(DEFAULT_FILE).exists().then(|| PathBuf::from(DEFAULT_FILE)));
@@ -331,42 +329,52 @@ fn execute(
     }
     let operator = commands::system_user(environment);
     let context = Context { configuration, clock, random, operator };
-    let outcome = runtime.block_on(async {
+    runtime.block_on(async {
+        let one = |failure: Failure| vec![failure];
         match parsed.command {
             Command::Serve | Command::Check => Ok(()),
-            Command::Migrate => commands::migrate(&context, output).await,
+            Command::Migrate => commands::migrate(&context, output).await.map_err(one),
             Command::Account(AccountCommand::Create(create)) => {
-                let password = commands::read_secret_line(input)?;
-                commands::create_account(&context, create, password, output).await
+                let password = commands::read_secret_line(input).map_err(one)?;
+                commands::create_account(&context, create, password, output).await.map_err(one)
             }
-            Command::Org(OrgCommand::Create(create)) => {
-                commands::create_organization(&context, create, output).await
+            Command::Org(command) => match command {
+                OrgCommand::Create(create) => commands::create_organization(&context, create, output).await,
+                OrgCommand::List => commands::list_organizations(&context, output).await,
+                OrgCommand::Member(MemberCommand::Set(set)) => {
+                    commands::set_member(&context, set, output).await
+                }
+                OrgCommand::Member(MemberCommand::Remove(remove)) => {
+                    commands::remove_member(&context, remove, output).await
+                }
             }
-            Command::Org(OrgCommand::List) => commands::list_organizations(&context, output).await,
-            Command::Org(OrgCommand::Member(MemberCommand::Set(set))) => {
-                commands::set_member(&context, set, output).await
-            }
-            Command::Org(OrgCommand::Member(MemberCommand::Remove(remove))) => {
-                commands::remove_member(&context, remove, output).await
-            }
+            .map_err(one),
             Command::Resource(ResourceCommand::Set(set)) => {
-                commands::set_resource(&context, set, output).await
-            }
-            Command::Sso(SsoCommand::Show(show)) => commands::show_sso(&context, show, output).await,
-            Command::Sso(SsoCommand::Enable(enable)) => commands::enable_sso(&context, enable, output).await,
-            Command::Sso(SsoCommand::Disable(disable)) => {
-                commands::disable_sso(&context, disable, output).await
+                commands::set_resource(&context, set, output).await.map_err(one)
             }
             Command::Sso(SsoCommand::Set(set)) => {
-                let secret = commands::read_secret_line(input)?;
-                commands::set_sso(&context, set, secret, output).await
+                let secret = commands::read_secret_line(input).map_err(one)?;
+                commands::set_sso(context, set, secret, output).await
+            }
+            Command::Sso(SsoCommand::Show(show)) => {
+                commands::show_sso(&context, show, output).await.map_err(one)
+            }
+            Command::Sso(SsoCommand::Enable(enable)) => {
+                commands::enable_sso(context, enable, output).await.map_err(one)
+            }
+            Command::Sso(SsoCommand::Disable(disable)) => {
+                commands::disable_sso(context, disable, output).await.map_err(one)
             }
             Command::Audit(AuditCommand::Export(export)) => {
-                commands::export_audit_log(&context, export, output).await
+                commands::export_audit_log(&context, export, output).await.map_err(one)
             }
         }
-    });
-    outcome.map_err(|failure| vec![failure])
+    })
+}
+
+/// The pages and the gate.
+fn build(app: &SharedApp) -> Built {
+    Built { main: web::router(app), gate: gate::router(app) }
 }
 
 /// A mistake of the configuration, with its place.
@@ -489,7 +497,7 @@ mod tests {
                 arguments.extend(["--config".into(), config.into()]);
             }
             arguments.extend(line.split(' ').map(OsString::from));
-            let code = run(arguments, surroundings, |_| Err(Failure::from(ErrorCode::ServiceInternal)));
+            let code = run(arguments, surroundings);
             (code, String::from_utf8(output).unwrap(), String::from_utf8(errors).unwrap())
         }
 
@@ -666,8 +674,8 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = with_acme("key");
         let key = folder.0.join("master.key");
-        // The pages fail to be built, but by then the key has been made.
-        folder.bad("serve", "", "service.internal");
+        // The first command that could need the key makes it.
+        folder.bad("sso enable acme", "", "settings.not_set_up");
         assert!(folder.good("check", "").contains("the one that sealed the database"));
 
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();

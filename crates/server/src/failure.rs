@@ -4,6 +4,7 @@ use crate::passwords::PasswordError;
 use crate::random::NoRandomness;
 use crate::sealing::SealingError;
 use crate::serve::CannotListen;
+use crate::sso::enable::NotDone;
 use crate::store::StoreError;
 use doorward_core::error_code::ErrorCode;
 use std::fmt;
@@ -59,6 +60,22 @@ impl From<StoreError> for Failure {
             StoreError::Conflict | StoreError::NoRandomness(_) => ErrorCode::ServiceInternal,
         };
         Self::about(code, error.to_string())
+    }
+}
+
+impl From<NotDone> for Failure {
+    fn from(not_done: NotDone) -> Self {
+        match not_done {
+            NotDone::Refused(code) => code.into(),
+            NotDone::Store(error) => error.into(),
+        }
+    }
+}
+
+/// Alone where several could be told.
+impl From<Failure> for Vec<Failure> {
+    fn from(failure: Failure) -> Self {
+        vec![failure]
     }
 }
 

@@ -14,7 +14,6 @@ pub mod configuration;
 pub mod cookies;
 pub mod failure;
 pub mod gate;
-pub mod health;
 pub mod idp;
 pub mod logging;
 pub mod metrics;

@@ -113,6 +113,10 @@ pub async fn log_request(State(log): State<RequestLog>, mut request: Request, ne
     let ms = log.clock.now().since(began).millis();
     let status = response.status().as_u16();
     match log.listener {
+        // A probe every second would be most of the log.
+        Listener::Main if path == "/healthz" || path == "/readyz" => {
+            tracing::debug!(parent: &span, %method, %path, status, ms, %client, "probe");
+        }
         Listener::Main => {
             tracing::info!(parent: &span, %method, %path, status, ms, %client, "request");
         }

@@ -3,7 +3,6 @@
 use doorward::clock::Clock;
 use doorward::command_line::{self, Surroundings};
 use doorward::random::Random;
-use doorward::serve::Built;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -19,8 +18,5 @@ fn main() -> ExitCode {
         clock: Clock::system(),
         random: Random::system(),
     };
-    let code = command_line::run(std::env::args_os(), surroundings, |_parts| {
-        Ok(Built { main: axum::Router::new(), gate: axum::Router::new() })
-    });
-    ExitCode::from(code)
+    ExitCode::from(command_line::run(std::env::args_os(), surroundings))
 }

@@ -2,9 +2,11 @@
 //!
 //! Used by `serve`, by the commands and by `check` alike, so that all judge the same.
 
+use crate::app::{App, SharedApp, StartError};
+use crate::clock::Clock;
 use crate::configuration::{Application, Configuration, Database, Synchronous};
 use crate::failure::Failure;
-use crate::outbound::{Outbound, OutboundSettings};
+use crate::outbound::OutboundSettings;
 use crate::random::Random;
 use crate::sealing::Sealing;
 use crate::store::{self, Store};
@@ -74,11 +76,37 @@ pub async fn open_sealing(
     Ok(sealing)
 }
 
-/// The way out to providers. `own_listeners` are never reached.
-pub fn open_outbound(
+/// Everything that a command or the service works with. `own_listeners` are never reached from here.
+pub async fn open_app(
+    configuration: Configuration,
+    clock: Clock,
+    random: Random,
+    own_listeners: Vec<SocketAddr>,
+) -> Result<SharedApp, Failure> {
+    use_one_crypto_provider();
+    let store = open_store(&configuration).await?;
+    let sealing = open_sealing(&configuration, &store, &random, clock.now()).await?;
+    let outbound = outbound_settings(&configuration, own_listeners)?;
+    App::new(configuration, store, sealing, clock, random, outbound).map_err(|error| {
+        let code = match &error {
+            StartError::Outbound(_) => ErrorCode::ConfigurationMistaken,
+            StartError::Random(_) | StartError::Passwords(_) => ErrorCode::ServiceInternal,
+        };
+        Failure::about(code, error.to_string())
+    })
+}
+
+/// Makes aws-lc the process's one provider of cryptography for TLS. A second call changes nothing.
+pub fn use_one_crypto_provider() {
+    // An error only says that there is one already.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+}
+
+/// What the operator says about the way out to providers.
+pub fn outbound_settings(
     configuration: &Configuration,
     own_listeners: Vec<SocketAddr>,
-) -> Result<Outbound, Failure> {
+) -> Result<OutboundSettings, Failure> {
     let mut settings = OutboundSettings::new(configuration.outbound_allow.clone());
     settings.own_listeners = own_listeners;
     settings.own_hosts = std::iter::once(configuration.base_url.hostname())
@@ -94,6 +122,5 @@ pub fn open_outbound(
         })?;
         settings.extra_authorities_pem = Some(pem);
     }
-    Outbound::new(settings)
-        .map_err(|error| Failure::about(ErrorCode::ConfigurationMistaken, error.to_string()))
+    Ok(settings)
 }

@@ -4,16 +4,14 @@
 //! Handlers find the other end of the connection as axum's `ConnectInfo<SocketAddr>`.
 //! Never here: what is served. Body limits are the routers' business; the limits on heads and connections are here.
 
+use crate::app::SharedApp;
 use crate::clock::Clock;
-use crate::configuration::{Application, Configuration};
+use crate::configuration::Configuration;
 use crate::failure::Failure;
-use crate::health;
 use crate::logging::{Listener, RequestLog, log_request};
-use crate::metrics::{self, Metrics};
-use crate::opening::{open_outbound, open_sealing, open_store};
-use crate::outbound::Outbound;
+use crate::metrics;
+use crate::opening::open_app;
 use crate::random::Random;
-use crate::sealing::Sealing;
 use crate::store::Store;
 use axum::Router;
 use axum::extract::ConnectInfo;
@@ -56,63 +54,42 @@ const CHANGES_EVERY: Duration = Duration::from_millis(250);
 /// How often old rows are deleted, a batch of each kind at a time.
 const CLEAN_UP_EVERY: Duration = Duration::from_secs(30);
 
-/// Everything that is open when the pages and the gate are put together.
-#[derive(Clone)]
-pub struct Parts {
-    /// What the operator decided.
-    pub configuration: Arc<Configuration>,
-    /// The time.
-    pub clock: Clock,
-    /// Randomness.
-    pub random: Random,
-    /// The database and the gate's cache.
-    pub store: Store,
-    /// The master key's.
-    pub sealing: Arc<Sealing>,
-    /// The way out to providers.
-    pub outbound: Arc<Outbound>,
-    /// The figures.
-    pub metrics: Arc<Metrics>,
-}
-
-/// The two routers that others make out of the parts.
+/// What others make for the listeners.
 #[derive(Debug)]
 pub struct Built {
-    /// Pages, API, built-in proxy.
+    /// Pages, health, built-in proxy: `web::router`.
     pub main: Router,
-    /// The adapters of the gate.
+    /// The adapters of the gate: `gate::router`.
     pub gate: Router,
 }
 
 /// Serves until told to stop by SIGTERM or SIGINT. Whatever keeps it from starting is told at once.
 ///
-/// `build` makes the pages and the gate; health, figures, request ids and the log are added here.
+/// `build` makes the pages and the gate; figures, request ids and the log are added here.
 pub async fn serve(
     configuration: Configuration,
     clock: Clock,
     random: Random,
-    build: impl FnOnce(&Parts) -> Result<Built, Failure>,
+    build: impl FnOnce(&SharedApp) -> Built,
 ) -> Result<Stopped, Vec<Failure>> {
-    let (parts, listeners) = open(configuration, clock, random).await?;
-    let built = build(&parts).map_err(|failure| vec![failure])?;
+    let (app, listeners) = open(configuration, clock, random).await?;
     let signals = signals().map_err(|error| vec![Failure::from(error)])?;
 
     let (stop, stopping) = watch::channel(false);
-    let changes = parts.store.clone().follow_changes(parts.clock.clone(), CHANGES_EVERY, stopping.clone());
     let mut background = JoinSet::new();
-    background.spawn(changes);
-    background.spawn(clean_up(parts.store.clone(), parts.clock.clone()));
+    background.spawn(app.store.clone().follow_changes(app.clock.clone(), CHANGES_EVERY, stopping));
+    background.spawn(clean_up(app.store.clone(), app.clock.clone()));
 
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        base_url = %parts.configuration.base_url,
+        base_url = %app.configuration.base_url,
         listen = %shown(listeners.main_address().ok()),
         gate = %shown(listeners.gate_address().ok()),
         metrics = %shown(listeners.metrics_address()),
-        database = parts.configuration.database.kind(),
+        database = app.configuration.database.kind(),
         "serving"
     );
-    let routers = assemble(&parts, built);
+    let routers = assemble(&app, build(&app));
     let stopped = run(listeners, routers, signals).await;
     stop.send_replace(true);
     Ok(stopped)
@@ -123,7 +100,7 @@ async fn open(
     configuration: Configuration,
     clock: Clock,
     random: Random,
-) -> Result<(Parts, Listeners), Vec<Failure>> {
+) -> Result<(SharedApp, Listeners), Vec<Failure>> {
     let mut failures = Vec::new();
     if configuration.tls.is_some() {
         failures.push(Failure::new(
@@ -136,80 +113,41 @@ async fn open(
     if let Err(error) = random.bytes::<32>() {
         failures.push(error.into());
     }
-    use_one_crypto_provider();
-    let store = match open_store(&configuration).await {
-        Ok(store) => Some(store),
-        Err(failure) => {
-            failures.push(failure);
-            None
+    let (listeners, own) = match Listeners::bind(&configuration).await {
+        Ok(listeners) => {
+            let own = listeners.addresses();
+            (Some(listeners), own)
         }
-    };
-    let sealing = match &store {
-        None => None,
-        Some(store) => match open_sealing(&configuration, store, &random, clock.now()).await {
-            Ok(sealing) => Some(sealing),
-            Err(failure) => {
-                failures.push(failure);
-                None
-            }
-        },
-    };
-    let listeners = match Listeners::bind(&configuration).await {
-        Ok(listeners) => Some(listeners),
         Err(told) => {
             failures.extend(told.into_iter().map(Failure::from));
-            None
+            (None, Vec::new())
         }
     };
-    let own = listeners.as_ref().map(Listeners::addresses).unwrap_or_default();
-    let outbound = match open_outbound(&configuration, own) {
-        Ok(outbound) => Some(outbound),
+    match open_app(configuration, clock, random, own).await {
+        Ok(app) if failures.is_empty() => listeners.map(|listeners| (app, listeners)).ok_or(failures),
+        Ok(_) => Err(failures),
         Err(failure) => {
             failures.push(failure);
-            None
+            Err(failures)
         }
-    };
-    let (Some(store), Some(sealing), Some(listeners), Some(outbound), true) =
-        (store, sealing, listeners, outbound, failures.is_empty())
-    else {
-        return Err(failures);
-    };
-    let metrics = Metrics::new(configuration.applications.iter().map(Application::name));
-    let parts = Parts {
-        configuration: Arc::new(configuration),
-        clock,
-        random,
-        store,
-        sealing: Arc::new(sealing),
-        outbound: Arc::new(outbound),
-        metrics: Arc::new(metrics),
-    };
-    Ok((parts, listeners))
+    }
 }
 
-/// Makes aws-lc the process's one provider of cryptography for TLS. A second call changes nothing.
-pub fn use_one_crypto_provider() {
-    // An error only says that there is one already.
-    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-}
-
-/// Puts health, figures, request ids and the log around what was built.
-pub fn assemble(parts: &Parts, built: Built) -> Routers {
-    let health = health::router(parts.store.clone(), parts.clock.clone());
+/// Puts figures, request ids and the log around what was built.
+pub fn assemble(app: &SharedApp, built: Built) -> Routers {
     let logged = |listener, router: Router| {
         let log = RequestLog {
             listener,
-            random: parts.random.clone(),
-            clock: parts.clock.clone(),
-            trusted_proxies: Arc::from(parts.configuration.trusted_proxies.as_slice()),
+            random: app.random.clone(),
+            clock: app.clock.clone(),
+            trusted_proxies: Arc::from(app.configuration.trusted_proxies.as_slice()),
         };
         router.layer(axum::middleware::from_fn_with_state(log, log_request))
     };
     Routers {
-        // Health stays outside of the log: a probe every second would be most of it.
-        main: health.fallback_service(logged(Listener::Main, built.main)),
+        main: logged(Listener::Main, built.main),
         gate: logged(Listener::Gate, built.gate),
-        metrics: metrics::router(Arc::clone(&parts.metrics)),
+        metrics: metrics::router(Arc::clone(&app.metrics)),
     }
 }
 

@@ -14,11 +14,13 @@ pub use audit_log::{audit_record_as_json, export_audit_log};
 pub use organizations::{create_organization, list_organizations, remove_member, set_member, set_resource};
 pub use sso::{disable_sso, enable_sso, set_sso, show_sso};
 
+use crate::app::SharedApp;
 use crate::clock::Clock;
 use crate::configuration::Configuration;
 use crate::failure::Failure;
-use crate::opening::{open_and_migrate, open_store};
+use crate::opening::{open_and_migrate, open_app, open_store};
 use crate::random::Random;
+use crate::sso::settings::By;
 use crate::store::{self, Account, Actor, AuditEntry, Organization, Query, Store};
 use doorward_core::audit_event::AuditAction;
 use doorward_core::error_code::ErrorCode;
@@ -47,6 +49,18 @@ pub struct Context {
 impl Context {
     async fn store(&self) -> Result<Store, Failure> {
         open_store(&self.configuration).await
+    }
+
+    /// Everything open, for what the pages do too. Our own listeners are those of the configuration.
+    async fn app(self) -> Result<SharedApp, Failure> {
+        let Configuration { listen, gate_listen, metrics_listen, .. } = self.configuration;
+        let own = [Some(listen), Some(gate_listen), metrics_listen].into_iter().flatten().collect();
+        open_app(self.configuration, self.clock, self.random, own).await
+    }
+
+    /// The operator, as the one who does it.
+    fn by(&self) -> By {
+        By { actor: Actor::Operator(self.operator.clone()), address: None, request_id: None }
     }
 
     /// An audit event by the operator.

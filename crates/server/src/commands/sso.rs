@@ -3,8 +3,9 @@
 use super::{Context, organization, rfc3339};
 use crate::command_line::{SsoDisable, SsoEnable, SsoSet, SsoShow};
 use crate::failure::Failure;
+use crate::sso::enable::{self, NotDone, enable_by_operator, set_enforcement};
+use crate::sso::settings::{self, Saved, SettingsForm};
 use crate::store::{self, Connection, Organization, Query, Revision, StoredTest};
-use doorward_core::audit_event::AuditAction;
 use doorward_core::connection::{ConnectionState, TestOutcome};
 use doorward_core::error_code::ErrorCode;
 use doorward_core::finding::Finding;
@@ -122,116 +123,117 @@ fn finding_as_json(finding: &Finding) -> Value {
 
 /// `sso enable`: the newest draft becomes live. Without a passed test only with `--untested`, which the audit log
 /// tells. Enforcement alone can be changed by it too.
-pub async fn enable_sso(context: &Context, enable: SsoEnable, output: &mut dyn Write) -> Result<(), Failure> {
-    let store = context.store().await?;
-    let now = context.clock.now();
-    let mut tx = store.begin().await?;
-    let organization = organization(&mut tx, &enable.organization).await?;
+pub async fn enable_sso(context: Context, enable: SsoEnable, output: &mut dyn Write) -> Result<(), Failure> {
+    let by = context.by();
+    let app = context.app().await?;
+    let mut reader = app.store.reader();
+    let organization = organization(&mut reader, &enable.organization).await?;
     if !organization.plan.has_sso() {
         return Err(ErrorCode::PlanRequired.into());
     }
-    tx.lock_organization(organization.id).await?;
-    let shown = load(&mut tx, &organization).await?;
+    let shown = load(&mut reader, &organization).await?;
     let (Some(connection), Some((draft, test))) = (shown.connection, shown.draft) else {
         return Err(Failure::new(
             ErrorCode::SettingsNotSetUp,
             format!("{} has no single sign-on settings yet", organization.name),
-            format!("Save some: doorward sso set {} …", organization.name),
+            format!("Save some with: doorward sso set {}", organization.name),
         ));
     };
     let enforcement = enable.enforcement().unwrap_or(connection.enforcement);
     if connection.live == Some(draft.number) {
-        if enforcement == connection.enforcement {
-            writeln!(output, "Revision {} is live already, {}.", draft.number, enforcement.as_str())?;
-            return Ok(());
+        if enforcement != connection.enforcement {
+            set_enforcement(&app, &organization, enforcement, &by).await?;
         }
-        tx.update_enforcement(&organization, enforcement).await?;
-        let details = vec![
-            ("before", connection.enforcement.as_str().to_owned()),
-            ("after", enforcement.as_str().to_owned()),
-        ];
-        let entry = context.entry(Some(organization.id), AuditAction::OrgSettingsSsoEnforcement, details);
-        tx.audit(entry, now).await?;
-        tx.commit(now).await?;
-        writeln!(output, "Revision {} stays live, now {}.", draft.number, enforcement.as_str())?;
+        writeln!(output, "Revision {} is live already, {}.", draft.number, enforcement.as_str())?;
         return Ok(());
     }
-
-    // Without frozen endpoints no sign-in could even start: every member would be locked out.
-    let Some(endpoints) = &draft.endpoints else {
+    if draft.endpoints.is_none() {
         return Err(Failure::new(
             ErrorCode::SettingsNotTested,
             format!("the provider of revision {} could not be reached when it was saved", draft.number),
-            "See the findings with: doorward sso show; then save the settings again with: doorward sso set",
+            "See why with: doorward sso show; then save the settings again with: doorward sso set",
         ));
-    };
-    let passed = test.as_ref().is_some_and(|test| test.test.passed);
-    if !passed && !enable.untested {
+    }
+    if !enable.untested && !test.is_some_and(|test| test.test.passed) {
         return Err(Failure::new(
             ErrorCode::SettingsNotTested,
             format!("revision {} has not passed its test", draft.number),
             "Test it on the SSO settings page, or take the risk with --untested.",
         ));
     }
-    let live_issuer =
-        shown.live.as_ref().and_then(|(live, _)| live.endpoints.as_ref()).map(|live| &live.issuer);
-    let new_issuer = live_issuer.is_some_and(|live| *live != endpoints.issuer);
-    if !tx.enable_revision(&organization, draft.number, connection.live, enforcement, new_issuer).await? {
-        return Err(ErrorCode::SettingsRevisionStale.into());
-    }
-    let details = vec![
-        ("revision", draft.number.to_string()),
-        ("enforcement", enforcement.as_str().to_owned()),
-        ("issuer", endpoints.issuer.clone()),
-        ("untested", (!passed).to_string()),
-    ];
-    tx.audit(context.entry(Some(organization.id), AuditAction::OrgSettingsSsoEnable, details), now).await?;
-    tx.commit(now).await?;
-    writeln!(
-        output,
-        "Revision {} is live for {}, {}.",
-        draft.number,
-        organization.name,
-        enforcement.as_str()
-    )?;
+    let live = enable_by_operator(&app, &organization, enforcement, enable.untested, &by).await?;
+    writeln!(output, "Revision {live} is live for {}, {}.", organization.name, enforcement.as_str())?;
     Ok(())
 }
 
 /// `sso disable`.
 pub async fn disable_sso(
-    context: &Context,
+    context: Context,
     disable: SsoDisable,
     output: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let store = context.store().await?;
-    let now = context.clock.now();
-    let mut tx = store.begin().await?;
-    let organization = organization(&mut tx, &disable.organization).await?;
-    tx.lock_organization(organization.id).await?;
-    let Some(live) = tx.disable_connection(&organization).await? else {
-        return Err(Failure::new(
+    let by = context.by();
+    let app = context.app().await?;
+    let organization = organization(&mut app.store.reader(), &disable.organization).await?;
+    enable::disable(&app, &organization, &by).await.map_err(|not_done| match not_done {
+        NotDone::Refused(ErrorCode::SettingsNothingToDisable) => Failure::new(
             ErrorCode::SettingsNothingToDisable,
             format!("single sign-on is not enabled for {}", organization.name),
             "Nothing needs to be done.",
-        ));
-    };
-    let details = vec![("revision", live.to_string())];
-    tx.audit(context.entry(Some(organization.id), AuditAction::OrgSettingsSsoDisable, details), now).await?;
-    tx.commit(now).await?;
+        ),
+        other => other.into(),
+    })?;
     writeln!(output, "Single sign-on of {} is off; its sessions have ended.", organization.name)?;
     Ok(())
 }
 
-/// `sso set`: saves an untested draft, as the settings page does.
+/// `sso set`: saves an untested draft as the settings page does; the provider is asked for its metadata, so that the
+/// endpoints are frozen. A draft whose provider does not answer is saved too, and is a failure.
 pub async fn set_sso(
-    _context: &Context,
+    context: Context,
     set: SsoSet,
-    _secret: Secret,
-    _output: &mut dyn Write,
-) -> Result<(), Failure> {
-    Err(Failure::new(
-        ErrorCode::ConfigurationNotBuilt,
-        "saving SSO settings from the command line is not built yet",
-        format!("Use the page /organizations/{}/settings/sso.", set.organization),
-    ))
+    secret: Secret,
+    output: &mut dyn Write,
+) -> Result<(), Vec<Failure>> {
+    let by = context.by();
+    let app = context.app().await?;
+    let organization = organization(&mut app.store.reader(), &set.organization).await?;
+    if !organization.plan.has_sso() {
+        return Err(Failure::from(ErrorCode::PlanRequired).into());
+    }
+    let form = SettingsForm {
+        client_id: set.client_id,
+        client_secret: secret,
+        issuer_url: set.issuer_url,
+        scopes: String::new(),
+        client_auth_method: String::new(),
+        userinfo: String::new(),
+        email_claim: String::new(),
+    };
+    match settings::save(&app, &organization, &form, &by).await.map_err(Failure::from)? {
+        Saved::Refused(mistakes) => Err(mistakes.into_iter().map(|mistake| mistake.code.into()).collect()),
+        Saved::NotSaved(finding) => Err(found("nothing was saved", &finding).into()),
+        Saved::Failed(number, finding) => {
+            Err(found(&format!("revision {number} was saved, but does not work"), &finding).into())
+        }
+        Saved::Ready(number) => {
+            let name = organization.name.as_str();
+            let page = app.configuration.base_url.join(&format!("/organizations/{name}/settings/sso"));
+            let text = format!(
+                "Revision {number} of {name} is saved, untested.\n\
+                 Redirect URI to register at the provider: {}\n\
+                 Test and enable it at {page}\n",
+                app.redirect_uri(name)
+            );
+            output.write_all(text.as_bytes()).map_err(Failure::from)?;
+            Ok(())
+        }
+    }
+}
+
+/// A finding as a failure, with the values that were compared.
+fn found(outcome: &str, finding: &Finding) -> Failure {
+    let values: Vec<_> = finding.values.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let values = if values.is_empty() { String::new() } else { format!(" ({})", values.join(", ")) };
+    Failure::about(finding.code, format!("{outcome}: {}{values}", finding.code.meaning()))
 }
