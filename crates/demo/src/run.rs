@@ -235,9 +235,18 @@ fn fill(binary: &Path, configuration: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The binary without what the environment may say about another Doorward: the file alone counts here.
+fn doorward(binary: &Path) -> Command {
+    let mut command = Command::new(binary);
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DOORWARD_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// One call of the command line. What it prints is shown only when it fails.
 fn command(binary: &Path, configuration: &Path, arguments: &[&str], input: &str) -> Result<(), Failure> {
-    let mut child = Command::new(binary)
+    let mut child = doorward(binary)
         .arg("--config")
         .arg(configuration)
         .args(arguments)
@@ -265,7 +274,7 @@ struct Doorward {
 impl Doorward {
     fn start(binary: &Path, configuration: &Path, log: &Path) -> Result<Self, Failure> {
         let out = File::create(log)?;
-        let child = Command::new(binary)
+        let child = doorward(binary)
             .arg("serve")
             .arg("--config")
             .arg(configuration)

@@ -48,7 +48,7 @@ pub(super) fn make(
         _ if app.kind == AppKind::NonGallery => Signer::OfApplication,
         _ => Signer::Current,
     };
-    let token = provider.keys.sign(&claims, signer)?;
+    let token = provider.keys().sign(&claims, signer)?;
     Ok(match fault {
         Some(TokenFault::WrongSignature) => with_damaged_signature(&token),
         _ => token,

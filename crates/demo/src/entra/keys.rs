@@ -1,7 +1,7 @@
 //! The signing keys: what the provider publishes, and the signing of ID tokens.
 //!
 //! Out: JWK sets shaped as Entra's (no `alg`, `x5t` equal to `kid`, a self-signed certificate, an issuer for each
-//! key) and compact RS256 tokens. Keys live as long as the process. Never here: claims.
+//! key) and compact RS256 tokens. They change by `after` alone. Never here: claims.
 
 use aws_lc_rs::digest;
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
@@ -11,6 +11,7 @@ use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// The fixed tenant of personal accounts. A key whose issuer this is must never validate a work account's token.
 pub(crate) const CONSUMERS_TENANT: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
@@ -66,34 +67,72 @@ pub(crate) enum Signer {
 }
 
 /// All keys of the provider.
+#[derive(Clone)]
 pub(crate) struct SigningKeys {
-    current: SigningKey,
-    next: SigningKey,
-    foreign: SigningKey,
-    of_application: SigningKey,
+    /// Still published after a planned change, for tokens that are under way.
+    previous: Option<Arc<SigningKey>>,
+    current: Arc<SigningKey>,
+    /// Published before it is used.
+    next: Arc<SigningKey>,
+    foreign: Arc<SigningKey>,
+    of_application: Arc<SigningKey>,
+}
+
+/// How the keys change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Rollover {
+    /// The announced key takes over; the old one stays published.
+    Planned,
+    /// A key that nobody has seen takes over; the old ones are gone at once.
+    Emergency,
 }
 
 impl SigningKeys {
     /// Makes new keys. Takes a moment: four RSA keys of 2048 bits.
     pub(crate) fn generate(now: i64) -> Result<Self, KeyError> {
-        let one = move || SigningKey::generate(now);
+        let one = move || SigningKey::generate(now).map(Arc::new);
         let [first, second, third] = [(); 3].map(|()| std::thread::spawn(one));
         let current = one()?;
         let [next, foreign, of_application] =
             [first, second, third].map(|made| made.join().map_err(|_| KeyError).flatten());
-        Ok(Self { current, next: next?, foreign: foreign?, of_application: of_application? })
+        Ok(Self { previous: None, current, next: next?, foreign: foreign?, of_application: of_application? })
+    }
+
+    /// The keys after a change.
+    pub(crate) fn after(&self, rollover: Rollover, now: i64) -> Result<Self, KeyError> {
+        let next = Arc::new(SigningKey::generate(now)?);
+        let (previous, current) = match rollover {
+            Rollover::Planned => (Some(self.current.clone()), self.next.clone()),
+            Rollover::Emergency => (None, Arc::new(SigningKey::generate(now)?)),
+        };
+        Ok(Self { previous, current, next, ..self.clone() })
+    }
+
+    /// What is published, with a word for people.
+    pub(crate) fn published(&self) -> Vec<(String, &'static str)> {
+        let own = [
+            (Some(&self.next), "announced"),
+            (Some(&self.current), "in use"),
+            (self.previous.as_ref(), "old"),
+        ];
+        let foreign = (Some(&self.foreign), "of another directory");
+        own.into_iter().chain([foreign]).filter_map(|(key, what)| Some((key?.kid.clone(), what))).collect()
+    }
+
+    fn own(&self) -> impl Iterator<Item = &SigningKey> {
+        [Some(&self.next), Some(&self.current), self.previous.as_ref()].into_iter().flatten().map(Arc::as_ref)
     }
 
     /// The JWK set of the v2 endpoint. `issuer` is the tenant's, with `{tenantid}` in the shared documents.
     pub(crate) fn set(&self, issuer: &str, foreign_issuer: &str) -> Value {
-        json!({"keys": [
-            self.next.jwk(Some(issuer)), self.current.jwk(Some(issuer)), self.foreign.jwk(Some(foreign_issuer)),
-        ]})
+        let foreign = self.foreign.jwk(Some(foreign_issuer));
+        json!({"keys": self.own().map(|key| key.jwk(Some(issuer))).chain([foreign]).collect::<Vec<_>>()})
     }
 
     /// The JWK set of the v1 endpoint, whose keys name no issuer.
     pub(crate) fn set_v1(&self) -> Value {
-        json!({"keys": [self.next.jwk(None), self.current.jwk(None), self.foreign.jwk(None)]})
+        let foreign = self.foreign.jwk(None);
+        json!({"keys": self.own().map(|key| key.jwk(None)).chain([foreign]).collect::<Vec<_>>()})
     }
 
     /// The JWK set that `?appid=` gives for an application with a key of its own.

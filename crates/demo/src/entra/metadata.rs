@@ -169,19 +169,19 @@ pub(super) async fn keys_v2(
     };
     let issuer = provider.issuer(address.issuer_tenant());
     if app_id(&query).is_some() {
-        return document(provider.keys.set_of_application(&issuer));
+        return document(provider.keys().set_of_application(&issuer));
     }
     let foreign = match &address {
         Address::Tenant(tenant) if tenant.id == GLOBEX_TENANT => provider.issuer(CONSUMERS_TENANT),
         _ => provider.issuer(GLOBEX_TENANT),
     };
-    document(provider.keys.set(&issuer, &foreign))
+    document(provider.keys().set(&issuer, &foreign))
 }
 
 /// `GET /{tenant}/discovery/keys`
 pub(super) async fn keys_v1(State(provider): State<Arc<Provider>>, Path(tenant): Path<String>) -> Response {
     match provider.address(&tenant) {
-        Ok(_) => document(provider.keys.set_v1()),
+        Ok(_) => document(provider.keys().set_v1()),
         Err(refusal) => not_found(&provider, &refusal),
     }
 }

@@ -27,7 +27,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use directory::{App, AppKind, Directory, Platform};
 use http::StatusCode;
-use keys::{KeyError, SigningKeys};
+use keys::{KeyError, Rollover, SigningKeys};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,7 +41,7 @@ pub(crate) struct Provider {
     /// Scheme, host and port, from which every address in a document is built.
     base_url: String,
     clock: Clock,
-    keys: Arc<SigningKeys>,
+    keys: Mutex<Arc<SigningKeys>>,
     directory: Mutex<Directory>,
     /// How long the fault "answers slowly" waits.
     slow_answer: Duration,
@@ -70,7 +70,7 @@ impl Provider {
 
     fn with_keys(base_url: String, clock: Clock, keys: Arc<SigningKeys>) -> Self {
         let directory = Mutex::new(Directory::new());
-        Self { base_url, clock, keys, directory, slow_answer: Duration::from_secs(15) }
+        Self { base_url, clock, keys: Mutex::new(keys), directory, slow_answer: Duration::from_secs(15) }
     }
 
     /// Registers a Web application in a tenant with admin consent and a secret of half a year.
@@ -114,6 +114,18 @@ impl Provider {
     /// What the provider knows. Held for moments, never over an await.
     fn directory(&self) -> MutexGuard<'_, Directory> {
         self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The keys as they are now.
+    fn keys(&self) -> Arc<SigningKeys> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the keys. Nothing happens in the unlikely case that no key can be made.
+    fn change_keys(&self, rollover: Rollover) {
+        if let Ok(changed) = self.keys().after(rollover, self.clock.now()) {
+            *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(changed);
+        }
     }
 
     fn refusal(&self, code: u32, facts: &Facts) -> Refusal {

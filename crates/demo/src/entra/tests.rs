@@ -730,6 +730,34 @@ async fn faults_of_the_token_endpoint_have_their_shapes() {
     assert!(redeem_with("token-slow").await.json().get("id_token").is_some());
 }
 
+// Keys that change
+
+#[tokio::test]
+async fn a_planned_change_uses_a_key_that_was_published_before_and_keeps_the_old_one() {
+    let stage = Stage::new();
+    let address = format!("/{ACME_TENANT}/discovery/v2.0/keys");
+    let before = stage.get(&address).await.json();
+    let code = stage.code_for(MIRA).await;
+    let under_way = stage.redeem(&code, &[]).await.json()["id_token"].as_str().unwrap().to_owned();
+    stage.post("/console/acme.example/keys", &[("rollover", "planned")]).await;
+    let code = stage.code_for(MIRA).await;
+    let token = stage.redeem(&code, &[]).await.json()["id_token"].as_str().unwrap().to_owned();
+    assert!(is_signed_by(&token, &before), "whoever cached the old set goes on");
+    assert!(is_signed_by(&under_way, &stage.get(&address).await.json()), "tokens under way still count");
+}
+
+#[tokio::test]
+async fn an_emergency_leaves_none_of_the_old_keys() {
+    let stage = Stage::new();
+    let address = format!("/{ACME_TENANT}/discovery/v2.0/keys");
+    let before = stage.get(&address).await.json();
+    stage.post("/console/acme.example/keys", &[("rollover", "emergency")]).await;
+    let code = stage.code_for(MIRA).await;
+    let token = stage.redeem(&code, &[]).await.json()["id_token"].as_str().unwrap().to_owned();
+    assert!(!is_signed_by(&token, &before));
+    assert!(is_signed_by(&token, &stage.get(&address).await.json()));
+}
+
 // The console: the guide, clicked
 
 /// The value of an input that a page shows under this id.
@@ -821,10 +849,17 @@ async fn every_page_says_that_it_is_not_microsoft() {
     let stage = Stage::new();
     let mut object_id = String::new();
     stage.change(|app| object_id.clone_from(&app.object_id));
-    let mut paths: Vec<String> =
-        ["", "/users", "/enterprise-apps", "/enterprise-apps/new", "/enterprise-apps/create", "/register"]
-            .map(|path| format!("/console/acme.example{path}"))
-            .to_vec();
+    let mut paths: Vec<String> = [
+        "",
+        "/users",
+        "/keys",
+        "/enterprise-apps",
+        "/enterprise-apps/new",
+        "/enterprise-apps/create",
+        "/register",
+    ]
+    .map(|path| format!("/console/acme.example{path}"))
+    .to_vec();
     for page in ["", "/properties", "/users", "/single-sign-on"] {
         paths.push(format!("/console/acme.example/enterprise-apps/{object_id}{page}"));
     }

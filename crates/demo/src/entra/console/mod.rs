@@ -7,11 +7,12 @@ mod enterprise;
 mod registration;
 
 use super::directory::{App, Platform, Tenant};
-use super::{Provider, notice};
+use super::keys::Rollover;
+use super::{Parameters, Provider, notice};
 use crate::serving::page;
 use askama::Template;
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawForm, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use http::StatusCode;
@@ -27,6 +28,7 @@ pub(super) fn routes() -> Router<Arc<Provider>> {
         .route("/", get(|| async { Redirect::to("/console/acme.example") }))
         .route("/console/{tenant}", get(home))
         .route("/console/{tenant}/users", get(users))
+        .route("/console/{tenant}/keys", get(keys).post(change_keys))
         .merge(enterprise::routes())
         .merge(registration::routes())
 }
@@ -170,6 +172,35 @@ async fn users(
 ) -> Result<Response, Missing> {
     let frame = Frame::load(&provider, &tenant)?;
     Ok(page(StatusCode::OK, &UsersPage { frame }))
+}
+
+#[derive(Template)]
+#[template(path = "entra/keys.html")]
+struct KeysPage {
+    frame: Frame,
+    keys: Vec<(String, &'static str)>,
+}
+
+async fn keys(
+    State(provider): State<Arc<Provider>>,
+    Path(tenant): Path<String>,
+) -> Result<Response, Missing> {
+    let frame = Frame::load(&provider, &tenant)?;
+    Ok(page(StatusCode::OK, &KeysPage { frame, keys: provider.keys().published() }))
+}
+
+async fn change_keys(
+    State(provider): State<Arc<Provider>>,
+    Path(tenant): Path<String>,
+    RawForm(form): RawForm,
+) -> Result<Response, Missing> {
+    let frame = Frame::load(&provider, &tenant)?;
+    match Parameters::parse(&form).get("rollover") {
+        Some("planned") => provider.change_keys(Rollover::Planned),
+        Some("emergency") => provider.change_keys(Rollover::Emergency),
+        _ => {}
+    }
+    Ok(see_other(&format!("{}/keys", frame.root)))
 }
 
 #[cfg(test)]
