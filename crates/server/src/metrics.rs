@@ -8,7 +8,6 @@ use crate::store::Purpose;
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use doorward_core::error_code::ErrorCode;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -240,14 +239,15 @@ fn code_or_ok(outcome: Result<(), ErrorCode>) -> &'static str {
     outcome.map_or_else(ErrorCode::as_str, |()| "ok")
 }
 
-/// The routes of the metrics listener: `/metrics` and nothing else.
-pub fn router(metrics: Arc<Metrics>) -> Router {
+/// The routes of the metrics listener: `/metrics` and nothing else. `is_stale` says, when the figures are asked for,
+/// whether this node has lost touch with the store's changes.
+pub fn router(metrics: Arc<Metrics>, is_stale: impl Fn() -> bool + Clone + Send + Sync + 'static) -> Router {
+    let page = move |State(metrics): State<Arc<Metrics>>| async move {
+        metrics.change_reader_stale(is_stale());
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        ([(CONTENT_TYPE, kind)], metrics.to_text())
+    };
     Router::new().route("/metrics", get(page)).with_state(metrics)
-}
-
-async fn page(State(metrics): State<Arc<Metrics>>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], metrics.to_text()).into_response()
 }
 
 #[cfg(test)]

@@ -144,10 +144,12 @@ pub fn assemble(app: &SharedApp, built: Built) -> Routers {
         };
         router.layer(axum::middleware::from_fn_with_state(log, log_request))
     };
+    let asked = Arc::clone(app);
+    let is_stale = move || !asked.store.facts().is_trusted(asked.clock.now());
     Routers {
         main: logged(Listener::Main, built.main),
         gate: logged(Listener::Gate, built.gate),
-        metrics: metrics::router(Arc::clone(&app.metrics)),
+        metrics: metrics::router(Arc::clone(&app.metrics), is_stale),
     }
 }
 

@@ -1,0 +1,362 @@
+//! The command line from end to end: arguments and standard input in, output, errors and exit codes out.
+
+use doorward::clock::Clock;
+use doorward::command_line::{Surroundings, run};
+use doorward::commands;
+use doorward::random::Random;
+use doorward::sealing::Sealing;
+use doorward_testkit::{FakeIdp, TempDir, clock_at};
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+
+/// A folder of its own for one test, gone at its end.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(TempDir::new())
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.0.join(name), text).unwrap();
+    }
+
+    /// Runs one command in here: its exit code, standard output and standard error.
+    fn run(&self, line: &str, input: &str) -> (u8, String, String) {
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        let database = format!("sqlite:{}", self.0.join("doorward.db").display());
+        let key = self.0.join("master.key").display().to_string();
+        let surroundings = Surroundings {
+            input: &mut input.as_bytes(),
+            output: &mut output,
+            errors: &mut errors,
+            environment: vec![
+                ("DOORWARD_DATABASE".to_owned(), database),
+                ("DOORWARD_MASTER_KEY_FILE".to_owned(), key),
+                ("DOORWARD_LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
+                ("DOORWARD_GATE__LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
+                ("DOORWARD_LOG__LEVEL".to_owned(), "error".to_owned()),
+            ],
+            clock: Clock::system(),
+            random: Random::system(),
+        };
+        let file = self.0.join("doorward.toml");
+        let config = if file.exists() { file.display().to_string() } else { String::new() };
+        let mut arguments: Vec<OsString> = vec!["doorward".into()];
+        if !config.is_empty() {
+            arguments.extend(["--config".into(), config.into()]);
+        }
+        arguments.extend(line.split(' ').map(OsString::from));
+        let code = run(arguments, surroundings);
+        (code, String::from_utf8(output).unwrap(), String::from_utf8(errors).unwrap())
+    }
+
+    /// Runs one command that must succeed: its output.
+    fn good(&self, line: &str, input: &str) -> String {
+        let (code, output, errors) = self.run(line, input);
+        assert_eq!((code, errors.as_str()), (0, ""), "{line}: {output}");
+        output
+    }
+
+    /// Runs one command that must fail with this code.
+    fn bad(&self, line: &str, input: &str, code: &str) -> String {
+        let (exit, _, errors) = self.run(line, input);
+        assert_eq!(exit, 1, "{line}");
+        assert!(errors.starts_with(&format!("error[{code}]: ")), "{line}: {errors}");
+        assert!(errors.lines().any(|line| line.starts_with("next: ")), "{line}: {errors}");
+        errors
+    }
+}
+
+const PASSWORD: &str = "correct horse battery\n";
+
+fn with_acme() -> Folder {
+    let folder = Folder::new();
+    folder.good("account create mira --email mira@acme.example --password-stdin", PASSWORD);
+    folder.good("account create omar --email omar@acme.example --password-stdin", PASSWORD);
+    folder.good("org create Acme --name Acme --admin mira", "");
+    folder
+}
+
+#[test]
+fn an_account_is_made_once_and_its_password_is_judged() {
+    let folder = Folder::new();
+    let create = "account create mira --email mira@acme.example --password-stdin";
+    folder.bad(create, "short\n", "account.password_too_short");
+    folder.bad(create, "", "command.input_missing");
+    folder.bad("account create 1 --email m@a.example --password-stdin", PASSWORD, "account.name_invalid");
+    folder.bad("account create mira --email m --password-stdin", PASSWORD, "account.email_invalid");
+    assert!(folder.good(create, PASSWORD).contains("mira"));
+    let again = folder.bad(create, PASSWORD, "account.name_taken");
+    assert!(again.contains("the account mira is there already"), "{again}");
+    let taken = folder.bad(
+        "account create omar --email mira@acme.example --password-stdin",
+        PASSWORD,
+        "account.email_taken",
+    );
+    assert!(taken.contains("of the account mira"), "{taken}");
+}
+
+#[test]
+fn an_organization_is_made_with_its_admin_and_listed() {
+    let folder = with_acme();
+    assert_eq!(folder.good("org list", ""), "Acme\tenterprise\tnot_set_up\tAcme\n");
+    folder.bad("org create acme --name A --admin mira", "", "organization.name_taken");
+    folder.bad("org create mira --name A --admin mira", "", "organization.name_taken");
+    folder.bad("org create other --name A --admin nobody", "", "membership.account_unknown");
+    folder.bad("org create settings --name A --admin mira", "", "organization.name_invalid");
+}
+
+#[test]
+fn an_organization_can_not_have_the_name_of_an_applications_path() {
+    let folder = Folder::new();
+    let app = "[[app]]\nname = \"hub\"\nhost = \"hub.localhost\"\norganization = [\"/Datasets/{org}/**\"]\n";
+    folder.write("doorward.toml", app);
+    folder.good("account create mira --email mira@acme.example --password-stdin", PASSWORD);
+    folder.bad("org create datasets --name D --admin mira", "", "organization.name_is_a_path");
+}
+
+#[test]
+fn members_come_change_and_go_but_the_last_admin_stays() {
+    let folder = with_acme();
+    assert!(folder.good("org member set acme omar --role read", "").contains("role read"));
+    assert!(folder.good("org member set acme omar --role read", "").contains("already"));
+    folder.bad("org member set acme mira --role read", "", "organization.last_admin");
+    folder.bad("org member remove acme mira", "", "organization.last_admin");
+    folder.bad("org member set nowhere omar --role read", "", "organization.unknown");
+    folder.good("org member set acme omar --role admin", "");
+    folder.good("org member remove acme mira", "");
+    folder.bad("org member remove acme mira", "", "membership.missing");
+}
+
+#[test]
+fn rule_8_every_change_by_command_is_audited_with_the_system_user() {
+    let folder = with_acme();
+    folder.good("org member set acme omar --role read", "");
+    folder.good("org member set acme omar --role write", "");
+    folder.good("org member remove acme omar", "");
+    folder.good("resource set acme Data --public --prefix /datasets/", "");
+    let exported = folder.good("audit export acme", "");
+    let lines: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let actions: Vec<_> = lines.iter().map(|line| line["action"].as_str().unwrap()).collect();
+    assert_eq!(
+        actions,
+        ["org.create", "org.add_user", "org.add_user", "org.change_role", "org.remove_user", "resource.set"]
+    );
+    for (line, sequence) in lines.iter().zip(1..) {
+        assert_eq!(line["sequence"], sequence);
+        assert_eq!(line["actor"]["kind"], "operator");
+        assert_eq!(line["actor"]["name"], commands::system_user(&[]));
+        assert!(line["at"].as_str().unwrap().ends_with('Z'), "{line}");
+    }
+    assert_eq!(lines[5]["details"]["prefix"], "datasets");
+    let again = folder.good("audit export acme", "");
+    assert!(again.lines().last().unwrap().contains("org.audit_log.export"));
+}
+
+#[test]
+fn a_resource_has_the_characters_that_the_gate_takes() {
+    let folder = with_acme();
+    for line in [
+        "resource set acme a/b --public",
+        "resource set acme .. --public",
+        "resource set acme a --public --prefix a//b",
+    ] {
+        folder.bad(line, "", "command.resource_invalid");
+    }
+}
+
+#[test]
+fn single_sign_on_that_is_not_set_up_is_shown_as_such_and_can_not_be_switched() {
+    let folder = with_acme();
+    let shown: Value = serde_json::from_str(&folder.good("sso show ACME --json", "")).unwrap();
+    assert_eq!(
+        shown,
+        json!({
+            "protocol": null, "state": "not_set_up", "enforcement": null, "draft": null, "live": null, "findings": []
+        })
+    );
+    folder.bad("sso enable acme --untested", "", "settings.not_set_up");
+    folder.bad("sso disable acme", "", "settings.nothing_to_disable");
+}
+
+#[test]
+fn each_mistake_of_the_configuration_is_an_error_of_its_own() {
+    let folder = Folder::new();
+    folder.write("doorward.toml", "same_host = \"x\"\n\nunknown = 1\n");
+    let errors = folder.bad("org list", "", "configuration.mistaken");
+    assert_eq!(errors.matches("error[configuration.mistaken]").count(), 2, "{errors}");
+    assert!(errors.contains("doorward.toml:3:1: unknown: "), "{errors}");
+    let (code, report, _) = folder.run("check", "");
+    assert_eq!(code, 1);
+    assert!(report.contains("wrong") && report.contains("doorward.toml:1:1: same_host: "), "{report}");
+    assert!(!folder.0.join("doorward.db").exists());
+}
+
+#[test]
+fn check_makes_nothing_and_says_what_to_list_as_proxies() {
+    let folder = Folder::new();
+    let report = folder.good("check", "");
+    for words in ["the first start makes it", "docker network inspect", "127.0.0.1", "nginx"] {
+        assert!(report.contains(words), "{report}");
+    }
+    assert!(!folder.0.join("doorward.db").exists() && !folder.0.join("master.key").exists());
+}
+
+#[test]
+fn f24_a_master_key_that_is_missing_wrong_or_open_to_others_is_refused_with_words() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = with_acme();
+    let key = folder.0.join("master.key");
+    // The first command that could need the key makes it.
+    folder.bad("sso enable acme", "", "settings.not_set_up");
+    assert!(folder.good("check", "").contains("the one that sealed the database"));
+
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(folder.bad("serve", "", "key.unusable").contains("0600"));
+    assert!(folder.run("check", "").1.contains("0600"));
+
+    std::fs::rename(&key, folder.0.join("copy")).unwrap();
+    assert!(folder.bad("serve", "", "key.unusable").contains("missing"));
+    assert!(!key.exists(), "no new key is made over sealed data");
+    assert!(folder.run("check", "").1.contains("missing"));
+
+    Sealing::open_or_create(&key, &Random::seeded(7)).unwrap();
+    assert!(folder.bad("serve", "", "key.unusable").contains("sealed with master key"));
+    assert!(folder.run("check", "").1.contains("but key"));
+}
+
+#[test]
+fn f13_a_file_that_is_no_database_is_refused_with_the_remedy() {
+    let folder = Folder::new();
+    folder.write("doorward.db", &"this is no database ".repeat(500));
+    let errors = folder.bad("org list", "", "store.corrupt");
+    assert!(errors.contains("Restore the database"), "{errors}");
+    assert!(folder.run("check", "").1.contains("wrong  database"));
+}
+
+#[test]
+fn tls_by_files_is_refused_because_it_is_not_built() {
+    let folder = Folder::new();
+    folder.write("doorward.toml", "[tls]\ncertificate_file = \"a\"\nkey_file = \"b\"\n");
+    assert!(folder.bad("serve", "", "configuration.not_built").contains("proxy in front"));
+    assert!(folder.run("check", "").1.contains("not built yet"));
+}
+
+#[test]
+fn sso_is_set_shown_enabled_changed_and_disabled_without_a_browser() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _inside = runtime.enter();
+    let idp = FakeIdp::generic(&clock_at(0));
+    let folder = with_acme();
+    folder.write("doorward.toml", &format!("[outbound]\nallow = [\"{}\"]\n", idp.address()));
+    let set = |client: &str| {
+        format!("sso set acme --issuer-url {} --client-id {client} --client-secret-stdin", idp.issuer())
+    };
+    let show = || -> Value { serde_json::from_str(&folder.good("sso show acme --json", "")).unwrap() };
+
+    let saved = folder.good(&set("one"), "0123456789-secret-of-acme\n");
+    assert!(saved.contains("http://localhost:0/organizations/Acme/oidc/consume"), "{saved}");
+    let shown = show();
+    assert_eq!((&shown["protocol"], &shown["state"]), (&json!("oidc"), &json!("untested")));
+    let draft = json!({
+        "revision": 1, "issuer_url": idp.issuer(), "client_id": "one", "test": "none", "tested_at": null
+    });
+    assert_eq!((&shown["draft"], &shown["live"]), (&draft, &Value::Null));
+
+    folder.bad("sso enable acme", "", "settings.not_tested");
+    folder.good("sso enable acme --untested", "");
+    assert_eq!((&show()["state"], &show()["enforcement"]), (&json!("live"), &json!("enforced")));
+    folder.good("sso enable acme --enforcement optional", "");
+    assert_eq!(show()["enforcement"], "optional");
+
+    folder.good(&set("two"), "0123456789-secret-of-acme\n");
+    let shown = show();
+    assert_eq!(shown["state"], "live_change_pending");
+    assert_eq!((&shown["draft"]["revision"], &shown["live"]["revision"]), (&json!(2), &json!(1)));
+
+    folder.good("sso disable acme", "");
+    assert_eq!((&show()["state"], &show()["live"]), (&json!("untested"), &Value::Null));
+    folder.bad("sso disable acme", "", "settings.nothing_to_disable");
+
+    let exported = folder.good("audit export acme", "");
+    assert!(exported.contains("\"untested\":\"true\""), "the override is told: {exported}");
+    for file in ["doorward.db", "doorward.db-wal"] {
+        let bytes = std::fs::read(folder.0.join(file)).unwrap_or_default();
+        assert!(!String::from_utf8_lossy(&bytes).contains("0123456789-secret"), "rule 6: {file}");
+    }
+}
+
+#[test]
+fn settings_that_can_not_be_taken_say_which_and_a_silent_provider_leaves_a_draft() {
+    let folder = with_acme();
+    let port = doorward_testkit::free_port();
+    folder.write("doorward.toml", &format!("[outbound]\nallow = [\"127.0.0.1:{port}\"]\n"));
+    let set =
+        |issuer: &str| format!("sso set acme --issuer-url {issuer} --client-id acme --client-secret-stdin");
+    folder.bad(&set("ftp://a.example"), "secret-of-acme\n", "settings.issuer_not_url");
+    folder.bad(&set("http://a.example"), "secret-of-acme\n", "settings.issuer_not_https");
+    folder.bad(&set("https://a.example"), "", "command.input_missing");
+    let told =
+        folder.bad(&set(&format!("http://127.0.0.1:{port}")), "secret-of-acme\n", "outbound.unreachable");
+    assert!(told.contains("revision 1 was saved"), "{told}");
+    let told = folder.bad("sso enable acme --untested", "", "settings.not_tested");
+    assert!(told.contains("could not be reached"), "{told}");
+    assert!(folder.good("sso show acme", "").contains("[outbound.unreachable]"));
+}
+
+/// One request over a connection of its own.
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn the_binary_serves_on_three_listeners_logs_no_query_and_ends_with_0_at_sigterm() {
+    let folder = TempDir::new();
+    let mut server = Command::new(env!("CARGO_BIN_EXE_doorward"))
+        .arg("serve")
+        .current_dir(folder.path())
+        .env_clear()
+        .env("DOORWARD_LISTEN", "127.0.0.1:0")
+        .env("DOORWARD_GATE__LISTEN", "127.0.0.1:0")
+        .env("DOORWARD_METRICS_LISTEN", "127.0.0.1:0")
+        .env("DOORWARD_LOG__FORMAT", "json")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(server.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let serving: Value = log
+        .by_ref()
+        .map(|line| serde_json::from_str(&line).unwrap())
+        .find(|line: &Value| line["message"] == "serving")
+        .unwrap();
+    let [main, gate, metrics] = ["listen", "gate", "metrics"].map(|key| serving[key].as_str().unwrap());
+
+    assert!(get(main, "/healthz").starts_with("HTTP/1.1 200"));
+    while !get(main, "/readyz").starts_with("HTTP/1.1 200") {}
+    assert!(
+        get(gate, "/healthz").starts_with("HTTP/1.1 404"),
+        "rule 15: the gate's listener serves the gate alone"
+    );
+    assert!(get(gate, "/auth-request").starts_with("HTTP/1.1 403"), "nobody is trusted unless listed");
+    assert!(get(metrics, "/metrics").contains("doorward_change_reader_stale 0"));
+    assert!(get(metrics, "/healthz").starts_with("HTTP/1.1 404"));
+    let answer = get(main, "/nothing?code=planted");
+    assert!(answer.to_lowercase().contains("x-request-id: "), "{answer}");
+
+    Command::new("kill").args(["-TERM", &server.id().to_string()]).status().unwrap();
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+    let rest: Vec<String> = log.collect();
+    assert!(
+        rest.iter().any(|line| line.contains("/nothing"))
+            && rest.iter().all(|line| !line.contains("planted"))
+    );
+    assert!(rest.last().unwrap().contains("stopped"), "{rest:?}");
+}
