@@ -2,8 +2,9 @@
 // relies on before Doorward has said a word.
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
-import { createServer, request } from 'node:http';
+import { createServer } from 'node:http';
 import { connect } from 'node:net';
+import { ask as request } from './http.js';
 import { freePort, stopEverything } from './processes.js';
 import { startNginx } from './nginx.js';
 
@@ -155,17 +156,7 @@ function listen(handler) {
   return new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve(server.address().port)));
 }
 
-function ask(path, headers = {}, method = 'GET', body = '') {
-  return new Promise((resolve, reject) => {
-    const question = request({ host: '127.0.0.1', port, path, method, headers: { Host: 'hub.localhost', ...headers } }, (answer) => {
-      let text = '';
-      answer.setEncoding('utf8').on('data', (part) => (text += part));
-      answer.on('end', () => resolve({ status: answer.statusCode, headers: answer.headers, body: text }));
-    });
-    question.on('error', reject);
-    question.end(body);
-  });
-}
+const ask = (path, headers = {}, method = 'GET', body = '') => request(port, path, { headers: { Host: 'hub.localhost', ...headers }, method, body });
 
 /** Sends these very bytes; returns what came back when the connection ends, or as soon as it matches `until`. */
 function raw(text, until) {
