@@ -1,10 +1,10 @@
-//! Integration tests.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+//! Doorward as a whole, in one process: real listeners, real databases, the test kit's provider and browser.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(missing_docs, unreachable_pub, reason = "nobody but tests uses it")]
 
 mod command_line;
+mod gate;
+mod harness;
+mod provider_faults;
+mod sso;
+mod store;

@@ -1,0 +1,392 @@
+//! A whole Doorward for one test: its own database, a clock that is turned, a sample application, a provider.
+//!
+//! `World::new()` has accounts ada (admin), mira (member), eve (nobody's member), ben (admin of globex), the
+//! organizations acme and globex, and a public and a private resource each. Nothing in it waits for real time.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use doorward::app::{App, SharedApp};
+use doorward::clock::Clock;
+use doorward::configuration::Configuration;
+use doorward::outbound::OutboundSettings;
+use doorward::random::Random;
+use doorward::sealing::Sealing;
+use doorward::serve::{Listeners, Routers};
+use doorward::store::{
+    AuditRecord, NewAccount, Organization, Plan, Query as _, Store, Synchronous, load_account_by_name, load_organization,
+};
+use doorward_core::email::Email;
+use doorward_core::ids::{AccountId, OrganizationId, SessionId};
+use doorward_core::membership::Role;
+use doorward_core::name::Name;
+use doorward_core::secret::Secret;
+use doorward_core::time::Lifetime;
+use doorward_testkit::{Browser, Client, FakeIdp, Page, Person, SharedClock, TempDir, clock_at, free_port};
+use tokio::sync::{mpsc, watch};
+
+/// Where every test's time begins: 2026-01-15 09:00:00 UTC.
+pub const START_MS: i64 = 1_768_467_600_000;
+
+/// Which database a test runs on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum On {
+    Sqlite,
+    Postgres,
+}
+
+impl On {
+    /// SQLite always; PostgreSQL where `DOORWARD_TEST_POSTGRES` names a server, which the test command always does.
+    pub fn all() -> Vec<Self> {
+        if postgres_url().is_some() { vec![Self::Sqlite, Self::Postgres] } else { vec![Self::Sqlite] }
+    }
+}
+
+pub fn postgres_url() -> Option<String> {
+    std::env::vars().find(|(name, _)| name == "DOORWARD_TEST_POSTGRES").map(|(_, url)| url)
+}
+
+/// A fresh database: a file in `folder`, or one made on the PostgreSQL server.
+pub async fn fresh_store(on: On, folder: &TempDir) -> (Store, String) {
+    match on {
+        On::Sqlite => {
+            let path: PathBuf = folder.join("doorward.db");
+            (Store::open_sqlite(&path, Synchronous::Normal).await.unwrap(), format!("sqlite:{}", path.display()))
+        }
+        On::Postgres => {
+            use sqlx::{Connection as _, Executor as _};
+            static MADE: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+            let server = postgres_url().expect("DOORWARD_TEST_POSTGRES");
+            let n = MADE.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let name = format!("doorward_test_{}_{n}", std::process::id());
+            let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
+            #[expect(clippy::disallowed_types, reason = "a database's name can't be a bound value")]
+            let sql = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+            connection.execute(sql).await.unwrap();
+            let mut url = url_of(&server);
+            url.set_path(&name);
+            let store = Store::open_postgres(url.as_str()).await.unwrap();
+            store.migrate().await.unwrap();
+            (store, url.to_string())
+        }
+    }
+}
+
+fn url_of(text: &str) -> url::Url {
+    url::Url::parse(text).unwrap()
+}
+
+/// One running Doorward with everything around it.
+pub struct World {
+    pub app: SharedApp,
+    pub idp: FakeIdp,
+    pub clock: SharedClock,
+    /// `http://localhost:PORT`.
+    pub base: String,
+    /// `http://hub.localhost:PORT`, the sample application's host.
+    pub hub: String,
+    /// `http://127.0.0.1:PORT`, the gate's listener.
+    pub gate: String,
+    /// What the application was asked, oldest first.
+    pub seen: Arc<Mutex<Vec<Seen>>>,
+    upstream: tokio::task::JoinHandle<()>,
+    stop_changes: watch::Sender<bool>,
+    stop: mpsc::Sender<()>,
+    folder: TempDir,
+}
+
+/// One request as the application saw it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub method: String,
+    pub target: String,
+    pub headers: Vec<(String, String)>,
+}
+
+impl Seen {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What a test may want otherwise.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub on: On,
+    /// Added to the configuration file, before `[[app]]`.
+    pub configuration: String,
+    /// Whether the provider is shaped like Entra.
+    pub entra: bool,
+    /// A path that `base_url` carries.
+    pub base_path: &'static str,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { on: On::Sqlite, configuration: String::new(), entra: false, base_path: "" }
+    }
+}
+
+impl World {
+    /// On SQLite, with an ordinary provider.
+    pub async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    pub async fn with(options: Options) -> Self {
+        let clock = clock_at(START_MS);
+        let idp = if options.entra { FakeIdp::entra_like(&clock) } else { FakeIdp::generic(&clock) };
+        let folder = TempDir::new();
+        let (store, database) = fresh_store(options.on, &folder).await;
+
+        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let (upstream_address, upstream) = echo(Arc::clone(&seen)).await;
+        let (main, gate) = (free_port(), free_port());
+        let base = format!("http://localhost:{main}{}", options.base_path);
+        let hub = format!("http://hub.localhost:{main}");
+        let text = format!(
+            "base_url = \"{base}\"\nlisten = \"127.0.0.1:{main}\"\ndatabase = \"{database}\"\n\
+             master_key_file = \"{key}\"\n[outbound]\nallow = [\"{idp}\"]\n[gate]\nlisten = \"127.0.0.1:{gate}\"\n\
+             trusted_proxies = [\"127.0.0.1\"]\n{more}\n[[app]]\nname = \"hub\"\nhost = \"hub.localhost:{main}\"\n\
+             upstream = \"http://{upstream_address}\"\norganization = [\"/{{org}}/{{resource}}/**\", \"/{{org}}/**\"]\n\
+             public = [\"/\", \"/static/**\"]\n\
+             rules = [{{ methods = [\"DELETE\"], path = \"/{{org}}/settings/**\", role = \"admin\" }}]\n",
+            key = folder.join("master.key").display(),
+            idp = idp.address(),
+            more = options.configuration,
+        );
+        let configuration = Configuration::parse(None, &text, []).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+
+        let random = Random::seeded(7);
+        let sealing = Sealing::open_or_create(&folder.join("master.key"), &random).unwrap();
+        let outbound = OutboundSettings::new(configuration.outbound_allow.clone());
+        let listeners = Listeners::bind(&configuration).await.unwrap_or_else(|faults| panic!("{faults:?}"));
+        let app =
+            App::new(configuration, store.clone(), sealing, Clock::turned(Arc::clone(&clock)), random, outbound).unwrap();
+
+        let (stop_changes, stopping) = watch::channel(false);
+        store.read_changes(app.clock.now()).await.unwrap();
+        tokio::spawn(store.follow_changes(app.clock.clone(), Duration::from_millis(50), stopping));
+        let (stop, signals) = mpsc::channel(2);
+        let routers = Routers {
+            main: doorward::web::router(&app),
+            gate: doorward::gate::router(&app),
+            metrics: Router::new(),
+        };
+        tokio::spawn(doorward::serve::run(listeners, routers, signals));
+
+        let world = Self {
+            app,
+            idp,
+            clock,
+            base,
+            hub,
+            gate: format!("http://127.0.0.1:{gate}"),
+            seen,
+            upstream,
+            stop_changes,
+            stop,
+            folder,
+        };
+        world.furnish().await;
+        world
+    }
+
+    async fn furnish(&self) {
+        for (name, full) in [("ada", "Ada Admin"), ("mira", "Mira Holt"), ("eve", "Eve Else"), ("ben", "Ben Boss")] {
+            self.add_account(name, full).await;
+            self.idp.add_person(Person::new(name, full, &format!("{name}@acme.example")));
+        }
+        for (organization, admin) in [("acme", "ada"), ("globex", "ben")] {
+            self.add_organization(organization, admin, Plan::Enterprise).await;
+        }
+        self.set_role("acme", "mira", Role::Write).await;
+        self.set_role("globex", "mira", Role::Read).await;
+        let now = self.app.clock.now();
+        for organization in ["acme", "globex"] {
+            let organization = self.organization(organization).await.id;
+            let mut tx = self.app.store.begin().await.unwrap();
+            tx.set_resource(organization, "", "website", true).await.unwrap();
+            tx.set_resource(organization, "", "secret", false).await.unwrap();
+            tx.commit(now).await.unwrap();
+        }
+    }
+
+    pub async fn add_account(&self, name: &str, full_name: &str) -> AccountId {
+        let now = self.app.clock.now();
+        let id = AccountId::new(now.millis(), self.app.random.bytes().unwrap());
+        let new = NewAccount {
+            id,
+            name: Name::parse(name).unwrap(),
+            full_name: full_name.to_owned(),
+            email: Some(Email::parse(&format!("{name}@acme.example")).unwrap()),
+            email_proved: true,
+            password_hash: None,
+            operator: false,
+        };
+        let mut tx = self.app.store.begin().await.unwrap();
+        tx.insert_account(&new, now).await.unwrap();
+        tx.commit(now).await.unwrap();
+        id
+    }
+
+    pub async fn add_organization(&self, name: &str, admin: &str, plan: Plan) {
+        let now = self.app.clock.now();
+        let id = OrganizationId::new(now.millis(), self.app.random.bytes().unwrap());
+        let mut tx = self.app.store.begin().await.unwrap();
+        tx.insert_organization(id, &Name::parse(name).unwrap(), name, plan, now).await.unwrap();
+        tx.commit(now).await.unwrap();
+        self.set_role(name, admin, Role::Admin).await;
+    }
+
+    pub async fn organization(&self, name: &str) -> Organization {
+        load_organization(&mut self.app.store.reader(), name).await.unwrap().expect("the organization")
+    }
+
+    pub async fn account(&self, name: &str) -> AccountId {
+        load_account_by_name(&mut self.app.store.reader(), name).await.unwrap().expect("the account").id
+    }
+
+    pub async fn set_role(&self, organization: &str, account: &str, role: Role) {
+        let (organization, account) = (self.organization(organization).await.id, self.account(account).await);
+        let now = self.app.clock.now();
+        let mut tx = self.app.store.begin().await.unwrap();
+        tx.set_role(organization, account, role, now).await.unwrap();
+        tx.commit(now).await.unwrap();
+    }
+
+    pub async fn remove_member(&self, organization: &str, account: &str) {
+        let (organization, account) = (self.organization(organization).await.id, self.account(account).await);
+        let mut tx = self.app.store.begin().await.unwrap();
+        tx.delete_membership(organization, account).await.unwrap();
+        tx.commit(self.app.clock.now()).await.unwrap();
+    }
+
+    /// A browser in which this account is signed in, without the password's cost.
+    pub async fn browser_of(&self, account: &str) -> Browser {
+        let browser = Browser::new().with_clock(&self.clock);
+        self.sign_in(&browser, account).await;
+        browser
+    }
+
+    /// Signs an account in in this browser, straight in the store.
+    pub async fn sign_in(&self, browser: &Browser, account: &str) {
+        let now = self.app.clock.now();
+        let token: Secret = self.app.random.token().unwrap();
+        let id = SessionId::new(now.millis(), self.app.random.bytes().unwrap());
+        let mut tx = self.app.store.begin().await.unwrap();
+        tx.insert_browser_session(id, token.hash(), self.account(account).await, now).await.unwrap();
+        tx.commit(now).await.unwrap();
+        browser.plant_cookie("localhost", "doorward-session", token.expose());
+    }
+
+    /// Registers an organization's redirect URI at the provider.
+    pub fn register(&self, organization: &str) -> Client {
+        self.idp.new_client(&format!("{}/organizations/{organization}/oidc/consume", self.base))
+    }
+
+    /// Presses "Update and Test OIDC configuration" with these settings.
+    pub async fn update_and_test(&self, browser: &Browser, organization: &str, fields: &[(&str, &str)]) -> Page {
+        browser.post(&self.settings(organization, "/oidc"), fields).await
+    }
+
+    pub fn settings(&self, organization: &str, rest: &str) -> String {
+        format!("{}/organizations/{organization}/settings/sso{rest}", self.base)
+    }
+
+    /// The whole guide by HTTP: connect, test, enable. The admin's browser has completed SSO afterwards.
+    pub async fn enable_sso(&self, organization: &str, admin: &str) -> (Browser, Client) {
+        let browser = self.browser_of(admin).await;
+        let client = self.connect_and_test(&browser, organization, admin).await;
+        let revision = self.draft(organization).await;
+        let page = browser.post(&self.settings(organization, "/enable"), &[("revision", &revision), ("enforcement", "enforced")]).await;
+        assert_eq!(page.status, 303, "{}", browser.history());
+        (browser, client)
+    }
+
+    /// Connects and passes the test, signing in at the provider as `person`.
+    pub async fn connect_and_test(&self, browser: &Browser, organization: &str, person: &str) -> Client {
+        let client = self.register(organization);
+        self.idp.signs_in(person);
+        let issuer = self.idp.issuer();
+        let fields = [("client_id", &*client.id), ("client_secret", client.secret()), ("issuer_url", &*issuer)];
+        let page = self.update_and_test(browser, organization, &fields).await;
+        assert_eq!(page.status, 200, "{} {}", page.text(), browser.history());
+        browser.follow_all(page).await;
+        client
+    }
+
+    /// The number of an organization's newest revision.
+    pub async fn draft(&self, organization: &str) -> String {
+        let organization = self.organization(organization).await.id;
+        let connection = doorward::store::load_connection(&mut self.app.store.reader(), organization).await.unwrap();
+        connection.and_then(|c| c.draft).map_or_else(String::new, |n| n.to_string())
+    }
+
+    /// The state that pages and `sso show` give.
+    pub async fn state(&self, organization: &str) -> &'static str {
+        let organization = self.organization(organization).await.id;
+        doorward::store::load_state(&mut self.app.store.reader(), organization).await.unwrap().0.as_str()
+    }
+
+    /// The audit log of an organization, oldest first.
+    pub async fn audit(&self, organization: &str) -> Vec<AuditRecord> {
+        let organization = self.organization(organization).await.id;
+        self.app.store.reader().audit_after(organization, 0, 1000).await.unwrap()
+    }
+
+    /// How many rows a statement counts, for a look behind the pages.
+    pub async fn count(&self, sql: &'static str) -> i64 {
+        let row = self.app.store.reader().fetch_optional(sql, Vec::new()).await.unwrap().unwrap();
+        row.int("n").unwrap()
+    }
+
+    /// Turns the clock ahead.
+    pub fn pass(&self, span: Lifetime) {
+        self.app.clock.advance(span);
+    }
+
+    /// What the application was asked last.
+    pub fn last_seen(&self) -> Option<Seen> {
+        self.seen.lock().unwrap().last().cloned()
+    }
+
+    /// The folder of this world's files.
+    pub fn folder(&self) -> &TempDir {
+        &self.folder
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop_changes.send_replace(true);
+        drop(self.stop.try_send(()));
+        drop(self.stop.try_send(()));
+        self.upstream.abort();
+    }
+}
+
+/// An application that answers 200 to everything and remembers what it was asked.
+async fn echo(seen: Arc<Mutex<Vec<Seen>>>) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new().fallback(move |request: Request| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let headers = request.headers().iter();
+            let headers =
+                headers.map(|(n, v)| (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into_owned())).collect();
+            let method = request.method().to_string();
+            let target = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
+            let body = format!("the application's page {target}");
+            seen.lock().unwrap().push(Seen { method, target, headers });
+            body
+        }
+    });
+    let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (address, task)
+}
