@@ -317,6 +317,13 @@ impl Outbound {
         }
     }
 
+    /// Judges an address without calling it: an endpoint that metadata names, before anybody is sent to the provider.
+    /// It is judged again at each use.
+    pub async fn judge(&self, organization: OrganizationId, url: &Url) -> Result<(), OutboundFault> {
+        let target = Target::of(url).ok_or(OutboundFault::REFUSED)?;
+        self.checked_addresses(organization, &target).await.map(|_| ())
+    }
+
     async fn call(
         &self,
         organization: OrganizationId,

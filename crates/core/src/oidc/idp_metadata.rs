@@ -98,6 +98,11 @@ pub fn parse_metadata(
     if answer.status != 200 {
         return Err(explain_status(answer));
     }
+    // A page that happens to be JSON is no metadata document (conformance.md D6); a missing type is forgiven.
+    if answer.content_type.is_some() && !answer.says_json() {
+        let found = answer.media_type().unwrap_or_default();
+        return Err(finding(ErrorCode::OidcMetadataNotJson).with("content_type", found));
+    }
     let document = parse_object(answer.bytes, LIMITS).map_err(|fault| match fault {
         JsonFault::Doubled(_) => finding(ErrorCode::OidcMetadataWrong).with("found", fault),
         _ => finding(ErrorCode::OidcMetadataNotJson)

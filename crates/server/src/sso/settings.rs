@@ -83,13 +83,13 @@ fn judge(app: &App, form: &SettingsForm) -> (Vec<FieldMistake>, NewRevision) {
     let client_id = clean_pasted(&form.client_id);
     if client_id.is_empty() {
         wrong(FIELD_CLIENT_ID, ErrorCode::SettingsClientIdMissing);
-    } else if client_id.len() > 255 || !client_id.bytes().all(|b| b.is_ascii_graphic()) {
+    } else if client_id.len() > 255 || !client_id.bytes().all(is_vschar) {
         wrong(FIELD_CLIENT_ID, ErrorCode::SettingsClientIdInvalid);
     }
     let secret = Secret::new(clean_pasted(form.client_secret.expose()));
     let text = secret.expose();
     let shortened = text.ends_with("...") || text.ends_with('…') || text.ends_with("***");
-    if text.len() > 512 || !text.bytes().all(|b| b.is_ascii_graphic()) || shortened {
+    if text.len() > 512 || !text.bytes().all(is_vschar) || shortened {
         wrong(FIELD_CLIENT_SECRET, ErrorCode::SettingsClientSecretInvalid);
     }
     let issuer_url = clean_pasted(&form.issuer_url);
@@ -266,10 +266,20 @@ async fn ask_provider(
         .map_err(|fault| (None, fault.finding(Step::Discovery, &input.metadata_url)))?;
     let metadata =
         app.providers.discover(organization.id, &input).await.map_err(|finding| (None, finding))?;
-    match app.providers.check_keys(organization.id, &metadata.jwks_uri).await {
+    match check_endpoints(app, organization, &metadata).await {
         Ok(()) => Ok(metadata),
         Err(finding) => Err((Some(metadata), finding)),
     }
+}
+
+/// Whether the endpoints may be called, and keys can be had.
+async fn check_endpoints(app: &App, organization: &Organization, metadata: &Metadata) -> Result<(), Finding> {
+    let called = [Some(&metadata.token_endpoint), metadata.userinfo_endpoint.as_ref()];
+    for endpoint in called.into_iter().flatten() {
+        let judged = app.outbound.judge(organization.id, endpoint).await;
+        judged.map_err(|fault| fault.finding(Step::Discovery, endpoint))?;
+    }
+    app.providers.check_keys(organization.id, &metadata.jwks_uri).await
 }
 
 async fn store(
@@ -378,4 +388,9 @@ pub(crate) fn keeps_provider(
         }
         _ => false,
     }
+}
+
+/// What RFC 6749 appendix A allows in identifiers and secrets: printable ASCII, the blank included.
+const fn is_vschar(b: u8) -> bool {
+    matches!(b, 0x20..=0x7e)
 }

@@ -18,7 +18,8 @@ use doorward::random::Random;
 use doorward::sealing::Sealing;
 use doorward::serve::{Listeners, Routers};
 use doorward::store::{
-    AuditRecord, NewAccount, Organization, Plan, Query as _, Store, Synchronous, load_account_by_name, load_organization,
+    AuditRecord, NewAccount, Organization, Plan, Query as _, Store, Synchronous, load_account_by_name,
+    load_organization,
 };
 use doorward_core::email::Email;
 use doorward_core::ids::{AccountId, OrganizationId, SessionId};
@@ -55,7 +56,10 @@ pub async fn fresh_store(on: On, folder: &TempDir) -> (Store, String) {
     match on {
         On::Sqlite => {
             let path: PathBuf = folder.join("doorward.db");
-            (Store::open_sqlite(&path, Synchronous::Normal).await.unwrap(), format!("sqlite:{}", path.display()))
+            (
+                Store::open_sqlite(&path, Synchronous::Normal).await.unwrap(),
+                format!("sqlite:{}", path.display()),
+            )
         }
         On::Postgres => {
             use sqlx::{Connection as _, Executor as _};
@@ -102,8 +106,6 @@ pub struct World {
 /// One request as the application saw it.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    pub method: String,
-    pub target: String,
     pub headers: Vec<(String, String)>,
 }
 
@@ -159,14 +161,22 @@ impl World {
             idp = idp.address(),
             more = options.configuration,
         );
-        let configuration = Configuration::parse(None, &text, []).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+        let configuration =
+            Configuration::parse(None, &text, []).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
 
         let random = Random::seeded(7);
         let sealing = Sealing::open_or_create(&folder.join("master.key"), &random).unwrap();
         let outbound = OutboundSettings::new(configuration.outbound_allow.clone());
         let listeners = Listeners::bind(&configuration).await.unwrap_or_else(|faults| panic!("{faults:?}"));
-        let app =
-            App::new(configuration, store.clone(), sealing, Clock::turned(Arc::clone(&clock)), random, outbound).unwrap();
+        let app = App::new(
+            configuration,
+            store.clone(),
+            sealing,
+            Clock::turned(Arc::clone(&clock)),
+            random,
+            outbound,
+        )
+        .unwrap();
 
         let (stop_changes, stopping) = watch::channel(false);
         store.read_changes(app.clock.now()).await.unwrap();
@@ -197,7 +207,9 @@ impl World {
     }
 
     async fn furnish(&self) {
-        for (name, full) in [("ada", "Ada Admin"), ("mira", "Mira Holt"), ("eve", "Eve Else"), ("ben", "Ben Boss")] {
+        for (name, full) in
+            [("ada", "Ada Admin"), ("mira", "Mira Holt"), ("eve", "Eve Else"), ("ben", "Ben Boss")]
+        {
             self.add_account(name, full).await;
             self.idp.add_person(Person::new(name, full, &format!("{name}@acme.example")));
         }
@@ -290,7 +302,12 @@ impl World {
     }
 
     /// Presses "Update and Test OIDC configuration" with these settings.
-    pub async fn update_and_test(&self, browser: &Browser, organization: &str, fields: &[(&str, &str)]) -> Page {
+    pub async fn update_and_test(
+        &self,
+        browser: &Browser,
+        organization: &str,
+        fields: &[(&str, &str)],
+    ) -> Page {
         browser.post(&self.settings(organization, "/oidc"), fields).await
     }
 
@@ -303,7 +320,12 @@ impl World {
         let browser = self.browser_of(admin).await;
         let client = self.connect_and_test(&browser, organization, admin).await;
         let revision = self.draft(organization).await;
-        let page = browser.post(&self.settings(organization, "/enable"), &[("revision", &revision), ("enforcement", "enforced")]).await;
+        let page = browser
+            .post(
+                &self.settings(organization, "/enable"),
+                &[("revision", &revision), ("enforcement", "enforced")],
+            )
+            .await;
         assert_eq!(page.status, 303, "{}", browser.history());
         (browser, client)
     }
@@ -313,7 +335,8 @@ impl World {
         let client = self.register(organization);
         self.idp.signs_in(person);
         let issuer = self.idp.issuer();
-        let fields = [("client_id", &*client.id), ("client_secret", client.secret()), ("issuer_url", &*issuer)];
+        let fields =
+            [("client_id", &*client.id), ("client_secret", client.secret()), ("issuer_url", &*issuer)];
         let page = self.update_and_test(browser, organization, &fields).await;
         assert_eq!(page.status, 200, "{} {}", page.text(), browser.history());
         browser.follow_all(page).await;
@@ -323,7 +346,8 @@ impl World {
     /// The number of an organization's newest revision.
     pub async fn draft(&self, organization: &str) -> String {
         let organization = self.organization(organization).await.id;
-        let connection = doorward::store::load_connection(&mut self.app.store.reader(), organization).await.unwrap();
+        let connection =
+            doorward::store::load_connection(&mut self.app.store.reader(), organization).await.unwrap();
         connection.and_then(|c| c.draft).map_or_else(String::new, |n| n.to_string())
     }
 
@@ -364,8 +388,10 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.stop_changes.send_replace(true);
-        drop(self.stop.try_send(()));
-        drop(self.stop.try_send(()));
+        // Twice: stop, and don't wait for what is open.
+        for _ in 0..2 {
+            self.stop.try_send(()).unwrap_or_default();
+        }
         self.upstream.abort();
     }
 }
@@ -378,12 +404,12 @@ async fn echo(seen: Arc<Mutex<Vec<Seen>>>) -> (SocketAddr, tokio::task::JoinHand
         let seen = Arc::clone(&seen);
         async move {
             let headers = request.headers().iter();
-            let headers =
-                headers.map(|(n, v)| (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into_owned())).collect();
-            let method = request.method().to_string();
+            let headers = headers
+                .map(|(n, v)| (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into_owned()))
+                .collect();
             let target = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
             let body = format!("the application's page {target}");
-            seen.lock().unwrap().push(Seen { method, target, headers });
+            seen.lock().unwrap().push(Seen { headers });
             body
         }
     });

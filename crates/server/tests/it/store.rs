@@ -35,7 +35,9 @@ async fn rule_7_a_name_is_given_once_to_accounts_and_organizations_alike() {
         tx.commit(NOW).await.unwrap();
         let mut tx = store.begin().await.unwrap();
         let id = OrganizationId::new(START_MS, [2; 10]);
-        let taken = tx.insert_organization(id, &Name::parse("ACME").unwrap(), "x", doorward::store::Plan::Team, NOW).await;
+        let taken = tx
+            .insert_organization(id, &Name::parse("ACME").unwrap(), "x", doorward::store::Plan::Team, NOW)
+            .await;
         assert!(matches!(taken, Err(StoreError::Conflict)), "{taken:?}");
     }
 }
@@ -47,7 +49,11 @@ async fn rule_13_a_proved_address_belongs_to_one_account() {
         let (store, _) = fresh_store(on, &folder).await;
         let mut tx = store.begin().await.unwrap();
         tx.insert_account(&account(1, "mira"), NOW).await.unwrap();
-        let other = NewAccount { email: Email::parse("Mira@acme.example").ok(), email_proved: false, ..account(2, "eve") };
+        let other = NewAccount {
+            email: Email::parse("Mira@acme.example").ok(),
+            email_proved: false,
+            ..account(2, "eve")
+        };
         tx.insert_account(&other, NOW).await.unwrap();
         tx.commit(NOW).await.unwrap();
         let mut tx = store.begin().await.unwrap();
@@ -55,7 +61,8 @@ async fn rule_13_a_proved_address_belongs_to_one_account() {
         assert!(matches!(tx.insert_account(&third, NOW).await, Err(StoreError::Conflict)));
         drop(tx);
         // The unproved one signs nobody in.
-        let found = doorward::store::load_sign_in(&mut store.reader(), "mira@acme.example").await.unwrap().unwrap();
+        let found =
+            doorward::store::load_sign_in(&mut store.reader(), "mira@acme.example").await.unwrap().unwrap();
         assert_eq!(found.account.name.as_str(), "mira");
     }
 }
@@ -201,11 +208,12 @@ async fn rule_16_a_second_node_forgets_what_the_first_one_changed() {
         let folder = TempDir::new();
         let (first, url) = fresh_store(on, &folder).await;
         let second = match on {
-            On::Sqlite => {
-                doorward::store::Store::open_sqlite(&folder.join("doorward.db"), doorward::store::Synchronous::Normal)
-                    .await
-                    .unwrap()
-            }
+            On::Sqlite => doorward::store::Store::open_sqlite(
+                &folder.join("doorward.db"),
+                doorward::store::Synchronous::Normal,
+            )
+            .await
+            .unwrap(),
             On::Postgres => doorward::store::Store::open_postgres(&url).await.unwrap(),
         };
         let mira = account(1, "mira");
