@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::configuration::Configuration;
+use crate::configuration::{Application, Configuration};
 use crate::idp::ProviderClient;
 use crate::metrics::Metrics;
 use crate::outbound::{Outbound, OutboundSettings, OutboundSetupError};
@@ -74,7 +74,7 @@ impl App {
         Ok(Arc::new(Self {
             passwords: Passwords::new(&random)?,
             providers: ProviderClient::new(Arc::clone(&outbound)),
-            metrics: Arc::new(Metrics::new(configuration.applications.iter().map(|app| app.name()))),
+            metrics: Arc::new(Metrics::new(configuration.applications.iter().map(Application::name))),
             proxy: UpstreamProxy::new(),
             outbound,
             configuration,
@@ -102,7 +102,7 @@ impl App {
 
     /// The hosts of all applications, as `normalise_host` writes them.
     pub fn application_hosts(&self) -> impl Iterator<Item = &str> {
-        self.configuration.applications.iter().map(|app| app.host())
+        self.configuration.applications.iter().map(Application::host)
     }
 
     /// Where a browser may be sent back to, if `text` is such an address.
