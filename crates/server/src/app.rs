@@ -74,7 +74,7 @@ impl App {
         Ok(Arc::new(Self {
             passwords: Passwords::new(&random)?,
             providers: ProviderClient::new(Arc::clone(&outbound)),
-            metrics: Arc::new(Metrics::new(configuration.applications.iter().map(Application::name))),
+            metrics: Arc::new(Metrics::new(&configuration)),
             proxy: UpstreamProxy::new(),
             outbound,
             configuration,

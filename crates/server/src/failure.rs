@@ -59,7 +59,12 @@ impl From<StoreError> for Failure {
             StoreError::Sealing(_) => ErrorCode::KeyUnusable,
             StoreError::Conflict | StoreError::NoRandomness(_) => ErrorCode::ServiceInternal,
         };
-        Self::about(code, error.to_string())
+        let what = match &error {
+            // What the pool says after it has tried for its five seconds.
+            StoreError::Unavailable(sqlx::Error::PoolTimedOut) => "no connection within 5 seconds".to_owned(),
+            _ => error.to_string(),
+        };
+        Self::about(code, what)
     }
 }
 

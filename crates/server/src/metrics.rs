@@ -4,6 +4,7 @@
 //! Invariant: every label comes from a closed set (our types, our error codes, the configured applications), so no
 //! request can make a new series. Never a label: an organization, an account, an address.
 
+use crate::configuration::Configuration;
 use crate::store::Purpose;
 use axum::Router;
 use axum::extract::State;
@@ -133,11 +134,13 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// New figures, all zero. `applications` are the configured names; others are counted as `none`.
-    pub fn new<'a>(applications: impl IntoIterator<Item = &'a str>) -> Self {
+    /// New figures, all zero. Applications are counted by their configured names, everything else as `none`.
+    pub fn new(configuration: &Configuration) -> Self {
         let mut registry = Registry::with_prefix("doorward");
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Version of this binary", build);
+        let hash = Info::new([("hash", configuration.fingerprint())]);
+        registry.register("configuration", "Must be the same on every node of one version", hash);
         let gate_decisions = Family::default();
         registry.register("gate_decisions", "Answers of the gate", gate_decisions.clone());
         let gate_seconds = Histogram::new(GATE_SECONDS);
@@ -173,7 +176,7 @@ impl Metrics {
         );
         Self {
             registry,
-            applications: applications.into_iter().map(Arc::from).collect(),
+            applications: configuration.applications.iter().map(|app| Arc::from(app.name())).collect(),
             no_application: Arc::from("none"),
             gate_decisions,
             gate_seconds,
@@ -254,9 +257,14 @@ pub fn router(metrics: Arc<Metrics>, is_stale: impl Fn() -> bool + Clone + Send 
 mod tests {
     use super::*;
 
+    fn with_hub() -> Metrics {
+        let text = "[[app]]\nname = \"hub\"\nhost = \"hub.localhost\"\n";
+        Metrics::new(&Configuration::parse(None, text, []).unwrap())
+    }
+
     #[test]
     fn each_figure_is_told_with_its_labels() {
-        let metrics = Metrics::new(["hub"]);
+        let metrics = with_hub();
         metrics.gate_answer(Some("hub"), GateOutcome::Allow, Duration::from_micros(70));
         metrics.gate_answer(Some("hub"), GateOutcome::Allow, Duration::from_micros(700));
         metrics.gate_answer(None, GateOutcome::UntrustedProxy, Duration::from_micros(7));
@@ -282,12 +290,13 @@ mod tests {
         ] {
             assert!(text.lines().any(|have| have == line), "{line}\n{text}");
         }
+        assert!(text.contains("doorward_configuration_info{hash=\""));
         assert!(text.contains(concat!("doorward_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1")));
     }
 
     #[test]
     fn a_name_from_a_request_makes_no_series() {
-        let metrics = Metrics::new(["hub"]);
+        let metrics = with_hub();
         metrics.gate_answer(Some("evil"), GateOutcome::Deny, Duration::ZERO);
         assert!(!metrics.to_text().contains("evil"));
     }

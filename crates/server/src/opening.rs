@@ -11,8 +11,10 @@ use crate::random::Random;
 use crate::sealing::Sealing;
 use crate::store::{self, Store};
 use doorward_core::error_code::ErrorCode;
+use doorward_core::secret::Secret;
 use doorward_core::time::Timestamp;
 use std::net::SocketAddr;
+use url::Url;
 
 /// Opens the database. SQLite is made and migrated as needed; on PostgreSQL a schema that is not current is refused.
 pub async fn open_store(configuration: &Configuration) -> Result<Store, Failure> {
@@ -46,8 +48,18 @@ async fn connect(configuration: &Configuration) -> Result<Store, Failure> {
             }
             Ok(store)
         }
-        Database::Postgres(url) => Ok(Store::open_postgres(url.expose()).await?),
+        Database::Postgres(url) => Store::open_postgres(url.expose()).await.map_err(|error| {
+            let failure = Failure::from(error);
+            Failure { what: format!("{}: {}", without_credentials(url), failure.what), ..failure }
+        }),
     }
+}
+
+/// Host, port and database of a PostgreSQL URL, for a message.
+fn without_credentials(url: &Secret) -> String {
+    let Ok(url) = Url::parse(url.expose()) else { return "PostgreSQL".to_owned() };
+    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+    format!("PostgreSQL at {}{port}{}", url.host_str().unwrap_or_default(), url.path())
 }
 
 /// Reads the master key, or makes it if the store has never had one, and compares it with the one that sealed the

@@ -87,6 +87,7 @@ pub async fn serve(
         gate = %shown(listeners.gate_address().ok()),
         metrics = %shown(listeners.metrics_address()),
         database = app.configuration.database.kind(),
+        configuration = %app.configuration.fingerprint(),
         "serving"
     );
     let routers = assemble(&app, build(&app));

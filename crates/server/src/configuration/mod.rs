@@ -18,6 +18,7 @@ pub use values::{
 };
 
 use doorward_core::request_target::{self, Pattern};
+use doorward_core::secret::TokenHash;
 use ipnet::IpNet;
 use reader::{Reader, Reported, Table};
 use std::collections::{BTreeSet, HashMap};
@@ -125,6 +126,13 @@ impl Configuration {
         let segments =
             self.applications.iter().flat_map(|application| application.gate.literal_first_segments());
         segments.map(str::to_ascii_lowercase).collect()
+    }
+
+    /// A short hash over what must be the same on every node: nodes that differ are seen in their figures and logs
+    /// (conformance.md F18). Comparable between nodes of one version only.
+    pub fn fingerprint(&self) -> String {
+        let shared = (&self.base_url, self.same_host, self.create_organizations, &self.applications);
+        TokenHash::of(&format!("{shared:?}")).to_text().chars().take(12).collect()
     }
 
     /// The application under that host, as it appears in a `Host` header. Compared in lower case.
@@ -580,5 +588,33 @@ mod tests {
         let mistakes = Configuration::load(Some(Path::new("/nowhere/doorward.toml")), []).unwrap_err();
         assert_eq!(mistakes.len(), 1);
         assert!(mistakes[0].to_string().starts_with("/nowhere/doorward.toml: the file can't be read"));
+    }
+
+    #[test]
+    fn f18_the_fingerprint_differs_when_what_nodes_share_differs() {
+        let of = |text: &str| parse(text).unwrap().fingerprint();
+        assert_eq!(
+            of("base_url = \"https://a.example\""),
+            of("base_url = \"https://a.example\"\nlisten = \"0.0.0.0:1\"")
+        );
+        assert_ne!(of("base_url = \"https://a.example\""), of("base_url = \"https://b.example\""));
+        assert_eq!(of("").len(), 12);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_file_and_no_variable_can_make_it_panic(
+            text in ".{0,200}",
+            value in "\\PC{0,60}",
+            key in 0..KEYS.len(),
+        ) {
+            drop(parse(&text));
+            let key = &KEYS[key];
+            drop(parse(&format!("{} = {value}", key.path)));
+            drop(parse(&format!("[[app]]\n{} = {value:?}", key.name())));
+            if let Some(variable) = key.variable() {
+                drop(Configuration::parse(None, "", [(variable, value)]));
+            }
+        }
     }
 }

@@ -13,11 +13,11 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 /// A folder of its own for one test, gone at its end.
-struct Folder(TempDir);
+struct Folder(TempDir, Option<String>);
 
 impl Folder {
     fn new() -> Self {
-        Self(TempDir::new())
+        Self(TempDir::new(), None)
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -27,7 +27,8 @@ impl Folder {
     /// Runs one command in here: its exit code, standard output and standard error.
     fn run(&self, line: &str, input: &str) -> (u8, String, String) {
         let (mut output, mut errors) = (Vec::new(), Vec::new());
-        let database = format!("sqlite:{}", self.0.join("doorward.db").display());
+        let sqlite = || format!("sqlite:{}", self.0.join("doorward.db").display());
+        let database = self.1.clone().unwrap_or_else(sqlite);
         let key = self.0.join("master.key").display().to_string();
         let surroundings = Surroundings {
             input: &mut input.as_bytes(),
@@ -359,4 +360,47 @@ fn the_binary_serves_on_three_listeners_logs_no_query_and_ends_with_0_at_sigterm
             && rest.iter().all(|line| !line.contains("planted"))
     );
     assert!(rest.last().unwrap().contains("stopped"), "{rest:?}");
+}
+
+/// A new, empty database on the PostgreSQL server of the test command; `None` without one.
+fn empty_postgres() -> Option<String> {
+    use sqlx::{Connection as _, Executor as _};
+    let server = std::env::var_os("DOORWARD_TEST_POSTGRES")?.into_string().unwrap();
+    let name = format!("doorward_command_line_{}", std::process::id());
+    let sql = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        sqlx::PgConnection::connect(&server).await.unwrap().execute(sql).await.unwrap();
+    });
+    let mut url = url::Url::parse(&server).unwrap();
+    url.set_path(&name);
+    Some(url.to_string())
+}
+
+#[test]
+fn on_postgresql_only_migrate_changes_the_schema_and_everything_else_says_so() {
+    let Some(database) = empty_postgres() else { return };
+    let folder = Folder(TempDir::new(), Some(database));
+    for command in ["org list", "serve"] {
+        let told = folder.bad(command, "", "store.schema");
+        assert!(told.contains("doorward migrate"), "{told}");
+    }
+    assert!(folder.run("check", "").1.contains("doorward migrate"));
+    folder.good("migrate", "");
+    folder.good("migrate", "");
+    folder.good("account create mira --email mira@acme.example --password-stdin", PASSWORD);
+    folder.good("org create acme --name Acme --admin mira", "");
+    folder.bad("org create Acme --name Acme --admin mira", "", "organization.name_taken");
+    assert!(folder.good("check", "").contains("its schema is current"));
+    assert!(folder.good("audit export acme", "").contains("org.create"));
+}
+
+#[test]
+fn rule_6_a_database_that_does_not_answer_is_named_without_its_password() {
+    let mut folder = Folder::new();
+    // Something that hangs up at once, so that nobody waits for the pool's five seconds.
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    folder.1 = Some(format!("postgres://mira:swordfish@{}/doorward", other.local_addr().unwrap()));
+    std::thread::spawn(move || other.incoming().for_each(drop));
+    let told = folder.bad("org list", "", "store.unreachable");
+    assert!(told.contains("PostgreSQL at 127.0.0.1:") && !told.contains("swordfish"), "{told}");
 }
