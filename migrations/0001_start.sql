@@ -95,6 +95,7 @@ CREATE TABLE revision (
     scopes TEXT NOT NULL,
     userinfo TEXT NOT NULL CHECK (userinfo IN ('when_needed', 'always')),
     email_claim TEXT NOT NULL,
+    hosted_domains TEXT NOT NULL,
     created_by TEXT,
     created_at BIGINT NOT NULL,
     metadata TEXT,

@@ -237,6 +237,9 @@ pub struct SsoSet {
     /// The client ID that the provider gave
     #[arg(long, value_name = "ID")]
     pub client_id: String,
+    /// A Google Workspace domain whose people may sign in; may be given several times
+    #[arg(long, value_name = "DOMAIN")]
+    pub hosted_domain: Vec<String>,
     /// Read the client secret from standard input: one line
     #[arg(long, required = true)]
     client_secret_stdin: bool,

@@ -209,6 +209,7 @@ pub async fn set_sso(
         client_auth_method: String::new(),
         userinfo: String::new(),
         email_claim: String::new(),
+        hosted_domains: set.hosted_domain.join(" "),
     };
     match settings::save(&app, &organization, &form, &by).await.map_err(Failure::from)? {
         Saved::Refused(mistakes) => Err(mistakes.into_iter().map(|mistake| mistake.code.into()).collect()),

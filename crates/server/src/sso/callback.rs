@@ -179,7 +179,7 @@ async fn ask(
         access_token: tokens.access_token.as_ref(),
         max_age: None,
         acr_values: &[],
-        hosted_domains: &[],
+        hosted_domains: &revision.hosted_domains,
         entra_tenant: frozen.entra_tenant.as_deref(),
     };
     let verified = match app.providers.verify(&source, &tokens.id_token, &expected, app.clock.now()).await {
@@ -305,10 +305,7 @@ async fn end_test(
         && connection.draft == Some(attempt.revision)
         && link == Link::Linked
         && let Some(live_revision) = load_revision(&mut tx, organization.id, live).await?
-        && keeps_provider(
-            (&live_revision.client_id, live_revision.endpoints.as_ref()),
-            (&revision.client_id, Some(frozen)),
-        )
+        && keeps_provider(&live_revision, revision)
     {
         tx.enable_revision(organization, attempt.revision, Some(live), connection.enforcement, false).await?;
         let details = vec![
@@ -348,12 +345,10 @@ async fn end_sign_in(
     };
     let allowed = match revision_for(&connection, Purpose::SignIn) {
         Some(live) if live == attempt.revision => true,
-        Some(live) => load_revision(&mut tx, organization.id, live).await?.is_some_and(|live| {
-            keeps_provider(
-                (&live.client_id, live.endpoints.as_ref()),
-                (&revision.client_id, revision.endpoints.as_ref()),
-            )
-        }),
+        Some(live) => {
+            let live = load_revision(&mut tx, organization.id, live).await?;
+            live.is_some_and(|live| keeps_provider(&live, revision))
+        }
         None => false,
     };
     let account_is_good =

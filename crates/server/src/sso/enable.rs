@@ -64,7 +64,7 @@ pub async fn enable(
     let draft =
         load_revision(&mut tx, organization.id, revision).await?.ok_or(ErrorCode::SettingsRevisionStale)?;
     let stored = load_test(&mut tx, organization.id, revision).await?.ok_or(ErrorCode::SettingsNotTested)?;
-    let (Some(identity), Some(frozen), true) = (&stored.test.identity, &draft.endpoints, stored.test.passed)
+    let (Some(identity), Some(_), true) = (&stored.test.identity, &draft.endpoints, stored.test.passed)
     else {
         return Err(ErrorCode::SettingsNotTested.into());
     };
@@ -82,9 +82,7 @@ pub async fn enable(
         Some(number) => load_revision(&mut tx, organization.id, number).await?,
         None => None,
     };
-    let same_provider = live.as_ref().is_some_and(|live| {
-        keeps_provider((&live.client_id, live.endpoints.as_ref()), (&draft.client_id, Some(frozen)))
-    });
+    let same_provider = live.as_ref().is_some_and(|live| keeps_provider(live, &draft));
     let loosens = connection.enforcement == Enforcement::Enforced && enforcement == Enforcement::Optional;
     if live.is_some() && !sso_complete && (!same_provider || loosens) {
         return Err(ErrorCode::SettingsSsoNeeded.into());

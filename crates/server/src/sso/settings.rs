@@ -5,8 +5,10 @@
 
 use doorward_core::audit_event::AuditAction;
 use doorward_core::connection::{ClientAuthMethod, UserinfoMode};
+use doorward_core::email::Email;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::finding::{Finding, Step};
+use doorward_core::idp_quirks::shared_issuer;
 use doorward_core::ids::{ConnectionId, RevisionNumber};
 use doorward_core::oidc::issuer_input::clean_pasted;
 use doorward_core::oidc::{Metadata, choose_auth_method, parse_issuer_input, secret_looks_like_an_id};
@@ -16,8 +18,8 @@ use std::net::IpAddr;
 use super::{freeze, is_same_provider};
 use crate::app::App;
 use crate::store::{
-    Actor, AuditEntry, FrozenEndpoints, NewRevision, Organization, RevisionTest, StoreError, load_connection,
-    load_revision,
+    Actor, AuditEntry, FrozenEndpoints, NewRevision, Organization, Revision, RevisionTest, StoreError,
+    load_connection, load_revision,
 };
 
 /// The settings form as sent; every field may hold anything.
@@ -37,6 +39,8 @@ pub struct SettingsForm {
     pub userinfo: String,
     /// Claim that holds the address; empty for `email`.
     pub email_claim: String,
+    /// Google Workspace domains, separated by blanks or commas; needed for an issuer that everybody shares.
+    pub hosted_domains: String,
 }
 
 /// One field of the form that can't be taken.
@@ -124,6 +128,18 @@ fn judge(app: &App, form: &SettingsForm) -> (Vec<FieldMistake>, NewRevision) {
     if email_claim.len() > 100 || !email_claim.chars().all(in_claim) {
         wrong("email_claim", ErrorCode::SettingsEmailClaimInvalid);
     }
+    let separators = |c: char| c.is_whitespace() || c == ',';
+    let hosted_domains: Vec<String> = form
+        .hosted_domains
+        .split(separators)
+        .filter(|d| !d.is_empty())
+        .map(str::to_ascii_lowercase)
+        .collect();
+    // A domain is what may stand behind the @ of an address.
+    let is_domain = |domain: &String| Email::parse(&format!("x@{domain}")).is_ok();
+    if hosted_domains.len() > 20 || !hosted_domains.iter().all(is_domain) {
+        wrong("hosted_domains", ErrorCode::SettingsHostedDomainInvalid);
+    }
     let revision = NewRevision {
         issuer_url,
         client_id,
@@ -132,6 +148,7 @@ fn judge(app: &App, form: &SettingsForm) -> (Vec<FieldMistake>, NewRevision) {
         scopes: joined,
         userinfo: userinfo_mode.unwrap_or_default(),
         email_claim,
+        hosted_domains,
         created_by: None,
         endpoints: None,
     };
@@ -177,6 +194,11 @@ pub async fn save(
             if metadata.entra_tenant.is_some() && is_id {
                 let code = ErrorCode::SettingsClientSecretIsId;
                 return Ok(Saved::Refused(vec![FieldMistake { field: FIELD_CLIENT_SECRET, code }]));
+            }
+            // Everybody shares this issuer: only the domain in the token tells the organization's people apart.
+            if shared_issuer(&metadata.issuer).is_some() && revision.hosted_domains.is_empty() {
+                let code = ErrorCode::SettingsHostedDomainMissing;
+                return Ok(Saved::Refused(vec![FieldMistake { field: "hosted_domains", code }]));
             }
             (Some(freeze(&metadata, choose_auth_method(&metadata, revision.client_auth_method))), None)
         }
@@ -229,6 +251,7 @@ pub async fn refresh(app: &App, organization: &Organization, by: &By) -> Result<
         scopes: old.scopes,
         userinfo: old.userinfo,
         email_claim: old.email_claim,
+        hosted_domains: old.hosted_domains,
         created_by: old.created_by,
     };
     store(app, organization, &revision, finding, by).await
@@ -306,6 +329,7 @@ async fn store(
             ("client_auth_method", before.client_auth_method != revision.client_auth_method),
             ("userinfo", before.userinfo != revision.userinfo),
             ("email_claim", before.email_claim != revision.email_claim),
+            ("hosted_domains", before.hosted_domains != revision.hosted_domains),
             (
                 "client_secret",
                 before.open_secret(connection_id(app, organization).await?, &app.sealing)?
@@ -377,17 +401,18 @@ async fn connection_id(app: &App, organization: &Organization) -> Result<Connect
         .ok_or_else(|| StoreError::Corrupt("a revision without a connection".to_owned()))
 }
 
-/// Whether `new` is for the same provider and client as `old`.
-pub(crate) fn keeps_provider(
-    old: (&str, Option<&FrozenEndpoints>),
-    new: (&str, Option<&FrozenEndpoints>),
-) -> bool {
-    match (old, new) {
-        ((old_client, Some(old)), (new_client, Some(new))) => {
-            old_client == new_client && is_same_provider(old, new)
-        }
+/// Whether `new` lets in the same people as `old`, by the same provider: then its passed test may go live at once, and
+/// a sign-in that was under way counts (architecture.md §3). A new secret or scope keeps the provider; another client,
+/// issuer, endpoint host or rule of linking does not.
+pub(crate) fn keeps_provider(old: &Revision, new: &Revision) -> bool {
+    let same_endpoints = match (&old.endpoints, &new.endpoints) {
+        (Some(old), Some(new)) => is_same_provider(old, new),
         _ => false,
-    }
+    };
+    same_endpoints
+        && old.client_id == new.client_id
+        && old.email_claim == new.email_claim
+        && old.hosted_domains == new.hosted_domains
 }
 
 /// What RFC 6749 appendix A allows in identifiers and secrets: printable ASCII, the blank included.

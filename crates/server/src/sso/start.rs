@@ -87,7 +87,10 @@ pub async fn start(
         prompt: None,
         max_age: None,
         acr_values: None,
-        hosted_domain: None,
+        hosted_domain: match revision.hosted_domains.as_slice() {
+            [one] => Some(one),
+            _ => None,
+        },
     };
     Ok(Ok(Started { url: request.to_url(), new_browser }))
 }

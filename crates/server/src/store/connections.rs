@@ -73,6 +73,8 @@ pub struct Revision {
     pub userinfo: UserinfoMode,
     /// The claim that holds the address; empty: `email`.
     pub email_claim: String,
+    /// Domains that the claim `hd` must be one of, in lower case; needed for an issuer that everybody shares (Google).
+    pub hosted_domains: Vec<String>,
     /// Which account saved it; `None`: the command line.
     pub created_by: Option<AccountId>,
     /// When.
@@ -98,6 +100,8 @@ pub struct NewRevision {
     pub userinfo: UserinfoMode,
     /// The claim that holds the address; empty: `email`.
     pub email_claim: String,
+    /// Domains that the claim `hd` must be one of, in lower case.
+    pub hosted_domains: Vec<String>,
     /// Which account saves it; `None`: the command line.
     pub created_by: Option<AccountId>,
     /// What discovery found.
@@ -220,7 +224,7 @@ pub async fn load_revision(
     number: RevisionNumber,
 ) -> Result<Option<Revision>, StoreError> {
     let sql = "SELECT r.number, r.issuer_url, r.client_id, r.client_secret, r.client_secret_end, r.client_auth_method, \
-               r.scopes, r.userinfo, r.email_claim, r.created_by, r.created_at, r.metadata FROM revision r \
+               r.scopes, r.userinfo, r.email_claim, r.hosted_domains, r.created_by, r.created_at, r.metadata FROM revision r \
                JOIN connection c ON c.id = r.connection_id WHERE c.organization_id = $1 AND r.number = $2";
     query.fetch_optional(sql, values![organization, number]).await?.as_ref().map(revision).transpose()
 }
@@ -242,6 +246,7 @@ fn revision(row: &Row) -> Result<Revision, StoreError> {
         scopes: row.text("scopes")?,
         userinfo: row.known("userinfo", UserinfoMode::from_text)?,
         email_claim: row.text("email_claim")?,
+        hosted_domains: row.text("hosted_domains")?.split_ascii_whitespace().map(str::to_owned).collect(),
         created_by: row.opt_text("created_by")?.and_then(|text| text.parse().ok()),
         created_at: row.time("created_at")?,
         endpoints: match row.opt_text("metadata")? {
@@ -365,8 +370,8 @@ impl Transaction {
             revision.endpoints.as_ref().and_then(|endpoints| serde_json::to_string(endpoints).ok());
         self.execute(
             "INSERT INTO revision (connection_id, number, issuer_url, client_id, client_secret, client_secret_end, \
-             client_auth_method, scopes, userinfo, email_claim, created_by, created_at, metadata) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+             client_auth_method, scopes, userinfo, email_claim, hosted_domains, created_by, created_at, metadata) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
             values![
                 connection,
                 number,
@@ -378,6 +383,7 @@ impl Transaction {
                 &revision.scopes,
                 revision.userinfo.as_str(),
                 &revision.email_claim,
+                revision.hosted_domains.join(" "),
                 revision.created_by.map(|id| id.to_string()),
                 now,
                 metadata,

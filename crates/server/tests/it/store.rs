@@ -159,6 +159,7 @@ async fn rule_2_an_attempt_is_taken_once_whoever_races_for_it() {
             scopes: String::new(),
             userinfo: doorward_core::connection::UserinfoMode::WhenNeeded,
             email_claim: String::new(),
+            hosted_domains: Vec::new(),
             created_by: None,
             endpoints: None,
         };

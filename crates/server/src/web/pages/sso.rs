@@ -70,6 +70,8 @@ pub struct OidcForm {
     userinfo: String,
     #[serde(default)]
     email_claim: String,
+    #[serde(default)]
+    hosted_domains: String,
 }
 
 impl std::fmt::Debug for OidcForm {
@@ -95,6 +97,7 @@ pub async fn update_and_test(
         client_auth_method: form.client_auth_method,
         userinfo: form.userinfo,
         email_claim: form.email_claim,
+        hosted_domains: form.hosted_domains,
     };
     match save(&app, organization, &form, &by(&visit)?).await? {
         Saved::Refused(mistakes) => {
