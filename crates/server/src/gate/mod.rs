@@ -102,6 +102,15 @@ pub async fn ask(app: &SharedApp, question: Question<'_>) -> Answer {
     answer
 }
 
+/// Whether a request that was let through would be let through now: for cutting running streams. Counted nowhere. A
+/// store that can't be reached for a moment ends nothing.
+pub async fn is_still_allowed(app: &SharedApp, question: Question<'_>) -> bool {
+    match answer(app, &question, false).await {
+        Ok(answer) => answer.outcome == Outcome::Allow,
+        Err(_) => true,
+    }
+}
+
 async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> Result<Answer, StoreError> {
     let refused = |code| Ok(Answer::refused(code, navigation));
     // Step 1: what the request is for. What can be read in two ways is refused, not guessed.

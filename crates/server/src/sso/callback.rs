@@ -10,6 +10,7 @@ use doorward_core::email::Email;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::finding::{Finding, Step};
 use doorward_core::ids::AccountId;
+use doorward_core::membership::Role;
 use doorward_core::oidc::{
     self, CallbackAnswer, CallbackParameters, CodeRedemption, Expected, explain_authorization_error,
     judge_issuer, parse_callback,
@@ -26,7 +27,7 @@ use crate::session::SignedIn;
 use crate::store::{
     Attempt, AuditEntry, FrozenEndpoints, Identity, Organization, Purpose, Query, Revision, RevisionTest,
     SpentAttempt, StoreError, Taken, Transaction, load_account, load_account_subject, load_connection,
-    load_emails, load_identity_account, load_revision, load_role, load_test,
+    load_emails, load_identity_account, load_revision, load_test,
 };
 use crate::web::access::sso_page;
 use crate::web::visit::Visit;
@@ -93,7 +94,7 @@ async fn run(
             .await;
         }
         Taken::Spent(spent) => return Ok(explain_spent(app, organization, visit, &spent)),
-        Taken::Unknown => return Ok(take_on_or(app, organization, visit, unknown())),
+        Taken::Unknown => return take_on_or(app, organization, visit, unknown()).await,
     };
     let signed_in = match &visit.signed_in {
         Some(signed_in) if signed_in.account.id == attempt.account && is_session(signed_in, &attempt) => {
@@ -357,7 +358,7 @@ async fn end_sign_in(
         drop(tx);
         return superseded(app, organization, visit, attempt).await;
     }
-    if load_role(&mut tx, organization.id, attempt.account).await?.is_none() {
+    if tx.hold_role(organization.id, attempt.account).await?.is_none() {
         drop(tx);
         let finding = Finding::new(Step::Policy, ErrorCode::SsoNotMember);
         return fail(app, organization, visit, attempt, Some(revision), finding).await;
@@ -419,7 +420,7 @@ async fn still_admin(
     organization: &Organization,
     attempt: &Attempt,
 ) -> Result<bool, StoreError> {
-    Ok(load_role(tx, organization.id, attempt.account).await? == Some(doorward_core::membership::Role::Admin)
+    Ok(tx.hold_role(organization.id, attempt.account).await? == Some(Role::Admin)
         && tx.browser_session_exists(attempt.session, attempt.account).await?
         && load_connection(tx, organization.id).await?.is_some())
 }
@@ -509,16 +510,23 @@ fn explain_spent(app: &App, organization: &Organization, visit: &Visit, spent: &
     Ending::Stop(Refusal::new(code.unwrap_or(ErrorCode::SsoAttemptSpent)).with_action("Start again", again))
 }
 
-/// An unknown state is no matter when the session is good already.
-fn take_on_or(app: &App, organization: &Organization, visit: &Visit, otherwise: Ending) -> Ending {
+/// An unknown state is no matter where the session is good already, or where no SSO is needed any more (rule 18).
+async fn take_on_or(
+    app: &App,
+    organization: &Organization,
+    visit: &Visit,
+    otherwise: Ending,
+) -> Result<Ending, StoreError> {
     let now = app.clock.now();
+    let connection = load_connection(&mut app.store.reader(), organization.id).await?;
+    let is_off = visit.signed_in.is_some() && connection.is_some_and(|connection| connection.live.is_none());
     let is_good = visit.signed_in.as_ref().and_then(SignedIn::session).is_some_and(|session| {
         session.sso.iter().any(|sso| {
             sso.organization == organization.id
                 && now < sso_session_ends_at(sso.authenticated_at, organization.session_timeout)
         })
     });
-    if is_good { Ending::GoTo(app.page("/")) } else { otherwise }
+    Ok(if is_good || is_off { Ending::GoTo(app.page("/")) } else { otherwise })
 }
 
 fn by(visit: &Visit, signed_in: &SignedIn) -> By {

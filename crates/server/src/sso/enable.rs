@@ -8,6 +8,7 @@ use doorward_core::audit_event::AuditAction;
 use doorward_core::connection::{Enforcement, test_still_counts};
 use doorward_core::error_code::ErrorCode;
 use doorward_core::ids::RevisionNumber;
+use doorward_core::membership::Role;
 use doorward_core::secret::TokenHash;
 
 use super::callback::{entry, link_details};
@@ -75,6 +76,9 @@ pub async fn enable(
     }
     if !tx.browser_session_exists(session, account).await? {
         return Err(ErrorCode::AccountSignInNeeded.into());
+    }
+    if tx.hold_role(organization.id, account).await? != Some(Role::Admin) {
+        return Err(ErrorCode::OrganizationUnknown.into());
     }
 
     // What widens entry on a live connection needs its SSO (rule 12): another provider or client, or less enforcement.

@@ -285,6 +285,21 @@ impl Transaction {
         Ok(before)
     }
 
+    /// The role of a member, with his row held until the transaction ends: nobody removes or demotes him meanwhile, so
+    /// what is made for him here is not left behind by his removal.
+    pub async fn hold_role(
+        &mut self,
+        organization: OrganizationId,
+        account: AccountId,
+    ) -> Result<Option<Role>, StoreError> {
+        let sql =
+            "UPDATE membership SET role = role WHERE organization_id = $1 AND account_id = $2 RETURNING role";
+        self.fetch_optional(sql, values![organization, account])
+            .await?
+            .map(|row| row.parsed("role"))
+            .transpose()
+    }
+
     /// Removes a member with what the membership opened: SSO sessions and attempts. Whether there was one.
     pub async fn delete_membership(
         &mut self,

@@ -102,7 +102,7 @@ impl Transaction {
     }
 
     /// Signing in again as the same account: a new secret, the same session with its SSO and its hosts. Whether the
-    /// session was still there. Open attempts die with the old secret.
+    /// session was still there.
     pub async fn renew_browser_session(
         &mut self,
         id: SessionId,

@@ -18,7 +18,7 @@ use super::visit::Visit;
 use crate::app::SharedApp;
 use crate::configuration::Application;
 use crate::cookies;
-use crate::gate::{Answer, Outcome, Question, ask};
+use crate::gate::{Answer, Outcome, Question, ask, is_still_allowed};
 use crate::proxy::{Forwarding, Stop};
 use crate::refusal::Refusal;
 
@@ -63,8 +63,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Ends when the gate would no longer let the same request through. A store that can't be reached for a moment ends
-/// nothing: the lease decides, in the gate.
+/// Ends when the gate would no longer let the same request through.
 fn until_refused(app: SharedApp, place: usize, method: String, target: String, headers: &HeaderMap) -> Stop {
     let mut kept = HeaderMap::new();
     for cookie in headers.get_all(http::header::COOKIE) {
@@ -75,9 +74,8 @@ fn until_refused(app: SharedApp, place: usize, method: String, target: String, h
         loop {
             tokio::time::sleep(LOOK_AGAIN).await;
             let question = Question { application, method: &method, target: &target, headers: &kept };
-            match ask(&app, question).await.outcome {
-                Outcome::Allow | Outcome::Refuse(ErrorCode::GateStoreUnavailable) => {}
-                Outcome::Authenticate { .. } | Outcome::Refuse(_) => return,
+            if !is_still_allowed(&app, question).await {
+                return;
             }
         }
     })

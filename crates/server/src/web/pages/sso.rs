@@ -10,7 +10,8 @@ use doorward_core::finding::Finding;
 use doorward_core::ids::RevisionNumber;
 use doorward_core::secret::Secret;
 use doorward_core::time::Lifetime;
-use http::header::SET_COOKIE;
+use http::HeaderValue;
+use http::header::{REFERRER_POLICY, SET_COOKIE};
 use serde::Deserialize;
 
 use crate::app::{App, SharedApp};
@@ -368,9 +369,12 @@ pub async fn consume(
     // The redirect URI has one spelling: that of the creation (rule 1).
     let organization = organization.filter(|organization| organization.name.as_str() == name);
     let organization = organization.ok_or(ErrorCode::OrganizationUnknown)?;
-    let response = match callback(&app, &organization, &visit, query.as_deref().unwrap_or_default()).await {
+    let mut response = match callback(&app, &organization, &visit, query.as_deref().unwrap_or_default()).await
+    {
         Ending::GoTo(next) => redirect(&next),
         Ending::Stop(refusal) => refusal.into_response(),
     };
+    // Code and state are in this page's address: nothing that follows may learn of it (conformance.md B8).
+    response.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     Ok(response)
 }
