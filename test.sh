@@ -70,16 +70,16 @@ check_licences() {
     check licences "$tools/bin/cargo-deny" --locked check bans licenses sources
 }
 
-# Adds up "test result: ok. 12 passed; 0 failed" of every test binary.
+# Runs cargo test with a private PostgreSQL beside it; adds up "test result: ok. 12 passed; 0 failed" of every binary.
 run_cargo_tests() {
-    say "cargo test, on SQLite and PostgreSQL"
-    local code passes failures
-    node e2e/support/postgres.js -- cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$logs/cargo-test.log" |
+    local name=$1 code passes failures
+    shift
+    node e2e/support/postgres.js -- cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$logs/$name.log" |
         grep --line-buffered -E '^(test .*FAILED|test result|error|---- |     Running|thread )'
     code=${PIPESTATUS[0]}
-    passes=$(sum 's/^test result: .* \([0-9]*\) passed; .*/\1/p' "$logs/cargo-test.log")
-    failures=$(sum 's/^test result: .* \([0-9]*\) failed; .*/\1/p' "$logs/cargo-test.log")
-    count_results cargo-test "$code" "$passes" "$failures"
+    passes=$(sum 's/^test result: .* \([0-9]*\) passed; .*/\1/p' "$logs/$name.log")
+    failures=$(sum 's/^test result: .* \([0-9]*\) failed; .*/\1/p' "$logs/$name.log")
+    count_results "$name" "$code" "$passes" "$failures"
 }
 
 run_journeys() {
@@ -121,7 +121,10 @@ if [ "$what" != journeys ]; then
     check fmt cargo fmt --all --check
     check clippy cargo clippy --workspace --all-targets --locked -- -D warnings
     check_licences
-    run_cargo_tests
+    say "cargo test, on SQLite"
+    run_cargo_tests cargo-test --workspace
+    say "the server's suite once more, on PostgreSQL"
+    DOORWARD_TEST_ON=postgres run_cargo_tests cargo-test-postgres -p doorward --test it
 fi
 if [ "$what" != cargo ]; then
     check build cargo build --locked -p doorward -p doorward-demo || finish

@@ -128,8 +128,16 @@ pub struct Options {
 }
 
 impl Default for Options {
+    /// On SQLite; with `DOORWARD_TEST_ON=postgres` the whole suite runs on PostgreSQL instead.
     fn default() -> Self {
-        Self { on: On::Sqlite, configuration: String::new(), entra: false, base_path: "" }
+        let postgres = std::env::vars()
+            .any(|variable| variable == ("DOORWARD_TEST_ON".to_owned(), "postgres".to_owned()));
+        Self {
+            on: if postgres { On::Postgres } else { On::Sqlite },
+            configuration: String::new(),
+            entra: false,
+            base_path: "",
+        }
     }
 }
 
