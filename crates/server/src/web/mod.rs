@@ -4,6 +4,7 @@
 
 pub mod access;
 mod applications;
+pub mod assets;
 mod handover;
 pub mod page;
 pub mod pages;

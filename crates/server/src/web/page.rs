@@ -1,54 +1,379 @@
-//! Placeholder until the pages land: a refusal and the page that goes on, as plain as can be.
+//! What every page has: the frame around it, moments for people, mistakes in a form, the tabs of an organization.
+//!
+//! A page is a typed struct with a template of the same name (`templates/NAME.html`); Askama escapes every value.
+//! Never here: the store, decisions. Invariant: URLs begin with the frame's `base`, and nothing is inline, so
+//! that the content security policy needs no exception. Read next: `assets.rs`, `pages/mod.rs`.
 
+use askama::Template;
 use axum::body::Body;
-use axum::response::Response;
-use http::HeaderValue;
-use http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
+use doorward_core::error_code::ErrorCode;
+use doorward_core::finding::Finding;
+use doorward_core::membership::Role;
+use doorward_core::time::Timestamp;
 
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
+use url::Url;
+
+use super::assets::asset_version;
+use super::pages::answer::{Action, ErrorPage};
+use super::pages::sso_start::GoingOnPage;
 use super::visit::Visit;
 use crate::app::App;
 use crate::refusal::Refusal;
 
-fn html(status: http::StatusCode, body: String) -> Response {
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    response
+/// What surrounds a page.
+#[derive(Clone, Debug, Default)]
+pub struct Frame {
+    /// The path of `base_url` without a slash at its end; empty at the root.
+    pub base: String,
+    /// Name of the account that is signed in.
+    pub account: Option<String>,
+    /// What was just done, said at the top of the page.
+    pub done: Option<Done>,
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-        .replace('\'', "&#39;")
+impl Frame {
+    /// The frame around a page for this visit.
+    pub fn of(app: &App, visit: &Visit) -> Self {
+        let query = visit.target.split_once('?').map_or("", |(_, query)| query);
+        let done = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "done");
+        Self {
+            base: app.page(""),
+            account: visit.signed_in.as_ref().map(|signed_in| signed_in.account.name.clone()),
+            done: done.and_then(|(_, word)| Done::from_text(&word)),
+        }
+    }
+
+    /// The address of an asset; it changes with the content, so browsers keep it for ever.
+    pub fn asset(&self, name: &str) -> String {
+        format!("{}/assets/{name}?v={}", self.base, asset_version(name))
+    }
+}
+
+/// What the previous page did; carried in the address as `?done=…`, so that only these few words can be shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Done {
+    /// Something was saved.
+    Saved,
+    /// An organization was made.
+    OrganizationCreated,
+    /// A member was added.
+    MemberAdded,
+    /// A member's role is another one.
+    RoleChanged,
+    /// A member was removed.
+    MemberRemoved,
+    /// The account left an organization.
+    Left,
+    /// The password is another one.
+    PasswordChanged,
+    /// Sessions were ended.
+    SessionsEnded,
+    /// SSO is on.
+    SsoEnabled,
+    /// SSO is off.
+    SsoDisabled,
+    /// Enforcement is another one.
+    EnforcementChanged,
+    /// SSO was completed.
+    SsoCompleted,
+    /// The account was signed out.
+    SignedOut,
+}
+
+impl Done {
+    const ALL: [Self; 13] = [
+        Self::Saved,
+        Self::OrganizationCreated,
+        Self::MemberAdded,
+        Self::RoleChanged,
+        Self::MemberRemoved,
+        Self::Left,
+        Self::PasswordChanged,
+        Self::SessionsEnded,
+        Self::SsoEnabled,
+        Self::SsoDisabled,
+        Self::EnforcementChanged,
+        Self::SsoCompleted,
+        Self::SignedOut,
+    ];
+
+    /// The word in the address.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Saved => "saved",
+            Self::OrganizationCreated => "organization-created",
+            Self::MemberAdded => "member-added",
+            Self::RoleChanged => "role-changed",
+            Self::MemberRemoved => "member-removed",
+            Self::Left => "left",
+            Self::PasswordChanged => "password-changed",
+            Self::SessionsEnded => "sessions-ended",
+            Self::SsoEnabled => "sso-enabled",
+            Self::SsoDisabled => "sso-disabled",
+            Self::EnforcementChanged => "enforcement-changed",
+            Self::SsoCompleted => "sso-completed",
+            Self::SignedOut => "signed-out",
+        }
+    }
+
+    /// What that word stands for.
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|done| done.as_str() == text)
+    }
+
+    /// The sentence on the page.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Saved => "Saved.",
+            Self::OrganizationCreated => "The organization is made. You are its first admin.",
+            Self::MemberAdded => "The account is a member now.",
+            Self::RoleChanged => "The role is changed.",
+            Self::MemberRemoved => "The member is removed; what the membership opened is closed.",
+            Self::Left => "You have left the organization.",
+            Self::PasswordChanged => "Your password is changed. Your other sessions have ended.",
+            Self::SessionsEnded => "Ended.",
+            Self::SsoEnabled => "Single sign-on is enabled.",
+            Self::SsoDisabled => "Single sign-on is disabled. Its settings are kept.",
+            Self::EnforcementChanged => "Enforcement is changed.",
+            Self::SsoCompleted => "Single sign-on is complete.",
+            Self::SignedOut => "You are signed out.",
+        }
+    }
+}
+
+/// A point in time as a page shows it.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    /// For machines: `2026-11-25T18:08:19Z`.
+    pub iso: String,
+    /// For people: `25 Nov 2026, 18:08 UTC`.
+    pub text: String,
+}
+
+impl From<Timestamp> for Moment {
+    fn from(at: Timestamp) -> Self {
+        let at = jiff::Timestamp::from_second(at.seconds()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        Self { iso: at.to_string(), text: at.strftime("%-d %b %Y, %H:%M UTC").to_string() }
+    }
+}
+
+/// One mistake in a form, or a refusal of all of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// The field's name, which is also its id; empty for the form as a whole.
+    pub field: &'static str,
+    /// What it is.
+    pub code: ErrorCode,
+    /// More about this case, in our own words; may be empty.
+    pub detail: String,
+}
+
+/// The mistakes of a form, for the summary above it and for the text at each field.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    /// One mistake in one field.
+    pub fn one(field: &'static str, code: ErrorCode) -> Self {
+        Self(vec![Problem { field, code, detail: String::new() }])
+    }
+
+    /// The mistake in that field.
+    pub fn of(&self, field: &str) -> Option<&Problem> {
+        self.0.iter().find(|problem| problem.field == field)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The ids that describe a field to a screen reader: its help text, and its mistake if there is one.
+    pub fn described_by(&self, field: &str) -> String {
+        let help = format!("{field}-help");
+        if self.of(field).is_some() { format!("{field}-error {help}") } else { help }
+    }
+}
+
+/// Which tab of an organization's settings is open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tab {
+    /// Its name on pages.
+    General,
+    /// Members and roles.
+    Members,
+    /// The connection to the identity provider.
+    Sso,
+    /// Session time-out and what concerns members at SSO.
+    SsoUsers,
+    /// What was done by whom.
+    AuditLog,
+}
+
+impl Tab {
+    /// Below `/organizations/ORG`.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::General => "/settings",
+            Self::Members => "/settings/members",
+            Self::Sso => "/settings/sso",
+            Self::SsoUsers => "/settings/sso/users",
+            Self::AuditLog => "/settings/audit-log",
+        }
+    }
+
+    /// On the tab.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::General => "General",
+            Self::Members => "Members",
+            Self::Sso => "SSO",
+            Self::SsoUsers => "Users management",
+            Self::AuditLog => "Audit log",
+        }
+    }
+
+    const ALL: [Self; 5] = [Self::General, Self::Members, Self::Sso, Self::SsoUsers, Self::AuditLog];
+}
+
+/// An organization above its settings pages.
+#[derive(Clone, Debug)]
+pub struct OrganizationHead {
+    /// Its name, as created.
+    pub name: String,
+    /// What it is called on pages.
+    pub display_name: String,
+    /// The role of the account that looks.
+    pub role: Role,
+}
+
+impl OrganizationHead {
+    /// The tabs that this account may open.
+    pub fn tabs(&self) -> &'static [Tab] {
+        if self.role == Role::Admin { &Tab::ALL } else { &[Tab::Members] }
+    }
+}
+
+/// A role as people read it.
+pub fn role_label(role: Role) -> &'static str {
+    match role {
+        Role::NoAccess => "No access",
+        Role::Read => "Read",
+        Role::Contributor => "Contributor",
+        Role::Write => "Write",
+        Role::Admin => "Admin",
+    }
+}
+
+/// An explained fault, ready for a template.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// What it is.
+    pub code: ErrorCode,
+    /// At which step, in words; empty where steps mean nothing.
+    pub step: &'static str,
+    /// Named values that help.
+    pub values: Vec<(String, String)>,
+    /// The provider's own words.
+    pub provider_words: Option<String>,
+}
+
+impl Fault {
+    /// Just the code.
+    pub fn new(code: ErrorCode) -> Self {
+        Self { code, step: "", values: Vec::new(), provider_words: None }
+    }
+}
+
+impl From<&Finding> for Fault {
+    fn from(finding: &Finding) -> Self {
+        Self {
+            code: finding.code,
+            step: super::pages::step_label(finding.step),
+            values: finding.values.iter().map(|(name, value)| (value_label(name), value.clone())).collect(),
+            provider_words: finding.provider_words.clone(),
+        }
+    }
+}
+
+/// `content_type` as people read it: `Content type`.
+pub fn value_label(name: &str) -> String {
+    let mut letters = name.chars();
+    match letters.next() {
+        None => String::new(),
+        Some(first) => first.to_uppercase().chain(letters.map(|c| if c == '_' { ' ' } else { c })).collect(),
+    }
+}
+
+/// How many of something, with its noun in the right number.
+pub fn counted(n: i64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+/// A wait in words, rounded up: `40 seconds`, `5 minutes`.
+pub fn waiting(seconds: i64) -> String {
+    if seconds < 90 {
+        counted(seconds.max(1), "second", "seconds")
+    } else {
+        counted(seconds.saturating_add(59) / 60, "minute", "minutes")
+    }
+}
+
+/// A page as an answer.
+pub fn show(page: &impl Template) -> Response {
+    show_with(StatusCode::OK, page)
+}
+
+/// A page as an answer with another status.
+pub fn show_with(status: StatusCode, page: &impl Template) -> Response {
+    match page.render() {
+        Ok(html) => {
+            let mut response = Response::new(Body::from(html));
+            *response.status_mut() = status;
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+            response
+        }
+        // Templates write into memory and format our own values: this can't happen, and must not panic if it does.
+        Err(error) => {
+            tracing::error!(%error, "a page could not be rendered");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
 }
 
 /// The page of a refusal.
-pub fn render_refusal(_app: &App, visit: &Visit, refusal: &Refusal) -> Response {
-    let action = refusal.action.as_ref().map_or_else(String::new, |(label, href)| {
-        format!("<p><a href=\"{}\">{}</a></p>", escape(href), escape(label))
-    });
-    html(
-        refusal.status(),
-        format!(
-            "<!doctype html><html lang=en><title>{t}</title><h1 data-error-code=\"{c}\">{t}</h1><p>{m}</p><p>{r}</p>{action}<p>{i}</p>",
-            t = escape(refusal.code.title()),
-            c = refusal.code,
-            m = escape(refusal.code.meaning()),
-            r = escape(refusal.code.remedy()),
-            i = escape(&visit.request_id),
-        ),
-    )
+pub fn render_refusal(app: &App, visit: &Visit, refusal: &Refusal) -> Response {
+    let frame = Frame { done: None, ..Frame::of(app, visit) };
+    let values = refusal.values.iter().map(|(name, value)| (value_label(name), value.clone())).collect();
+    let mut action = refusal.action.clone().map(|(label, href)| Action { label, href });
+    if action.is_none() && visit.signed_in.is_none() {
+        action = Some(Action { label: "Sign in".to_owned(), href: app.page("/login") });
+    }
+    let page = ErrorPage {
+        frame,
+        fault: Fault {
+            code: refusal.code,
+            step: "",
+            values,
+            provider_words: refusal.provider_words.clone(),
+        },
+        action,
+        request_id: visit.request_id.clone(),
+    };
+    show_with(refusal.status(), &page)
 }
 
-/// The page that navigates on to another origin after a form (rule 10).
-pub fn going_on(_app: &App, _visit: &Visit, url: &str) -> Response {
-    let url = escape(url);
-    html(
-        http::StatusCode::OK,
-        format!(
-            "<!doctype html><html lang=en><meta http-equiv=refresh content=\"0;url={url}\"><title>Going on</title><h1>Going on</h1><a href=\"{url}\">Continue</a>"
-        ),
-    )
+/// The page that navigates on to another origin after a form (rule 10). The address was checked before.
+pub fn going_on(app: &App, visit: &Visit, location: &str) -> Response {
+    let host = Url::parse(location).ok().and_then(|url| url.host_str().map(str::to_owned));
+    show(&GoingOnPage {
+        frame: Frame { done: None, ..Frame::of(app, visit) },
+        location: location.to_owned(),
+        host: host.unwrap_or_else(|| "the next page".to_owned()),
+    })
 }

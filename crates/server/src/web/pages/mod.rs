@@ -1,4 +1,35 @@
-//! The pages, one file for each subject: handlers beside what they show.
+//! Our own pages: for each a context, its template, and samples that a test renders.
+//!
+//! Each file holds the pages of one area. In: values that were loaded and checked elsewhere. Out: HTML.
 
+pub mod account;
+pub mod answer;
+pub mod audit_log;
+pub mod home;
+pub mod members;
+pub mod organization;
+pub mod sign_in;
 pub mod sso;
 pub mod sso_settings;
+pub mod sso_start;
+pub mod sso_users;
+
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;
+
+use doorward_core::finding::Step;
+
+/// A step of a trip, in words.
+pub const fn step_label(step: Step) -> &'static str {
+    match step {
+        Step::Settings => "Settings",
+        Step::Discovery => "Discovery",
+        Step::Authorization => "Authorization",
+        Step::Token => "Token",
+        Step::IdToken => "ID token",
+        Step::Userinfo => "UserInfo",
+        Step::Policy => "Policy",
+    }
+}

@@ -1,0 +1,48 @@
+//! Style sheet, script and icon: built in, served under `{base}/assets/NAME?v=VERSION`.
+//!
+//! The version is a hash of the content, computed once, so that browsers may keep an asset for ever. Never here:
+//! anything personal.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::sync::LazyLock;
+
+/// One built-in file.
+#[derive(Debug)]
+pub struct Asset {
+    /// Its name in the address.
+    pub name: &'static str,
+    /// Its media type.
+    pub content_type: &'static str,
+    /// Its content.
+    pub content: &'static str,
+    /// The start of its hash.
+    version: String,
+}
+
+impl Asset {
+    fn new(name: &'static str, content_type: &'static str, content: &'static str) -> Self {
+        let hash = URL_SAFE_NO_PAD.encode(digest(&SHA256, content.as_bytes()));
+        Self { name, content_type, content, version: hash.chars().take(12).collect() }
+    }
+}
+
+/// All of them.
+pub static ASSETS: LazyLock<[Asset; 3]> = LazyLock::new(|| {
+    [
+        Asset::new("doorward.css", "text/css; charset=utf-8", include_str!("../../assets/doorward.css")),
+        Asset::new("doorward.js", "text/javascript; charset=utf-8", include_str!("../../assets/doorward.js")),
+        Asset::new("doorward.svg", "image/svg+xml", include_str!("../../assets/doorward.svg")),
+    ]
+});
+
+/// The asset of that name.
+pub fn asset(name: &str) -> Option<&'static Asset> {
+    ASSETS.iter().find(|asset| asset.name == name)
+}
+
+/// The version in an asset's address; empty for a name that nobody knows.
+pub fn asset_version(name: &str) -> &'static str {
+    asset(name).map_or("", |asset| &asset.version)
+}

@@ -1,0 +1,640 @@
+//! Every page in its states, for the tests below and for looking at.
+
+use doorward_core::audit_event::AuditAction;
+use doorward_core::connection::{ConnectionState, Enforcement};
+use doorward_core::error_code::ErrorCode;
+use doorward_core::finding::{Finding, Step};
+use doorward_core::membership::Role;
+use doorward_core::time::Timestamp;
+
+use super::account::{AccountEmailLine, AccountPage, SessionLine};
+use super::answer::{Action, ErrorPage};
+use super::audit_log::{AuditLine, AuditLogPage};
+use super::home::{HomeOrganization, HomePage, HomeSso};
+use super::members::{MemberLine, MembersPage};
+use super::organization::{GeneralSettingsPage, NewOrganizationPage};
+use super::sign_in::{FirstOperatorPage, SignInPage, SignOutPage};
+use super::sso_settings::{
+    EnableCard, IdentityShown, LinkVerdict, LiveCard, OidcForm, ProviderFound, SsoSettingsPage, StoredSecret,
+    TestAgain, TestShown, step_lines,
+};
+use super::sso_start::{GoingOnPage, SsoStartPage};
+use super::sso_users::SsoUsersPage;
+use crate::web::page::{Done, Fault, Frame, Moment, OrganizationHead, Problem, Problems, Tab};
+
+/// A text that would break out of any place that forgets to escape.
+pub(super) const HOSTILE: &str = "\"'><script>alert(1)</script>&amp;";
+
+fn frame() -> Frame {
+    Frame { base: "/door".to_owned(), account: Some("mira".to_owned()), done: None }
+}
+
+fn nobody() -> Frame {
+    Frame { account: None, ..frame() }
+}
+
+fn at(minutes: i64) -> Moment {
+    Timestamp::from_seconds(1_795_630_000 + minutes * 60).into()
+}
+
+fn head(role: Role) -> OrganizationHead {
+    OrganizationHead { name: "acme".to_owned(), display_name: "Acme Robotics".to_owned(), role }
+}
+
+fn text(text: &str) -> String {
+    text.to_owned()
+}
+
+fn problem(field: &'static str, code: ErrorCode) -> Problem {
+    Problem { field, code, detail: String::new() }
+}
+
+/// Every sample: a name and its HTML.
+pub(super) fn all() -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    let mut add = |name: &str, page: &dyn askama::DynTemplate| {
+        out.push((name.to_owned(), page.dyn_render().unwrap()));
+    };
+    for (name, page) in sign_in() {
+        add(name, &page);
+    }
+    add("sign-out", &SignOutPage { frame: frame() });
+    for (name, page) in first_operator() {
+        add(name, &page);
+    }
+    for (name, page) in home() {
+        add(name, &page);
+    }
+    for (name, page) in account() {
+        add(name, &page);
+    }
+    for (name, page) in new_organization() {
+        add(name, &page);
+    }
+    for (name, page) in general() {
+        add(name, &page);
+    }
+    for (name, page) in members() {
+        add(name, &page);
+    }
+    for (name, page) in sso_settings() {
+        add(name, &page);
+    }
+    for (name, page) in sso_users() {
+        add(name, &page);
+    }
+    for (name, page) in audit_log() {
+        add(name, &page);
+    }
+    for (name, page) in sso_start() {
+        add(name, &page);
+    }
+    add(
+        "going-on",
+        &GoingOnPage {
+            frame: frame(),
+            location: text("https://login.microsoftonline.com/x/oauth2/v2.0/authorize?a=b&c=d"),
+            host: text("login.microsoftonline.com"),
+        },
+    );
+    for (name, page) in errors() {
+        add(&name, &page);
+    }
+    out
+}
+
+fn sign_in() -> Vec<(&'static str, SignInPage)> {
+    let empty = SignInPage {
+        frame: nobody(),
+        username: String::new(),
+        next: String::new(),
+        next_host: None,
+        problems: Problems::default(),
+        wait_seconds: None,
+        fresh: false,
+    };
+    vec![
+        ("sign-in", empty.clone()),
+        (
+            "sign-in-wrong",
+            SignInPage {
+                username: text("mira"),
+                next: text("/organizations/acme/sso"),
+                problems: Problems::one("", ErrorCode::AccountWrongPassword),
+                ..empty.clone()
+            },
+        ),
+        (
+            "sign-in-throttled",
+            SignInPage {
+                username: text(HOSTILE),
+                problems: Problems::one("", ErrorCode::AccountThrottled),
+                wait_seconds: Some(240),
+                next_host: Some(text("hub.example.com")),
+                ..empty.clone()
+            },
+        ),
+        ("sign-in-fresh", SignInPage { username: text("mira"), fresh: true, frame: frame(), ..empty }),
+    ]
+}
+
+fn first_operator() -> Vec<(&'static str, FirstOperatorPage)> {
+    let empty = FirstOperatorPage {
+        frame: nobody(),
+        action: text("/door/login/first?token=abc"),
+        name: String::new(),
+        full_name: String::new(),
+        email: String::new(),
+        problems: Problems::default(),
+    };
+    vec![
+        ("first-operator", empty.clone()),
+        (
+            "first-operator-problems",
+            FirstOperatorPage {
+                name: text("admin"),
+                email: text("mira at example"),
+                problems: Problems(vec![
+                    problem("name", ErrorCode::AccountNameInvalid),
+                    problem("email", ErrorCode::AccountEmailInvalid),
+                    problem("password", ErrorCode::AccountPasswordTooShort),
+                ]),
+                ..empty
+            },
+        ),
+    ]
+}
+
+fn home() -> Vec<(&'static str, HomePage)> {
+    let organization = |name: &str, display: &str, role, sso| HomeOrganization {
+        name: text(name),
+        display_name: text(display),
+        role,
+        sso,
+    };
+    let page = |organizations, may_create| HomePage {
+        frame: frame(),
+        greeting: text("Mira"),
+        organizations,
+        may_create,
+    };
+    vec![
+        (
+            "home",
+            page(
+                vec![
+                    organization("acme", "Acme Robotics", Role::Admin, HomeSso::Needed),
+                    organization("globex", "Globex", Role::Write, HomeSso::Complete(at(9000))),
+                    organization("initech", "Initech Gesellschaft für Papier", Role::Read, HomeSso::Asked),
+                    organization("umbra", "Umbra", Role::Contributor, HomeSso::Exempt),
+                    organization("hooli", HOSTILE, Role::NoAccess, HomeSso::Off),
+                ],
+                true,
+            ),
+        ),
+        (
+            "home-two-needed",
+            page(
+                vec![
+                    organization("acme", "Acme Robotics", Role::Admin, HomeSso::Needed),
+                    organization("globex", "Globex", Role::Write, HomeSso::Needed),
+                ],
+                false,
+            ),
+        ),
+        (
+            "home-empty",
+            HomePage { frame: Frame { done: Some(Done::Left), ..frame() }, ..page(vec![], false) },
+        ),
+    ]
+}
+
+fn account() -> Vec<(&'static str, AccountPage)> {
+    let session = |id: &str, current, minutes| SessionLine {
+        id: text(id),
+        current,
+        signed_in: at(minutes),
+        last_seen: at(minutes + 50),
+    };
+    let page = AccountPage {
+        frame: Frame { done: Some(Done::PasswordChanged), ..frame() },
+        username: text("mira"),
+        full_name: text("Mira Novak"),
+        emails: vec![
+            AccountEmailLine { address: text("mira@acme.example"), proved: true, primary: true },
+            AccountEmailLine { address: text("mira.novak@private.example"), proved: false, primary: false },
+        ],
+        sessions: vec![session("1", true, 0), session("2", false, -3000), session("3", false, -9000)],
+        problems: Problems::default(),
+    };
+    vec![
+        ("account", page.clone()),
+        (
+            "account-problems",
+            AccountPage {
+                frame: frame(),
+                emails: vec![],
+                sessions: vec![session("1", true, 0)],
+                problems: Problems(vec![
+                    problem("current_password", ErrorCode::AccountWrongPassword),
+                    problem("new_password", ErrorCode::AccountPasswordCommon),
+                ]),
+                ..page
+            },
+        ),
+    ]
+}
+
+fn new_organization() -> Vec<(&'static str, NewOrganizationPage)> {
+    let empty = NewOrganizationPage {
+        frame: frame(),
+        name: String::new(),
+        display_name: String::new(),
+        problems: Problems::default(),
+    };
+    vec![
+        ("organization-new", empty.clone()),
+        (
+            "organization-new-problems",
+            NewOrganizationPage {
+                name: text("acme"),
+                display_name: text(HOSTILE),
+                problems: Problems::one("name", ErrorCode::OrganizationNameTaken),
+                ..empty
+            },
+        ),
+    ]
+}
+
+fn general() -> Vec<(&'static str, GeneralSettingsPage)> {
+    let page = GeneralSettingsPage {
+        frame: frame(),
+        organization: head(Role::Admin),
+        tab: Tab::General,
+        display_name: text("Acme Robotics"),
+        plan: "Enterprise",
+        same_host_trusted: true,
+        problems: Problems::default(),
+    };
+    vec![
+        ("general", page.clone()),
+        (
+            "general-problems",
+            GeneralSettingsPage {
+                same_host_trusted: false,
+                problems: Problems::one("display_name", ErrorCode::OrganizationDisplayNameInvalid),
+                ..page
+            },
+        ),
+    ]
+}
+
+fn members() -> Vec<(&'static str, MembersPage)> {
+    let member = |name: &str, full_name: &str, role| MemberLine {
+        name: text(name),
+        full_name: text(full_name),
+        role,
+        external_collaborator: name == "zoe",
+        is_self: name == "mira",
+    };
+    let page = MembersPage {
+        frame: Frame { done: Some(Done::MemberAdded), ..frame() },
+        organization: head(Role::Admin),
+        tab: Tab::Members,
+        members: vec![
+            member("jonas", "Jonas Weber", Role::Write),
+            member("mira", "Mira Novak", Role::Admin),
+            member("s-anders", "", Role::Read),
+            member("zoe", HOSTILE, Role::Contributor),
+        ],
+        total: 240,
+        next_after: Some(text("zoe")),
+        add_account: String::new(),
+        problems: Problems::default(),
+        same_host_trusted: false,
+    };
+    vec![
+        ("members", page.clone()),
+        (
+            "members-problem",
+            MembersPage {
+                frame: frame(),
+                add_account: text("jonass"),
+                problems: Problems::one("account", ErrorCode::MembershipAccountUnknown),
+                ..page.clone()
+            },
+        ),
+        (
+            "members-last-admin",
+            MembersPage {
+                frame: frame(),
+                problems: Problems::one("", ErrorCode::OrganizationLastAdmin),
+                next_after: None,
+                ..page.clone()
+            },
+        ),
+        ("members-reader", MembersPage { frame: frame(), organization: head(Role::Read), ..page }),
+    ]
+}
+
+fn form() -> OidcForm {
+    OidcForm {
+        client_id: text("1f6a2c7e-5d3b-4b1a-9a57-0c1f7f4f2a11"),
+        issuer_url: text(
+            "https://login.microsoftonline.com/8f1c6a52-9d1e-4c0e-b7ab-3d5f6f1a2b3c/v2.0/.well-known/openid-configuration",
+        ),
+        ..OidcForm::default()
+    }
+}
+
+fn found() -> ProviderFound {
+    ProviderFound {
+        issuer: text("https://login.microsoftonline.com/8f1c6a52-9d1e-4c0e-b7ab-3d5f6f1a2b3c/v2.0"),
+        sign_in_host: text("login.microsoftonline.com"),
+        tenant_id: Some(text("8f1c6a52-9d1e-4c0e-b7ab-3d5f6f1a2b3c")),
+        tenant_name: Some(text("acme.example")),
+    }
+}
+
+fn passed_test(verdict: LinkVerdict) -> TestShown {
+    TestShown {
+        revision: 3,
+        passed: true,
+        at: at(0),
+        by: text("you, in this browser"),
+        steps: step_lines(true, None, false),
+        findings: vec![],
+        claims: vec![
+            (text("iss"), found().issuer),
+            (text("oid"), text("0d0c9a55-7c4c-4f0c-8b8c-11d2a0a0f1b7")),
+            (text("email"), text("mira@acme.example")),
+            (text("name"), text(HOSTILE)),
+        ],
+        identity: Some(IdentityShown {
+            display_name: text("Mira Novak"),
+            email: text("mira@acme.example"),
+            issuer: found().issuer,
+            subject: text("0d0c9a55-7c4c-4f0c-8b8c-11d2a0a0f1b7"),
+        }),
+        verdict: Some(verdict),
+    }
+}
+
+fn failed_test() -> TestShown {
+    let finding = Finding::new(Step::Token, ErrorCode::OidcClientSecretExpired)
+        .with("aadsts", "7000222")
+        .with("token_endpoint", "https://login.microsoftonline.com/8f1c6a52/oauth2/v2.0/token")
+        .with_provider_words("AADSTS7000222: The provided client secret keys for app '1f6a2c7e' are expired. Visit the Azure portal to create new keys. <b>Trace</b> ID: 3b2f");
+    TestShown {
+        passed: false,
+        steps: step_lines(false, Some(Step::Token), false),
+        findings: vec![Fault::from(&finding)],
+        claims: vec![],
+        identity: None,
+        verdict: None,
+        ..passed_test(LinkVerdict::Would)
+    }
+}
+
+fn sso_settings() -> Vec<(&'static str, SsoSettingsPage)> {
+    let empty = SsoSettingsPage {
+        frame: frame(),
+        organization: head(Role::Admin),
+        tab: Tab::Sso,
+        plan_missing: false,
+        state: ConnectionState::NotSetUp,
+        failing: false,
+        draft_passed: false,
+        redirect_uri: text("https://sso.example.com/door/organizations/acme/oidc/consume"),
+        start_url: text("https://sso.example.com/door/organizations/acme/sso"),
+        form: OidcForm::default(),
+        stored_secret: None,
+        problems: Problems::default(),
+        draft: None,
+        found: None,
+        test: None,
+        enable: None,
+        live: None,
+        complete_sso_first: false,
+        same_host_trusted: false,
+    };
+    let enable = EnableCard {
+        revision: 3,
+        members: 240,
+        enforcement: Enforcement::Enforced,
+        identity: text("Mira Novak (mira@acme.example)"),
+        account: text("mira"),
+        confirms_identity: false,
+        test_again: None,
+    };
+    let tested = SsoSettingsPage {
+        state: ConnectionState::Tested,
+        draft_passed: true,
+        form: form(),
+        stored_secret: Some(StoredSecret { end: text("q9~X") }),
+        draft: Some(3),
+        found: Some(found()),
+        test: Some(passed_test(LinkVerdict::Would)),
+        enable: Some(enable.clone()),
+        ..empty.clone()
+    };
+    let live = LiveCard {
+        revision: 2,
+        enforcement: Enforcement::Enforced,
+        issuer: found().issuer,
+        members: 240,
+        linked: 198,
+    };
+    vec![
+        ("sso-not-set-up", empty.clone()),
+        (
+            "sso-problems",
+            SsoSettingsPage {
+                form: OidcForm {
+                    client_id: text(HOSTILE),
+                    issuer_url: text("https://login.microsoftonline.com/common/v2.0"),
+                    scopes: text("profile"),
+                    ..OidcForm::default()
+                },
+                problems: Problems(vec![
+                    problem("client_secret", ErrorCode::SettingsClientSecretIsId),
+                    problem("issuer_url", ErrorCode::SettingsIssuerMultiTenant),
+                    problem("scopes", ErrorCode::SettingsScopesInvalid),
+                ]),
+                ..empty.clone()
+            },
+        ),
+        (
+            "sso-test-failed",
+            SsoSettingsPage {
+                state: ConnectionState::TestFailed,
+                draft_passed: false,
+                test: Some(failed_test()),
+                enable: None,
+                ..tested.clone()
+            },
+        ),
+        ("sso-tested", tested.clone()),
+        (
+            "sso-tested-yesterday",
+            SsoSettingsPage {
+                test: Some(passed_test(LinkVerdict::ByEnable(ErrorCode::SsoEmailNotProved))),
+                enable: Some(EnableCard {
+                    test_again: Some(TestAgain::TooOld),
+                    confirms_identity: true,
+                    members: 1,
+                    ..enable.clone()
+                }),
+                ..tested.clone()
+            },
+        ),
+        (
+            "sso-live",
+            SsoSettingsPage {
+                frame: Frame { done: Some(Done::SsoEnabled), ..frame() },
+                state: ConnectionState::Live,
+                test: Some(passed_test(LinkVerdict::Linked)),
+                enable: None,
+                live: Some(live.clone()),
+                failing: true,
+                ..tested.clone()
+            },
+        ),
+        (
+            "sso-live-change-pending",
+            SsoSettingsPage {
+                state: ConnectionState::LiveChangePending,
+                test: Some(passed_test(LinkVerdict::WouldNot(ErrorCode::SsoIdentityInUse))),
+                enable: Some(EnableCard { test_again: Some(TestAgain::NotHere), ..enable }),
+                live: Some(live.clone()),
+                complete_sso_first: true,
+                same_host_trusted: true,
+                ..tested.clone()
+            },
+        ),
+        (
+            "sso-plan-missing",
+            SsoSettingsPage {
+                plan_missing: true,
+                state: ConnectionState::Live,
+                live: Some(live),
+                enable: None,
+                ..tested
+            },
+        ),
+    ]
+}
+
+fn sso_users() -> Vec<(&'static str, SsoUsersPage)> {
+    let page = SsoUsersPage {
+        frame: frame(),
+        organization: head(Role::Admin),
+        tab: Tab::SsoUsers,
+        plan_missing: false,
+        session_timeout_hours: text("168"),
+        session_timeout: text("7 days"),
+        same_host_trusted: false,
+        complete_sso_first: true,
+        problems: Problems::default(),
+    };
+    vec![
+        ("sso-users", page.clone()),
+        (
+            "sso-users-problems",
+            SsoUsersPage {
+                session_timeout_hours: text("0"),
+                complete_sso_first: false,
+                problems: Problems::one("session_timeout_hours", ErrorCode::SettingsTimeoutInvalid),
+                ..page.clone()
+            },
+        ),
+        ("sso-users-plan-missing", SsoUsersPage { plan_missing: true, complete_sso_first: false, ..page }),
+    ]
+}
+
+fn audit_log() -> Vec<(&'static str, AuditLogPage)> {
+    let line = |sequence, action: AuditAction, details: &[(&str, &str)]| AuditLine {
+        sequence,
+        at: at(-sequence * 7),
+        actor: text("mira"),
+        actor_kind: text(if sequence == 38 { "operator" } else { "account" }),
+        action: action.as_str().to_owned(),
+        details: details.iter().map(|(name, value)| (text(name), text(value))).collect(),
+        place: text("192.0.2.0/24"),
+        request_id: text("0193f0c2a7d1"),
+    };
+    let page = AuditLogPage {
+        frame: frame(),
+        organization: head(Role::Admin),
+        tab: Tab::AuditLog,
+        entries: vec![
+            line(
+                41,
+                AuditAction::OrgSettingsSsoEnable,
+                &[("revision", "3"), ("enforcement", "enforced"), ("issuer", &found().issuer)],
+            ),
+            line(40, AuditAction::OrgSettingsSsoTest, &[("revision", "3"), ("outcome", "passed")]),
+            line(39, AuditAction::OrgAddUser, &[("account", "jonas"), ("role", HOSTILE)]),
+            AuditLine { place: String::new(), ..line(38, AuditAction::OrgCreate, &[]) },
+        ],
+        action: String::new(),
+        next_before: Some(38),
+        has_newer: false,
+        same_host_trusted: false,
+    };
+    vec![
+        ("audit-log", page.clone()),
+        (
+            "audit-log-empty",
+            AuditLogPage {
+                entries: vec![],
+                action: text("org.leave"),
+                next_before: None,
+                has_newer: true,
+                ..page
+            },
+        ),
+    ]
+}
+
+fn sso_start() -> Vec<(&'static str, SsoStartPage)> {
+    let page = SsoStartPage {
+        frame: frame(),
+        organization: text("acme"),
+        display_name: text("Acme Robotics"),
+        provider_host: text("login.microsoftonline.com"),
+        account: text("mira"),
+        next: text("https://hub.example.com/acme/secret"),
+        session_timeout: text("7 days"),
+        skip_to: None,
+        expired: false,
+    };
+    vec![
+        ("sso-start", page.clone()),
+        (
+            "sso-start-optional",
+            SsoStartPage { skip_to: Some(text("https://hub.example.com/acme")), expired: true, ..page },
+        ),
+    ]
+}
+
+fn errors() -> Vec<(String, ErrorPage)> {
+    let mut out: Vec<(String, ErrorPage)> = ErrorCode::ALL
+        .iter()
+        .map(|code| (format!("error-{code}"), ErrorPage::new(frame(), *code, text("0193f0c2a7d1"))))
+        .collect();
+    let finding = Finding::new(Step::Authorization, ErrorCode::OidcNotAssigned)
+        .with("aadsts", "50105")
+        .with("found", HOSTILE)
+        .with_provider_words("AADSTS50105: Your administrator has configured the application Acme Hub to block users unless they are specifically granted access.");
+    out.push((
+        text("error-explained"),
+        ErrorPage {
+            frame: nobody(),
+            fault: Fault::from(&finding),
+            action: Some(Action { label: text("Start again"), href: text("/door/organizations/acme/sso") }),
+            request_id: text("0193f0c2a7d1"),
+        },
+    ));
+    out
+}
