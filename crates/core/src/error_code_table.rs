@@ -34,6 +34,7 @@ error_codes! {
     OrganizationDisplayNameInvalid = "organization.display_name_invalid", Member, 422, "This display name can't be used", "A display name has 1 to 100 characters without control characters.", "Choose another display name.";
     MembershipRoleUnknown = "membership.role_unknown", Admin, 422, "There is no such role", "A role is no_access, read, contributor, write or admin.", "Choose one of these.";
     MembershipAccountUnknown = "membership.account_unknown", Admin, 422, "There is no such account", "No account has this name.", "Check the spelling, or ask the operator to make the account.";
+    MembershipExists = "membership.exists", Admin, 409, "This account is a member already", "The account belongs to the organization, with the role shown in the list.", "Change the role in the list.";
     MembershipMissing = "membership.missing", Member, 404, "There is nothing here", "The account is not a member of this organization.", "Ask an admin of the organization to add you.";
     PlanRequired = "plan.required", Operator, 402, "Single sign-on is part of another plan", "This organization's plan does not include single sign-on.", "Ask the operator of this site for the Team or Enterprise plan.";
 

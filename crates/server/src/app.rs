@@ -12,6 +12,7 @@ use crate::proxy::UpstreamProxy;
 use crate::random::{NoRandomness, Random};
 use crate::sealing::Sealing;
 use crate::store::Store;
+use crate::web::throttle::SignInThrottle;
 
 /// One running service. Shared by all handlers.
 pub struct App {
@@ -27,6 +28,8 @@ pub struct App {
     pub sealing: Sealing,
     /// Hashes passwords, a few at a time.
     pub passwords: Passwords,
+    /// How often passwords may be tried.
+    pub sign_ins: SignInThrottle,
     /// Calls identity providers.
     pub providers: ProviderClient,
     /// Judges addresses before anything calls them.
@@ -73,6 +76,7 @@ impl App {
         let outbound = Arc::new(Outbound::new(outbound)?);
         Ok(Arc::new(Self {
             passwords: Passwords::new(&random)?,
+            sign_ins: SignInThrottle::default(),
             providers: ProviderClient::new(Arc::clone(&outbound)),
             metrics: Arc::new(Metrics::new(&configuration)),
             proxy: UpstreamProxy::new(),

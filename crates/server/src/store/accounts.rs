@@ -219,18 +219,26 @@ impl Transaction {
         Ok(())
     }
 
-    /// Counts a failed sign-in and blocks further ones until `blocked_until`.
-    pub async fn count_failed_sign_in(
+    /// Takes a place for one attempt at the account's password before it is looked at: counts it as a failure and
+    /// blocks what comes after it for the wait of its number, so that many guesses at once gain nothing. `false`:
+    /// blocked. `waits` are the milliseconds after the 5th, 6th, 7th, 8th and each further failure.
+    pub async fn take_sign_in_place(
         &mut self,
         id: AccountId,
-        blocked_until: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.execute(
-            "UPDATE account SET failed_sign_ins = failed_sign_ins + 1, blocked_until = $2 WHERE id = $1",
-            values![id, blocked_until],
-        )
-        .await?;
-        Ok(())
+        waits: [i64; 5],
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let [fifth, sixth, seventh, eighth, further] = waits;
+        let taken = self
+            .execute(
+                "UPDATE account SET failed_sign_ins = failed_sign_ins + 1, blocked_until = $2 + CASE \
+                 WHEN failed_sign_ins < 4 THEN 0 WHEN failed_sign_ins = 4 THEN $3 WHEN failed_sign_ins = 5 THEN $4 \
+                 WHEN failed_sign_ins = 6 THEN $5 WHEN failed_sign_ins = 7 THEN $6 ELSE $7 END \
+                 WHERE id = $1 AND blocked_until <= $2",
+                values![id, now, fifth, sixth, seventh, eighth, further],
+            )
+            .await?;
+        Ok(taken > 0)
     }
 
     /// Forgets failed sign-ins after a good one.

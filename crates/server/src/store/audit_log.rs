@@ -82,6 +82,16 @@ fn scope(organization: Option<OrganizationId>) -> String {
     organization.map_or_else(|| "system".to_owned(), |id| id.to_string())
 }
 
+/// The number of an organization's newest event: how many there are, because there are no gaps.
+pub async fn count_audit_events(
+    query: &mut impl Query,
+    organization: OrganizationId,
+) -> Result<i64, StoreError> {
+    let sql = "SELECT n FROM audit_sequence WHERE scope = $1";
+    let row = query.fetch_optional(sql, values![scope(Some(organization))]).await?;
+    row.map_or(Ok(0), |row| row.int("n"))
+}
+
 impl Transaction {
     /// Appends an event; it becomes true with the rest of the transaction.
     pub async fn audit(&mut self, entry: AuditEntry, now: Timestamp) -> Result<i64, StoreError> {

@@ -323,6 +323,18 @@ pub async fn load_identity_account(
         .transpose()
 }
 
+/// How many of an organization's members have an identity at the connection's issuers.
+pub async fn count_linked_members(
+    query: &mut impl Query,
+    organization: OrganizationId,
+    connection: ConnectionId,
+) -> Result<i64, StoreError> {
+    let sql = "SELECT CAST(COUNT(DISTINCT i.account_id) AS BIGINT) AS n FROM identity i \
+               JOIN membership m ON m.account_id = i.account_id \
+               WHERE i.connection_id = $2 AND m.organization_id = $1";
+    query.fetch_optional(sql, values![organization, connection]).await?.map_or(Ok(0), |row| row.int("n"))
+}
+
 /// The subject that an account is linked to at an issuer.
 pub async fn load_account_subject(
     query: &mut impl Query,

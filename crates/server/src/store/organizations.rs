@@ -31,6 +31,15 @@ impl Plan {
         }
     }
 
+    /// The name on pages.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Free => "Free",
+            Self::Team => "Team",
+            Self::Enterprise => "Enterprise",
+        }
+    }
+
     /// The plan of that name.
     pub fn from_text(text: &str) -> Option<Self> {
         [Self::Free, Self::Team, Self::Enterprise].into_iter().find(|plan| plan.as_str() == text)

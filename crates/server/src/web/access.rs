@@ -24,7 +24,7 @@ use crate::store::load_organization;
 /// A login this fresh opens security settings (rule 12).
 pub const FRESH_LOGIN: Lifetime = Lifetime::from_minutes(15);
 /// Their forms are taken for this long after the login, so that typing is never lost (decisions.md).
-const FRESH_LOGIN_POST: Lifetime = Lifetime::from_minutes(75);
+pub const FRESH_LOGIN_POST: Lifetime = Lifetime::from_minutes(75);
 
 /// What a route asks of its visitor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

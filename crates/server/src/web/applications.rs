@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::finish;
-use super::page::render_refusal;
+use super::page::render_refusal_elsewhere;
 use super::visit::Visit;
 use crate::app::SharedApp;
 use crate::configuration::Application;
@@ -104,7 +104,7 @@ pub(super) fn write(app: &SharedApp, visit: &Visit, answer: &Answer) -> Response
 
 pub(super) fn refuse(app: &SharedApp, visit: &Visit, refusal: &Refusal) -> Response {
     let response = if visit.navigation {
-        finish(app, visit, refusal.finish(render_refusal(app, visit, refusal)))
+        finish(app, visit, refusal.finish(render_refusal_elsewhere(app, visit, refusal)))
     } else {
         refusal.problem(&visit.request_id, None)
     };

@@ -4,9 +4,17 @@
 //! anything personal.
 
 use aws_lc_rs::digest::{SHA256, digest};
+use axum::body::Body;
+use axum::extract::{Path, RawQuery};
+use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use doorward_core::error_code::ErrorCode;
+use http::HeaderValue;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use std::sync::LazyLock;
+
+use crate::refusal::Refusal;
 
 /// One built-in file.
 #[derive(Debug)]
@@ -45,4 +53,20 @@ pub fn asset(name: &str) -> Option<&'static Asset> {
 /// The version in an asset's address; empty for a name that nobody knows.
 pub fn asset_version(name: &str) -> &'static str {
     asset(name).map_or("", |asset| &asset.version)
+}
+
+/// `GET /assets/NAME?v=VERSION`.
+pub async fn serve(Path(name): Path<String>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
+    answer(&name, query.as_deref()).ok_or_else(|| ErrorCode::PageNotFound.into())
+}
+
+/// The asset of that name as an answer. Under another version's address it is given, and not kept.
+pub(super) fn answer(name: &str, query: Option<&str>) -> Option<Response> {
+    let asset = asset(name)?;
+    let current = query.and_then(|query| query.strip_prefix("v=")) == Some(asset.version.as_str());
+    let keep = if current { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let mut response = Response::new(Body::from(asset.content));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(asset.content_type));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(keep));
+    Some(response)
 }

@@ -9,7 +9,7 @@
 //! The host's session is a child of the browser session: it counts on that host alone and ends with its parent.
 
 use axum::extract::Request;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use doorward_core::error_code::ErrorCode;
 use doorward_core::secret::{Secret, TokenHash};
 use doorward_core::time::Lifetime;
@@ -19,6 +19,7 @@ use std::collections::HashMap;
 
 use super::access::{finish, query, redirect, sign_in_page};
 use super::applications::{refuse, write};
+use super::assets;
 use super::visit::Visit;
 use crate::app::{App, SharedApp};
 use crate::configuration::Application;
@@ -36,6 +37,15 @@ const TICKET_LIFETIME: Lifetime = Lifetime::from_seconds(60);
 pub(super) async fn serve(app: &SharedApp, application: Option<&Application>, request: Request) -> Response {
     let (parts, _body) = request.into_parts();
     let visit = Visit::of_stranger(app, &parts);
+    // Style and script of the pages that appear on an application's host.
+    if let Some(asset) = parts.uri.path().strip_prefix("/.doorward/assets/") {
+        let answer = assets::answer(asset, parts.uri.query());
+        return finish(
+            app,
+            &visit,
+            answer.unwrap_or_else(|| Refusal::new(ErrorCode::PageNotFound).into_response()),
+        );
+    }
     let answered = match (parts.uri.path(), application) {
         ("/.doorward/start", Some(application)) => start(app, application, &visit, &parts),
         ("/.doorward/ticket", Some(application)) => ticket(app, application, &visit, &parts).await,

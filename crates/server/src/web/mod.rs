@@ -8,6 +8,7 @@ pub mod assets;
 mod handover;
 pub mod page;
 pub mod pages;
+pub mod throttle;
 pub mod visit;
 
 use axum::Router;
@@ -24,7 +25,7 @@ use tower::ServiceExt as _;
 use crate::app::SharedApp;
 use crate::refusal::Refusal;
 use access::Access;
-use pages::sso;
+use pages::{account, audit_log, home, members, organization, sign_in, sso, sso_settings, sso_users};
 use visit::Visit;
 
 /// Largest form of ours, in bytes.
@@ -62,14 +63,44 @@ macro_rules! routes {
 #[rustfmt::skip]
 pub fn routes() -> Vec<Route> {
     routes! {
+        // Accounts.
+        get  "/"                                             Account           home::show_home;
+        get  "/login"                                        Anyone            sign_in::show_sign_in;
+        post "/login"                                        Anyone            sign_in::sign_in;
+        get  "/login/first"                                  Anyone            sign_in::show_first_operator;
+        post "/login/first"                                  Anyone            sign_in::make_first_operator;
+        get  "/logout"                                       Anyone            sign_in::show_sign_out;
+        post "/logout"                                       Anyone            sign_in::sign_out;
+        get  "/settings/account"                             Account           account::show_account;
+        post "/settings/account/name"                        Account           account::change_name;
+        post "/settings/account/password"                    Account           account::change_password;
+        post "/settings/account/sessions/end"                Account           account::end_sessions;
+        get  "/assets/{name}"                                Anyone            assets::serve;
+
+        // Organizations: general settings, members, audit log.
+        get  "/organizations/new"                            Account           organization::show_new;
+        post "/organizations/new"                            Account           organization::create;
+        get  "/organizations/{org}/settings"                 Admin             organization::show_general;
+        post "/organizations/{org}/settings"                 Admin             organization::change_general;
+        get  "/organizations/{org}/settings/members"         Member            members::show_members;
+        post "/organizations/{org}/settings/members"         Admin             members::add;
+        post "/organizations/{org}/settings/members/role"    Admin             members::change_role;
+        post "/organizations/{org}/settings/members/remove"  Admin             members::remove;
+        post "/organizations/{org}/leave"                    Member            members::leave;
+        get  "/organizations/{org}/settings/audit-log"       Admin             audit_log::show_log;
+        get  "/organizations/{org}/settings/audit-log/download" Admin          audit_log::download;
+
         // Single sign-on: its settings, and the way through it.
+        get  "/organizations/{org}/settings/sso"             FreshAdmin        sso_settings::show_settings;
+        get  "/organizations/{org}/settings/sso/users"       FreshAdmin        sso_users::show_users;
         post "/organizations/{org}/settings/sso/oidc"        FreshAdmin        sso::update_and_test;
         post "/organizations/{org}/settings/sso/test"        FreshAdmin        sso::test_again;
         post "/organizations/{org}/settings/sso/enable"      FreshAdmin        sso::enable_sso;
         post "/organizations/{org}/settings/sso/enforcement" FreshAdminWithSso sso::change_enforcement;
         post "/organizations/{org}/settings/sso/disable"     FreshAdminWithSso sso::disable_sso;
         post "/organizations/{org}/settings/sso/users"       FreshAdmin        sso::change_timeout;
-        get  "/organizations/{org}/sso"                      Member            sso::complete_sso;
+        get  "/organizations/{org}/sso"                      Member            sso::show_sso;
+        post "/organizations/{org}/sso"                      Member            sso::complete_sso;
         get  "/organizations/{org}/oidc/consume"             Anyone            sso::consume;
     }
 }

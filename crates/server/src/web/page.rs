@@ -19,7 +19,7 @@ use url::Url;
 use super::assets::asset_version;
 use super::pages::answer::{Action, ErrorPage};
 use super::pages::sso_start::GoingOnPage;
-use super::visit::Visit;
+use super::visit::{OrganizationVisit, Visit};
 use crate::app::App;
 use crate::refusal::Refusal;
 
@@ -32,6 +32,8 @@ pub struct Frame {
     pub account: Option<String>,
     /// What was just done, said at the top of the page.
     pub done: Option<Done>,
+    /// The page appears on an application's host: it knows nobody, and its assets lie beside the hand-over.
+    pub elsewhere: bool,
 }
 
 impl Frame {
@@ -43,12 +45,20 @@ impl Frame {
             base: app.page(""),
             account: visit.signed_in.as_ref().map(|signed_in| signed_in.account.name.clone()),
             done: done.and_then(|(_, word)| Done::from_text(&word)),
+            elsewhere: false,
         }
+    }
+
+    /// The frame around a page that appears on an application's host.
+    fn on_application_host(app: &App) -> Self {
+        let base_url = &app.configuration.base_url;
+        Self { base: base_url.join(""), account: None, done: None, elsewhere: true }
     }
 
     /// The address of an asset; it changes with the content, so browsers keep it for ever.
     pub fn asset(&self, name: &str) -> String {
-        format!("{}/assets/{name}?v={}", self.base, asset_version(name))
+        let beside = if self.elsewhere { "/.doorward" } else { self.base.as_str() };
+        format!("{beside}/assets/{name}?v={}", asset_version(name))
     }
 }
 
@@ -171,6 +181,13 @@ pub struct Problem {
     pub detail: String,
 }
 
+impl Problem {
+    /// A mistake in a field, with the words of its code.
+    pub const fn new(field: &'static str, code: ErrorCode) -> Self {
+        Self { field, code, detail: String::new() }
+    }
+}
+
 /// The mistakes of a form, for the summary above it and for the text at each field.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Problems(pub Vec<Problem>);
@@ -178,7 +195,7 @@ pub struct Problems(pub Vec<Problem>);
 impl Problems {
     /// One mistake in one field.
     pub fn one(field: &'static str, code: ErrorCode) -> Self {
-        Self(vec![Problem { field, code, detail: String::new() }])
+        Self(vec![Problem::new(field, code)])
     }
 
     /// The mistake in that field.
@@ -251,6 +268,15 @@ pub struct OrganizationHead {
 }
 
 impl OrganizationHead {
+    /// Of the organization that is visited.
+    pub fn of(place: &OrganizationVisit) -> Self {
+        Self {
+            name: place.organization.name.as_str().to_owned(),
+            display_name: place.organization.display_name.clone(),
+            role: place.role,
+        }
+    }
+
     /// The tabs that this account may open.
     pub fn tabs(&self) -> &'static [Tab] {
         if self.role == Role::Admin { &Tab::ALL } else { &[Tab::Members] }
@@ -333,9 +359,7 @@ pub fn show_with(status: StatusCode, page: &impl Template) -> Response {
         Ok(html) => {
             let mut response = Response::new(Body::from(html));
             *response.status_mut() = status;
-            response
-                .headers_mut()
-                .insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
             response
         }
         // Templates write into memory and format our own values: this can't happen, and must not panic if it does.
@@ -346,22 +370,25 @@ pub fn show_with(status: StatusCode, page: &impl Template) -> Response {
     }
 }
 
-/// The page of a refusal.
+/// The page of a refusal on our own host.
 pub fn render_refusal(app: &App, visit: &Visit, refusal: &Refusal) -> Response {
-    let frame = Frame { done: None, ..Frame::of(app, visit) };
+    refusal_in(Frame { done: None, ..Frame::of(app, visit) }, visit, refusal)
+}
+
+/// The page of a refusal on an application's host.
+pub fn render_refusal_elsewhere(app: &App, visit: &Visit, refusal: &Refusal) -> Response {
+    refusal_in(Frame::on_application_host(app), visit, refusal)
+}
+
+fn refusal_in(frame: Frame, visit: &Visit, refusal: &Refusal) -> Response {
     let values = refusal.values.iter().map(|(name, value)| (value_label(name), value.clone())).collect();
     let mut action = refusal.action.clone().map(|(label, href)| Action { label, href });
-    if action.is_none() && visit.signed_in.is_none() {
-        action = Some(Action { label: "Sign in".to_owned(), href: app.page("/login") });
+    if action.is_none() && visit.signed_in.is_none() && !frame.elsewhere {
+        action = Some(Action { label: "Sign in".to_owned(), href: format!("{}/login", frame.base) });
     }
     let page = ErrorPage {
         frame,
-        fault: Fault {
-            code: refusal.code,
-            step: "",
-            values,
-            provider_words: refusal.provider_words.clone(),
-        },
+        fault: Fault { code: refusal.code, step: "", values, provider_words: refusal.provider_words.clone() },
         action,
         request_id: visit.request_id.clone(),
     };

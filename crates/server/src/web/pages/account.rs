@@ -1,8 +1,29 @@
 //! `/settings/account`: the account's own names, addresses, password and sessions.
 
 use askama::Template;
+use axum::Form;
+use axum::extract::State;
+use axum::response::Response;
+use doorward_core::audit_event::AuditAction;
+use doorward_core::error_code::ErrorCode;
+use doorward_core::finding::bounded;
+use doorward_core::ids::SessionId;
+use doorward_core::secret::Secret;
+use http::StatusCode;
+use http::header::SET_COOKIE;
+use serde::Deserialize;
 
-use crate::web::page::{Frame, Moment, Problems};
+use super::audited;
+use super::sign_in::take_place;
+use crate::app::{App, SharedApp};
+use crate::cookies::Cookie;
+use crate::passwords::judge_new_password;
+use crate::refusal::Refusal;
+use crate::session::session_is_alive;
+use crate::store::{load_emails, load_sign_in};
+use crate::web::access::redirect;
+use crate::web::page::{Done, Frame, Moment, Problem, Problems, show, show_with};
+use crate::web::visit::Visit;
 
 /// One address of the account.
 #[derive(Clone, Debug)]
@@ -44,4 +65,162 @@ pub struct AccountPage {
     pub sessions: Vec<SessionLine>,
     /// Mistakes, by field.
     pub problems: Problems,
+}
+
+async fn account_page(app: &App, visit: &Visit, problems: Problems) -> Result<AccountPage, Refusal> {
+    let signed_in = visit.account()?;
+    let account = &signed_in.account;
+    let current = signed_in.session().map(|session| session.id);
+    let now = app.clock.now();
+    let emails = load_emails(&mut app.store.reader(), account.id).await?;
+    let mut sessions: Vec<_> =
+        account.sessions.iter().filter(|session| session_is_alive(session, now)).collect();
+    sessions.sort_by_key(|session| (Some(session.id) != current, std::cmp::Reverse(session.last_seen_at)));
+    Ok(AccountPage {
+        frame: Frame::of(app, visit),
+        username: account.name.clone(),
+        full_name: account.full_name.clone(),
+        emails: emails
+            .into_iter()
+            .map(|email| AccountEmailLine {
+                address: email.address,
+                proved: email.proved_at.is_some(),
+                primary: email.primary,
+            })
+            .collect(),
+        sessions: sessions
+            .into_iter()
+            .map(|session| SessionLine {
+                id: session.id.to_string(),
+                current: Some(session.id) == current,
+                signed_in: session.authenticated_at.into(),
+                last_seen: session.last_seen_at.into(),
+            })
+            .collect(),
+        problems,
+    })
+}
+
+fn back(app: &App, done: Done) -> Response {
+    redirect(&app.page(&format!("/settings/account?done={}", done.as_str())))
+}
+
+/// `GET /settings/account`.
+pub async fn show_account(State(app): State<SharedApp>, visit: Visit) -> Result<Response, Refusal> {
+    Ok(show(&account_page(&app, &visit, Problems::default()).await?))
+}
+
+/// The form of the person's name.
+#[derive(Debug, Deserialize)]
+pub struct NameForm {
+    #[serde(default)]
+    full_name: String,
+}
+
+/// `POST /settings/account/name`.
+pub async fn change_name(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    Form(form): Form<NameForm>,
+) -> Result<Response, Refusal> {
+    let now = app.clock.now();
+    let mut tx = app.store.begin().await?;
+    tx.update_full_name(visit.account()?.account.id, &bounded(&form.full_name, 100)).await?;
+    tx.commit(now).await?;
+    Ok(back(&app, Done::Saved))
+}
+
+/// The form of a new password.
+#[derive(Deserialize)]
+pub struct PasswordForm {
+    #[serde(default)]
+    current_password: String,
+    #[serde(default)]
+    new_password: String,
+}
+
+impl std::fmt::Debug for PasswordForm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PasswordForm")
+    }
+}
+
+/// `POST /settings/account/password`: the other sessions end.
+pub async fn change_password(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    Form(form): Form<PasswordForm>,
+) -> Result<Response, Refusal> {
+    let signed_in = visit.account()?;
+    let account = &signed_in.account;
+    let current = Secret::new(form.current_password);
+    let new = Secret::new(form.new_password);
+    let mut problems = Vec::new();
+    if let Err(code) = judge_new_password(&new, &account.name) {
+        problems.push(Problem::new("new_password", code));
+    }
+    // A stolen session must not be a way to guess the password.
+    let facts = load_sign_in(&mut app.store.reader(), &account.name).await?;
+    let facts = facts.ok_or(ErrorCode::AccountSignInNeeded)?;
+    take_place(&app, Some(account.id), &account.name, visit.browser)
+        .await?
+        .map_err(|wait| Refusal::new(ErrorCode::AccountThrottled).with_retry_after(wait.seconds() + 1))?;
+    let right = current.expose().len() <= super::sign_in::PASSWORD_BYTES_MAX
+        && app.passwords.verify(current, facts.password_hash).await?;
+    let now = app.clock.now();
+    if right {
+        let mut tx = app.store.begin().await?;
+        tx.clear_failed_sign_ins(account.id).await?;
+        tx.commit(now).await?;
+    } else {
+        problems.insert(0, Problem::new("current_password", ErrorCode::AccountWrongPassword));
+    }
+    if !problems.is_empty() {
+        let page = account_page(&app, &visit, Problems(problems)).await?;
+        return Ok(show_with(StatusCode::UNPROCESSABLE_ENTITY, &page));
+    }
+    let hash = app.passwords.hash(new, &app.random).await?;
+    let mut tx = app.store.begin().await?;
+    tx.update_password(account.id, &hash, signed_in.session().map(|session| session.id)).await?;
+    tx.audit(audited(&visit, None, AuditAction::AccountPassword, Vec::new())?, now).await?;
+    tx.commit(now).await?;
+    Ok(back(&app, Done::PasswordChanged))
+}
+
+/// The forms that end sessions.
+#[derive(Debug, Deserialize)]
+pub struct EndSessionForm {
+    /// A session's id, or `all` for all but this one.
+    #[serde(default)]
+    session: String,
+}
+
+/// `POST /settings/account/sessions/end`.
+pub async fn end_sessions(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    Form(form): Form<EndSessionForm>,
+) -> Result<Response, Refusal> {
+    let signed_in = visit.account()?;
+    let account = signed_in.account.id;
+    let current = signed_in.session().ok_or(ErrorCode::AccountSignInNeeded)?.id;
+    let now = app.clock.now();
+    let mut tx = app.store.begin().await?;
+    let (count, own) = if form.session == "all" {
+        (tx.delete_other_browser_sessions(current, account).await?, false)
+    } else {
+        let session: SessionId = form.session.parse().map_err(|_| ErrorCode::RequestMalformed)?;
+        (u64::from(tx.delete_browser_session(session, account).await?), session == current)
+    };
+    let details = vec![("count", count.to_string())];
+    tx.audit(audited(&visit, None, AuditAction::AccountSessionEnd, details)?, now).await?;
+    tx.commit(now).await?;
+    if !own {
+        return Ok(back(&app, Done::SessionsEnded));
+    }
+    let mut response = redirect(&app.page(&format!("/login?done={}", Done::SignedOut.as_str())));
+    if let Some(cookie) = Cookie::Session.clear(app.https()) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    Ok(response)
 }

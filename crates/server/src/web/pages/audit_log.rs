@@ -1,9 +1,29 @@
 //! The audit log: who did what, when and from where (hub-sso.md A1 to A3).
 
 use askama::Template;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::response::Response;
+use bytes::Bytes;
 use doorward_core::audit_event::AuditAction;
+use doorward_core::ids::OrganizationId;
+use futures_util::stream;
+use http::HeaderValue;
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use serde::Deserialize;
+use serde_json::json;
 
-use crate::web::page::{Frame, Moment, OrganizationHead, Tab};
+use super::audited;
+use crate::app::SharedApp;
+use crate::refusal::Refusal;
+use crate::store::{AuditRecord, Reader, StoreError, count_audit_events};
+use crate::web::page::{Frame, Moment, OrganizationHead, Tab, show};
+use crate::web::visit::{OrganizationVisit, Visit};
+
+/// Entries on one page.
+const PAGE: usize = 50;
+/// Entries that the download reads at once.
+const DOWNLOAD_STEP: i64 = 500;
 
 /// One entry.
 #[derive(Clone, Debug)]
@@ -65,4 +85,151 @@ impl AuditLogPage {
         let of_organizations = |action: &AuditAction| !action.as_str().starts_with("account.");
         AuditAction::ALL.iter().filter(|a| of_organizations(a)).map(|action| action.as_str()).collect()
     }
+}
+
+impl From<AuditRecord> for AuditLine {
+    fn from(record: AuditRecord) -> Self {
+        let text = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        Self {
+            sequence: record.sequence,
+            at: record.at.into(),
+            actor: record.actor_name,
+            actor_kind: record.actor_kind,
+            action: record.action,
+            details: record
+                .details
+                .iter()
+                .filter(|(_, value)| value.as_str() != Some(""))
+                .map(|(name, value)| (name.clone(), text(value)))
+                .collect(),
+            place: record.address.unwrap_or_default(),
+            request_id: record.request_id.unwrap_or_default(),
+        }
+    }
+}
+
+/// The query of the page.
+#[derive(Debug, Default, Deserialize)]
+pub struct AuditQuery {
+    /// Keep one action; empty: all.
+    #[serde(default)]
+    action: String,
+    /// Entries before this number.
+    #[serde(default)]
+    before: String,
+}
+
+/// `GET /organizations/ORG/settings/audit-log`.
+pub async fn show_log(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    place: OrganizationVisit,
+    Query(query): Query<AuditQuery>,
+) -> Result<Response, Refusal> {
+    // A code that nobody knows finds nothing anyway; it only must not be long.
+    let action: String = query.action.chars().take(100).collect();
+    let before: Option<i64> = query.before.parse().ok();
+    let filter = (!action.is_empty()).then_some(action.as_str());
+    let limit = i64::try_from(PAGE + 1).unwrap_or(i64::MAX);
+    let mut records = app
+        .store
+        .reader()
+        .audit_page(place.organization.id, filter, before.unwrap_or(i64::MAX), limit)
+        .await?;
+    let more = records.len() > PAGE;
+    records.truncate(PAGE);
+    Ok(show(&AuditLogPage {
+        frame: Frame::of(&app, &visit),
+        organization: OrganizationHead::of(&place),
+        tab: Tab::AuditLog,
+        next_before: records.last().filter(|_| more).map(|record| record.sequence),
+        has_newer: before.is_some(),
+        entries: records.into_iter().map(AuditLine::from).collect(),
+        action,
+        same_host_trusted: app.configuration.shares_host_with_application(),
+    }))
+}
+
+fn as_json(record: &AuditRecord) -> String {
+    json!({
+        "sequence": record.sequence,
+        "at": Moment::from(record.at).iso,
+        "action": record.action,
+        "actor": { "kind": record.actor_kind, "id": record.actor_id, "name": record.actor_name },
+        "details": record.details,
+        "address": record.address,
+        "request_id": record.request_id,
+    })
+    .to_string()
+}
+
+/// Where the download stands.
+struct Download {
+    reader: Reader,
+    organization: OrganizationId,
+    after: i64,
+    /// The last number that belongs to it: what comes later is not waited for.
+    last: i64,
+    ended: bool,
+}
+
+impl Download {
+    /// The next piece of a JSON array; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let records = self.reader.audit_after(self.organization, self.after, DOWNLOAD_STEP).await?;
+        let mut piece = String::new();
+        let mut last = None;
+        for record in records.iter().take_while(|record| record.sequence <= self.last) {
+            piece.push_str(if self.after == 0 && last.is_none() { "[\n" } else { ",\n" });
+            piece.push_str(&as_json(record));
+            last = Some(record.sequence);
+        }
+        match last {
+            Some(sequence) if sequence < self.last => self.after = sequence,
+            _ => {
+                self.ended = true;
+                piece.push_str(if self.after == 0 && last.is_none() { "[]\n" } else { "\n]\n" });
+            }
+        }
+        Ok(Some(piece.into()))
+    }
+}
+
+/// `GET …/settings/audit-log/download`: the whole log as JSON, in its order; itself an event, written first.
+pub async fn download(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    place: OrganizationVisit,
+) -> Result<Response, Refusal> {
+    let organization = &place.organization;
+    let now = app.clock.now();
+    let mut tx = app.store.begin().await?;
+    tx.lock_organization(organization.id).await?;
+    let count = count_audit_events(&mut tx, organization.id).await? + 1;
+    let details = vec![("count", count.to_string())];
+    let entry = audited(&visit, Some(organization.id), AuditAction::OrgAuditLogExport, details)?;
+    let last = tx.audit(entry, now).await?;
+    tx.commit(now).await?;
+    let reader = app.store.reader();
+    let download = Download { reader, organization: organization.id, after: 0, last, ended: false };
+    let pieces = stream::try_unfold(download, |mut download| async move {
+        let piece = download.next().await.inspect_err(|error| {
+            tracing::error!(%error, "a download of the audit log broke off");
+        })?;
+        Ok::<_, StoreError>(piece.map(|piece| (piece, download)))
+    });
+    let mut response = Response::new(Body::from_stream(pieces));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let name = format!("attachment; filename=\"{}-audit-log.json\"", organization.name);
+    if let Ok(name) = HeaderValue::try_from(name) {
+        headers.insert(CONTENT_DISPOSITION, name);
+    }
+    Ok(response)
 }

@@ -19,7 +19,30 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
+use doorward_core::audit_event::AuditAction;
 use doorward_core::finding::Step;
+use doorward_core::ids::OrganizationId;
+
+use crate::refusal::Refusal;
+use crate::store::AuditEntry;
+use crate::web::visit::Visit;
+
+/// What a deed of the signed-in visitor leaves in the audit log.
+pub(super) fn audited(
+    visit: &Visit,
+    organization: Option<OrganizationId>,
+    action: AuditAction,
+    details: Vec<(&'static str, String)>,
+) -> Result<AuditEntry, Refusal> {
+    Ok(AuditEntry {
+        organization,
+        action,
+        actor: visit.account()?.actor(),
+        details,
+        address: visit.address,
+        request_id: Some(visit.request_id.clone()),
+    })
+}
 
 /// A step of a trip, in words.
 pub const fn step_label(step: Step) -> &'static str {

@@ -26,7 +26,7 @@ use crate::web::page::{Done, Fault, Frame, Moment, OrganizationHead, Problem, Pr
 pub(super) const HOSTILE: &str = "\"'><script>alert(1)</script>&amp;";
 
 fn frame() -> Frame {
-    Frame { base: "/door".to_owned(), account: Some("mira".to_owned()), done: None }
+    Frame { base: "/door".to_owned(), account: Some("mira".to_owned()), ..Frame::default() }
 }
 
 fn nobody() -> Frame {
@@ -112,6 +112,7 @@ fn sign_in() -> Vec<(&'static str, SignInPage)> {
         problems: Problems::default(),
         wait_seconds: None,
         fresh: false,
+        signed_in_as: None,
     };
     vec![
         ("sign-in", empty.clone()),
@@ -134,6 +135,7 @@ fn sign_in() -> Vec<(&'static str, SignInPage)> {
                 ..empty.clone()
             },
         ),
+        ("sign-in-again", SignInPage { signed_in_as: Some(text("mira")), frame: frame(), ..empty.clone() }),
         ("sign-in-fresh", SignInPage { username: text("mira"), fresh: true, frame: frame(), ..empty }),
     ]
 }
@@ -141,7 +143,7 @@ fn sign_in() -> Vec<(&'static str, SignInPage)> {
 fn first_operator() -> Vec<(&'static str, FirstOperatorPage)> {
     let empty = FirstOperatorPage {
         frame: nobody(),
-        action: text("/door/login/first?token=abc"),
+        token: text(HOSTILE),
         name: String::new(),
         full_name: String::new(),
         email: String::new(),
@@ -605,6 +607,7 @@ fn sso_start() -> Vec<(&'static str, SsoStartPage)> {
         provider_host: text("login.microsoftonline.com"),
         account: text("mira"),
         next: text("https://hub.example.com/acme/secret"),
+        login_hint: String::new(),
         session_timeout: text("7 days"),
         skip_to: None,
         expired: false,

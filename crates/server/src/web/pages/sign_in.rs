@@ -1,8 +1,45 @@
 //! Signing in and out, and the first operator's account.
+//!
+//! The session's secret changes at every sign-in. The same account keeps its session with all that hangs on it;
+//! another account ends the old one (decisions.md, "Signing in again").
 
 use askama::Template;
+use axum::Form;
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use doorward_core::audit_event::AuditAction;
+use doorward_core::email::Email;
+use doorward_core::error_code::ErrorCode;
+use doorward_core::finding::bounded;
+use doorward_core::ids::{AccountId, SessionId};
+use doorward_core::name::Name;
+use doorward_core::secret::{Secret, TokenHash};
+use doorward_core::time::{Lifetime, Timestamp};
+use http::header::{RETRY_AFTER, SET_COOKIE};
+use http::{HeaderValue, StatusCode};
+use serde::Deserialize;
+use std::net::{IpAddr, Ipv4Addr};
 
-use crate::web::page::{Frame, Problems, waiting};
+use crate::app::{App, SharedApp};
+use crate::cookies::Cookie;
+use crate::passwords::judge_new_password;
+use crate::refusal::Refusal;
+use crate::store::{
+    Actor, AuditEntry, NewAccount, StoreError, Transaction, has_operator, load_sign_in, operator_link_is_good,
+};
+use crate::web::access::redirect;
+use crate::web::page::{Done, Frame, Problem, Problems, going_on, show, show_with, waiting};
+use crate::web::throttle::{FREE_FAILURES, wait_after};
+use crate::web::visit::Visit;
+
+/// Longest user name or address that is looked up, in bytes.
+const USERNAME_BYTES_MAX: usize = 254;
+/// Longest password that is looked at, in bytes: 256 characters of at most 4.
+pub(super) const PASSWORD_BYTES_MAX: usize = 1024;
+/// How long the first operator's link works.
+pub const OPERATOR_LINK_LIFETIME: Lifetime = Lifetime::from_days(1);
+/// Where the first operator's link leads, under the base URL; `token` is its only parameter.
+pub const OPERATOR_LINK_PATH: &str = "/login/first";
 
 /// `/login`.
 #[derive(Template, Clone, Debug)]
@@ -22,6 +59,8 @@ pub struct SignInPage {
     pub wait_seconds: Option<i64>,
     /// Said above the form when something asks for a fresh sign-in.
     pub fresh: bool,
+    /// Who is signed in already.
+    pub signed_in_as: Option<String>,
 }
 
 impl SignInPage {
@@ -44,8 +83,8 @@ pub struct SignOutPage {
 pub struct FirstOperatorPage {
     /// The frame.
     pub frame: Frame,
-    /// Where the form goes: the link's own address.
-    pub action: String,
+    /// The link's token: whoever opens the page has it.
+    pub token: String,
     /// As typed before.
     pub name: String,
     /// As typed before.
@@ -54,4 +93,385 @@ pub struct FirstOperatorPage {
     pub email: String,
     /// Mistakes.
     pub problems: Problems,
+}
+
+/// A parameter of a query, at most `max` characters of it.
+fn parameter(query: Option<&str>, name: &str, max: usize) -> String {
+    let query = query.unwrap_or_default();
+    let found = form_urlencoded::parse(query.as_bytes()).take(16).find(|(known, _)| known == name);
+    found.map_or_else(String::new, |(_, value)| value.chars().take(max).collect())
+}
+
+/// Where to go on after signing in: home, or a checked address.
+struct GoOn {
+    location: String,
+    same_origin: bool,
+    host: Option<String>,
+}
+
+fn go_on(app: &App, next: &str) -> Result<GoOn, Refusal> {
+    if next.is_empty() {
+        return Ok(GoOn { location: app.page("/"), same_origin: true, host: None });
+    }
+    // A refused address is no reason for a half sign-in (conformance.md V20).
+    let to = app.return_to(next).ok_or_else(|| {
+        Refusal::new(ErrorCode::GateReturnRefused).with_action("Sign in", app.page("/login"))
+    })?;
+    let elsewhere = url::Url::parse(to.location()).ok().filter(|_| !to.is_same_origin());
+    Ok(GoOn {
+        location: to.location().to_owned(),
+        same_origin: to.is_same_origin(),
+        host: elsewhere.and_then(|url| url.host_str().map(str::to_owned)),
+    })
+}
+
+/// `GET /login`.
+pub async fn show_sign_in(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let next = parameter(query.as_deref(), "next", 4096);
+    let fresh = parameter(query.as_deref(), "fresh", 1) == "1";
+    let to = go_on(&app, &next)?;
+    // A second tab, or the back button: whoever is through already is taken on (rule 18).
+    if visit.signed_in.is_some() && !fresh && !next.is_empty() {
+        return Ok(redirect(&to.location));
+    }
+    let account = visit.signed_in.as_ref().map(|signed_in| signed_in.account.name.clone());
+    Ok(show(&SignInPage {
+        frame: Frame::of(&app, &visit),
+        username: account.clone().filter(|_| fresh).unwrap_or_default(),
+        next,
+        next_host: to.host,
+        problems: Problems::default(),
+        wait_seconds: None,
+        fresh,
+        signed_in_as: account.filter(|_| !fresh),
+    }))
+}
+
+/// The form.
+#[derive(Deserialize)]
+pub struct SignInForm {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    password: String,
+    #[serde(default)]
+    next: String,
+}
+
+impl std::fmt::Debug for SignInForm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignInForm").field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+/// Takes a place for one look at a password; `Err`: how long to wait. `account` is `None` for a name that nobody has.
+pub(super) async fn take_place(
+    app: &App,
+    account: Option<AccountId>,
+    name: &str,
+    browser: Option<TokenHash>,
+) -> Result<Result<(), Lifetime>, StoreError> {
+    let now = app.clock.now();
+    let Some(account) = account else { return Ok(app.sign_ins.take_unknown_name(name, now)) };
+    if let Some(own) = browser.and_then(|browser| app.sign_ins.take_known_browser(browser, account, now)) {
+        return Ok(own);
+    }
+    let waits = [0, 1, 2, 3, 4].map(|n| wait_after(FREE_FAILURES + n).millis());
+    let mut tx = app.store.begin().await?;
+    let taken = tx.take_sign_in_place(account, waits, now).await?;
+    tx.commit(now).await?;
+    if taken {
+        return Ok(Ok(()));
+    }
+    let blocked_until =
+        load_sign_in(&mut app.store.reader(), name).await?.map_or(now, |facts| facts.blocked_until);
+    Ok(Err(blocked_until.since(now).max(Lifetime::from_seconds(1))))
+}
+
+/// `POST /login`.
+pub async fn sign_in(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    Form(form): Form<SignInForm>,
+) -> Result<Response, Refusal> {
+    let to = go_on(&app, &form.next)?;
+    let username = form.username.trim();
+    let again = |code: ErrorCode, wait: Option<Lifetime>| {
+        let page = SignInPage {
+            frame: Frame::of(&app, &visit),
+            username: username.chars().take(USERNAME_BYTES_MAX).collect(),
+            next: form.next.clone(),
+            next_host: to.host.clone(),
+            problems: Problems::one("", code),
+            wait_seconds: wait.map(|wait| wait.seconds().saturating_add(1)),
+            fresh: false,
+            signed_in_as: None,
+        };
+        let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
+        let mut response = show_with(status, &page);
+        if let Some(seconds) = page.wait_seconds.or((code == ErrorCode::AccountBusy).then_some(5)) {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    };
+    if username.is_empty()
+        || username.len() > USERNAME_BYTES_MAX
+        || form.password.is_empty()
+        || form.password.len() > PASSWORD_BYTES_MAX
+    {
+        return Ok(again(ErrorCode::AccountWrongPassword, None));
+    }
+
+    let address = visit.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let now = app.clock.now();
+    let facts = load_sign_in(&mut app.store.reader(), username).await?;
+    let account = facts.as_ref().map(|facts| facts.account.id);
+    if let Err(wait) = app.sign_ins.take_address(address, now) {
+        return Ok(again(ErrorCode::AccountThrottled, Some(wait)));
+    }
+    if let Err(wait) = take_place(&app, account, username, visit.browser).await? {
+        return Ok(again(ErrorCode::AccountThrottled, Some(wait)));
+    }
+    let hash = facts.as_ref().and_then(|facts| facts.password_hash.clone());
+    let right = match app.passwords.verify(Secret::new(form.password.clone()), hash).await {
+        Ok(right) => right,
+        Err(crate::passwords::PasswordError::Busy) => return Ok(again(ErrorCode::AccountBusy, None)),
+        Err(error) => return Err(error.into()),
+    };
+    let Some(facts) = facts.filter(|_| right) else {
+        tracing::info!("a sign-in failed");
+        return Ok(again(ErrorCode::AccountWrongPassword, None));
+    };
+    app.sign_ins.give_back_address(address);
+    if facts.account.disabled {
+        return Ok(again(ErrorCode::AccountDisabled, None));
+    }
+
+    let now = app.clock.now();
+    let mut tx = app.store.begin().await?;
+    tx.clear_failed_sign_ins(facts.account.id).await?;
+    let token = begin_session(&app, &mut tx, &visit, facts.account.id, now).await?;
+    let actor = Actor::Account(facts.account.id, facts.account.name.as_str().to_owned());
+    tx.audit(own_entry(&visit, actor, AuditAction::AccountSignIn), now).await?;
+    tx.commit(now).await?;
+
+    let response = if to.same_origin { redirect(&to.location) } else { going_on(&app, &visit, &to.location) };
+    with_cookies(&app, &visit, facts.account.id, &token, response)
+}
+
+fn own_entry(visit: &Visit, actor: Actor, action: AuditAction) -> AuditEntry {
+    AuditEntry {
+        organization: None,
+        action,
+        actor,
+        details: Vec::new(),
+        address: visit.address,
+        request_id: Some(visit.request_id.clone()),
+    }
+}
+
+/// A session for the account with a new secret: the browser's own one renewed, or a new one in place of another
+/// account's.
+async fn begin_session(
+    app: &App,
+    tx: &mut Transaction,
+    visit: &Visit,
+    account: AccountId,
+    now: Timestamp,
+) -> Result<Secret, Refusal> {
+    let token = app.random.token()?;
+    let before = visit.signed_in.as_ref().and_then(|before| Some((before.account.id, before.session()?.id)));
+    if let Some((before, session)) = before {
+        if before == account {
+            if tx.renew_browser_session(session, account, token.hash(), now).await? {
+                return Ok(token);
+            }
+        } else {
+            tx.delete_browser_session(session, before).await?;
+        }
+    }
+    let session = SessionId::new(now.millis(), app.random.bytes()?);
+    tx.insert_browser_session(session, token.hash(), account, now).await?;
+    Ok(token)
+}
+
+/// Gives the browser its session, and the cookie by which it is known next time.
+fn with_cookies(
+    app: &App,
+    visit: &Visit,
+    account: AccountId,
+    session: &Secret,
+    mut response: Response,
+) -> Result<Response, Refusal> {
+    let mut cookies = vec![Cookie::Session.set(session, app.https())];
+    let browser = if let Some(browser) = visit.browser {
+        browser
+    } else {
+        let token = app.random.token()?;
+        cookies.push(Cookie::Browser.set(&token, app.https()));
+        token.hash()
+    };
+    app.sign_ins.remember_browser(browser, account);
+    for cookie in cookies.into_iter().flatten() {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    Ok(response)
+}
+
+/// `GET /logout`.
+pub async fn show_sign_out(State(app): State<SharedApp>, visit: Visit) -> Response {
+    if visit.signed_in.is_none() {
+        return redirect(&app.page("/login"));
+    }
+    show(&SignOutPage { frame: Frame::of(&app, &visit) })
+}
+
+/// `POST /logout`: ends the session with all that hangs on it.
+pub async fn sign_out(State(app): State<SharedApp>, visit: Visit) -> Result<Response, Refusal> {
+    if let Some(signed_in) = &visit.signed_in
+        && let Some(session) = signed_in.session()
+    {
+        let now = app.clock.now();
+        let mut tx = app.store.begin().await?;
+        tx.delete_browser_session(session.id, signed_in.account.id).await?;
+        tx.audit(own_entry(&visit, signed_in.actor(), AuditAction::AccountSignOut), now).await?;
+        tx.commit(now).await?;
+    }
+    let mut response = redirect(&app.page(&format!("/login?done={}", Done::SignedOut.as_str())));
+    if let Some(cookie) = Cookie::Session.clear(app.https()) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    Ok(response)
+}
+
+/// Makes the link for the first operator, if there is none yet, in place of the one of an earlier start: the whole
+/// URL, to be printed once. `None`: there is an operator.
+pub async fn make_operator_link(app: &App) -> Result<Option<String>, StoreError> {
+    if has_operator(&mut app.store.reader()).await? {
+        return Ok(None);
+    }
+    let now = app.clock.now();
+    let token = app.random.token()?;
+    let mut tx = app.store.begin().await?;
+    tx.replace_operator_link(token.hash(), now, now.plus(OPERATOR_LINK_LIFETIME)).await?;
+    tx.commit(now).await?;
+    let path = format!("{OPERATOR_LINK_PATH}?token={}", token.expose());
+    Ok(Some(app.configuration.base_url.join(&path)))
+}
+
+async fn operator_link(app: &App, token: &str) -> Result<TokenHash, Refusal> {
+    let hash = TokenHash::of(token);
+    let mut reader = app.store.reader();
+    let good = operator_link_is_good(&mut reader, hash, app.clock.now()).await?
+        && !has_operator(&mut reader).await?;
+    if good { Ok(hash) } else { Err(ErrorCode::AccountLinkExpired.into()) }
+}
+
+/// `GET /login/first`.
+pub async fn show_first_operator(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let token = parameter(query.as_deref(), "token", 100);
+    operator_link(&app, &token).await?;
+    Ok(show(&FirstOperatorPage {
+        frame: Frame { account: None, ..Frame::of(&app, &visit) },
+        token,
+        name: String::new(),
+        full_name: String::new(),
+        email: String::new(),
+        problems: Problems::default(),
+    }))
+}
+
+/// The form.
+#[derive(Deserialize)]
+pub struct FirstOperatorForm {
+    #[serde(default)]
+    token: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    full_name: String,
+    #[serde(default)]
+    email: String,
+    #[serde(default)]
+    password: String,
+}
+
+impl std::fmt::Debug for FirstOperatorForm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FirstOperatorForm").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// `POST /login/first`: the first account, an operator with a proved address, signed in.
+pub async fn make_first_operator(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    Form(form): Form<FirstOperatorForm>,
+) -> Result<Response, Refusal> {
+    let link = operator_link(&app, &form.token).await?;
+    let password = Secret::new(form.password.clone());
+    let again = |problems: Vec<Problem>| {
+        let page = FirstOperatorPage {
+            frame: Frame { account: None, ..Frame::of(&app, &visit) },
+            token: form.token.clone(),
+            name: form.name.clone(),
+            full_name: form.full_name.clone(),
+            email: form.email.clone(),
+            problems: Problems(problems),
+        };
+        show_with(StatusCode::UNPROCESSABLE_ENTITY, &page)
+    };
+    let name = Name::parse(form.name.trim());
+    let email = Email::parse(form.email.trim());
+    let judged = judge_new_password(&password, form.name.trim());
+    let (name, email) = match (name, email, judged) {
+        (Ok(name), Ok(email), Ok(())) => (name, email),
+        (name, email, judged) => {
+            let problems = [
+                name.err().map(|_| Problem::new("name", ErrorCode::AccountNameInvalid)),
+                email.err().map(|_| Problem::new("email", ErrorCode::AccountEmailInvalid)),
+                judged.err().map(|code| Problem::new("password", code)),
+            ];
+            return Ok(again(problems.into_iter().flatten().collect()));
+        }
+    };
+    let hash = app.passwords.hash(password, &app.random).await?;
+    let now = app.clock.now();
+    let account = NewAccount {
+        id: AccountId::new(now.millis(), app.random.bytes()?),
+        name,
+        full_name: bounded(&form.full_name, 100),
+        email: Some(email),
+        email_proved: true,
+        password_hash: Some(hash),
+        operator: true,
+    };
+    let mut tx = app.store.begin().await?;
+    if !tx.take_operator_link(link, now).await? {
+        return Err(ErrorCode::AccountLinkExpired.into());
+    }
+    match tx.insert_account(&account, now).await {
+        Ok(()) => {}
+        Err(StoreError::Conflict) => {
+            drop(tx);
+            return Ok(again(vec![Problem::new("name", ErrorCode::AccountNameTaken)]));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let actor = Actor::Account(account.id, account.name.as_str().to_owned());
+    let mut entry = own_entry(&visit, actor.clone(), AuditAction::AccountCreate);
+    entry.details = vec![("name", account.name.as_str().to_owned())];
+    tx.audit(entry, now).await?;
+    let token = begin_session(&app, &mut tx, &visit, account.id, now).await?;
+    tx.audit(own_entry(&visit, actor, AuditAction::AccountSignIn), now).await?;
+    tx.commit(now).await?;
+    with_cookies(&app, &visit, account.id, &token, redirect(&app.page("/")))
 }

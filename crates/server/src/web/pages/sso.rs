@@ -21,12 +21,16 @@ use crate::sso::callback::{Ending, callback};
 use crate::sso::enable::{NotDone, disable, enable, set_enforcement};
 use crate::sso::settings::{By, Saved, SettingsForm, refresh, save};
 use crate::sso::start::{Started, start};
-use crate::store::{AuditEntry, Organization, Purpose, load_connection, load_organization, load_revision};
+use crate::store::{
+    AuditEntry, Connection, Organization, Purpose, Revision, load_connection, load_organization,
+    load_revision,
+};
 use crate::web::access::{redirect, sso_page};
-use crate::web::page::going_on;
+use crate::web::page::{Frame, going_on, show};
 use crate::web::visit::{OrganizationVisit, Visit};
 
-use super::sso_settings;
+use super::sso_start::SsoStartPage;
+use super::{sso_settings, sso_users};
 
 /// What every deed of a visitor leaves in the audit log.
 pub(super) fn by(visit: &Visit) -> Result<By, Refusal> {
@@ -257,11 +261,10 @@ pub async fn change_timeout(
 ) -> Result<Response, Refusal> {
     let organization = &place.organization;
     plan_allows(organization)?;
-    let hours: i64 =
-        form.session_timeout_hours.trim().parse().map_err(|_| ErrorCode::SettingsTimeoutInvalid)?;
-    if !(1..=8760).contains(&hours) {
-        return Err(ErrorCode::SettingsTimeoutInvalid.into());
-    }
+    let hours = form.session_timeout_hours.trim().parse().ok().filter(|hours| (1..=8760).contains(hours));
+    let Some(hours) = hours else {
+        return Ok(sso_users::show_mistake(&app, &visit, &place, &form.session_timeout_hours));
+    };
     let timeout = Lifetime::from_hours(hours);
     // A longer time-out widens entry; a shorter one is always welcome (rule 12).
     if timeout > organization.session_timeout && !place.sso_complete {
@@ -310,38 +313,109 @@ impl SsoQuery {
     }
 }
 
-/// `GET /organizations/ORG/sso`: completes SSO for a member; safe to open at any time.
-pub async fn complete_sso(
-    State(app): State<SharedApp>,
-    visit: Visit,
-    place: OrganizationVisit,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    let organization = &place.organization;
-    let query = SsoQuery::read(query.as_deref());
-    let next = match query.next.as_deref().filter(|next| !next.is_empty()) {
-        None => app.page("/"),
+/// A member's way to the provider: where he goes on afterwards, and under which revision.
+struct Way {
+    next: String,
+    /// `next` is elsewhere: only a page may lead there after a form.
+    elsewhere: bool,
+    login_hint: Option<String>,
+    /// `None`: there is nothing to complete.
+    live: Option<(Connection, Revision)>,
+}
+
+async fn find_way(
+    app: &App,
+    visit: &Visit,
+    place: &OrganizationVisit,
+    query: SsoQuery,
+) -> Result<Way, Refusal> {
+    let (next, elsewhere) = match query.next.as_deref().filter(|next| !next.is_empty()) {
+        None => (app.page("/"), false),
         // A refused address is no reason for a half sign-in (conformance.md V20).
-        Some(next) => app.return_to(next).ok_or(ErrorCode::GateReturnRefused)?.location().to_owned(),
+        Some(next) => {
+            let to = app.return_to(next).ok_or(ErrorCode::GateReturnRefused)?;
+            (to.location().to_owned(), !to.is_same_origin())
+        }
     };
-    let signed_in = visit.account()?;
-    if place.facts.sso.is_none() || signed_in.sso_is_complete(&place.facts, app.clock.now()) {
-        return Ok(redirect(&next));
+    let login_hint = query.login_hint.filter(|hint| hint.len() <= 255 && !hint.chars().any(char::is_control));
+    if place.facts.sso.is_none() || visit.account()?.sso_is_complete(&place.facts, app.clock.now()) {
+        return Ok(Way { next, elsewhere, login_hint, live: None });
     }
     if !visit.navigation {
         return Err(ErrorCode::SsoRequired.into());
     }
     let mut reader = app.store.reader();
-    let connection = load_connection(&mut reader, organization.id).await?.ok_or(ErrorCode::SsoNotEnabled)?;
+    let organization = place.organization.id;
+    let connection = load_connection(&mut reader, organization).await?.ok_or(ErrorCode::SsoNotEnabled)?;
     let live = connection.live.ok_or(ErrorCode::SsoNotEnabled)?;
-    let revision =
-        load_revision(&mut reader, organization.id, live).await?.ok_or(ErrorCode::SsoNotEnabled)?;
+    let revision = load_revision(&mut reader, organization, live).await?.ok_or(ErrorCode::SsoNotEnabled)?;
     if let (Some(iss), Some(endpoints)) = (&query.iss, &revision.endpoints)
         && *iss != endpoints.issuer
     {
         return Err(Refusal::new(ErrorCode::SsoForeignIssuer));
     }
-    let hint = query.login_hint.filter(|hint| hint.len() <= 255 && !hint.chars().any(char::is_control));
+    Ok(Way { next, elsewhere, login_hint, live: Some((connection, revision)) })
+}
+
+/// `GET /organizations/ORG/sso`: says whose single sign-on it is and why; safe to open at any time.
+pub async fn show_sso(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    place: OrganizationVisit,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let way = find_way(&app, &visit, &place, SsoQuery::read(query.as_deref())).await?;
+    let Some((connection, revision)) = way.live else { return Ok(redirect(&way.next)) };
+    let signed_in = visit.account()?;
+    let endpoint = revision.endpoints.as_ref().map_or("", |endpoints| &endpoints.authorization_endpoint);
+    let provider_host = url::Url::parse(endpoint).ok().and_then(|url| url.host_str().map(str::to_owned));
+    let organization = &place.organization;
+    let before = signed_in.session().is_some_and(|session| {
+        session.sso.iter().any(|sso| sso.organization == organization.id && sso.epoch == connection.epoch)
+    });
+    let may_skip = connection.enforcement == Enforcement::Optional || place.external_collaborator;
+    Ok(show(&SsoStartPage {
+        frame: Frame::of(&app, &visit),
+        organization: organization.name.as_str().to_owned(),
+        display_name: organization.display_name.clone(),
+        provider_host: provider_host.unwrap_or_else(|| "your identity provider".to_owned()),
+        account: signed_in.account.name.clone(),
+        skip_to: may_skip.then(|| way.next.clone()),
+        next: way.next,
+        login_hint: way.login_hint.unwrap_or_default(),
+        session_timeout: organization.session_timeout.to_string(),
+        expired: before,
+    }))
+}
+
+/// The form of that page.
+#[derive(Debug, Deserialize)]
+pub struct SsoForm {
+    #[serde(default)]
+    next: String,
+    #[serde(default)]
+    login_hint: String,
+}
+
+/// `POST /organizations/ORG/sso`: goes to the provider.
+pub async fn complete_sso(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    place: OrganizationVisit,
+    Form(form): Form<SsoForm>,
+) -> Result<Response, Refusal> {
+    let organization = &place.organization;
+    let query = SsoQuery {
+        next: Some(form.next.chars().take(4096).collect()),
+        iss: None,
+        login_hint: Some(form.login_hint).filter(|hint| !hint.is_empty()),
+    };
+    let way = find_way(&app, &visit, &place, query).await?;
+    let (next, hint) = (way.next, way.login_hint);
+    let Some((connection, revision)) = way.live else {
+        return Ok(if way.elsewhere { going_on(&app, &visit, &next) } else { redirect(&next) });
+    };
+    let signed_in = visit.account()?;
     let started = start(
         &app,
         organization,
@@ -355,7 +429,7 @@ pub async fn complete_sso(
     )
     .await?;
     let started = started.map_err(|finding: Finding| Refusal::of(&finding))?;
-    Ok(with_browser(&app, &started, redirect(started.url.as_str())))
+    Ok(with_browser(&app, &started, going_on(&app, &visit, started.url.as_str())))
 }
 
 /// `GET /organizations/ORG/oidc/consume`: the redirect URI.

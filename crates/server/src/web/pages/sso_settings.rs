@@ -5,12 +5,30 @@
 //! shows the draft (S7).
 
 use askama::Template;
-use doorward_core::connection::{ConnectionState, Enforcement};
-use doorward_core::error_code::ErrorCode;
-use doorward_core::finding::Step;
+use axum::extract::State;
+use axum::response::Response;
+use doorward_core::audit_event::AuditAction;
+use doorward_core::connection::{
+    ClientAuthMethod, ConnectionState, Enforcement, TestOutcome, UserinfoMode, test_still_counts,
+};
+use doorward_core::error_code::{ErrorCode, Fault as Whose};
+use doorward_core::finding::{Finding, Step};
+use http::StatusCode;
+use url::Url;
 
 use super::step_label;
-use crate::web::page::{Fault, Frame, Moment, OrganizationHead, Problems, Tab, counted};
+use crate::app::{App, SharedApp};
+use crate::refusal::Refusal;
+use crate::sso::callback::{Link, judge_link};
+use crate::sso::settings::{FieldMistake, SettingsForm};
+use crate::store::{
+    Connection, FrozenEndpoints, Reader, Revision, StoreError, StoredTest, count_linked_members,
+    count_members, load_account, load_connection, load_revision, load_test,
+};
+use crate::web::page::{
+    Fault, Frame, Moment, OrganizationHead, Problem, Problems, Tab, counted, show, show_with, value_label,
+};
+use crate::web::visit::{OrganizationVisit, Visit};
 
 /// The form, as typed or as stored.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -281,6 +299,269 @@ pub struct SsoSettingsPage {
     pub complete_sso_first: bool,
     /// An application shares our host (rule 11).
     pub same_host_trusted: bool,
+}
+
+impl From<&Revision> for OidcForm {
+    fn from(revision: &Revision) -> Self {
+        Self {
+            client_id: revision.client_id.clone(),
+            issuer_url: revision.issuer_url.clone(),
+            scopes: revision.scopes.clone(),
+            client_auth_method: revision
+                .client_auth_method
+                .map_or_else(String::new, |method: ClientAuthMethod| method.as_str().to_owned()),
+            userinfo: revision.userinfo.as_str().to_owned(),
+            email_claim: revision.email_claim.clone(),
+        }
+    }
+}
+
+impl From<&SettingsForm> for OidcForm {
+    fn from(form: &SettingsForm) -> Self {
+        Self {
+            client_id: form.client_id.clone(),
+            issuer_url: form.issuer_url.clone(),
+            scopes: form.scopes.clone(),
+            client_auth_method: form.client_auth_method.clone(),
+            userinfo: form.userinfo.clone(),
+            email_claim: form.email_claim.clone(),
+        }
+    }
+}
+
+impl ProviderFound {
+    fn of(revision: &Revision, endpoints: &FrozenEndpoints) -> Self {
+        let host = |text: &str| Url::parse(text).ok().and_then(|url| url.host_str().map(str::to_owned));
+        // An address may name its tenant by a domain; the issuer always names it by its id.
+        let named = Url::parse(&revision.issuer_url).ok().and_then(|url| {
+            let first = url.path_segments().and_then(|mut segments| segments.next().map(str::to_owned));
+            first.filter(|first| first.contains('.') && !first.starts_with('.'))
+        });
+        Self {
+            issuer: endpoints.issuer.clone(),
+            sign_in_host: host(&endpoints.authorization_endpoint).unwrap_or_default(),
+            tenant_name: endpoints.entra_tenant.as_ref().and(named),
+            tenant_id: endpoints.entra_tenant.clone(),
+        }
+    }
+}
+
+/// Whether the newest single sign-on of a member failed for a reason that lies with the settings or the provider.
+async fn is_failing(reader: &mut Reader, place: &OrganizationVisit) -> Result<bool, StoreError> {
+    let organization = place.organization.id;
+    let failed = AuditAction::OrgSsoLoginFailed.as_str();
+    let failed = reader.audit_page(organization, Some(failed), i64::MAX, 1).await?;
+    let Some(failed) = failed.first() else { return Ok(false) };
+    let code = failed.details.get("code").and_then(|code| code.as_str()).and_then(ErrorCode::from_code);
+    let matters = code.is_some_and(|code| {
+        let area = code.as_str().split('.').next().unwrap_or_default();
+        matches!(area, "oidc" | "outbound") && matches!(code.fault(), Whose::Admin | Whose::Provider)
+    });
+    let good = AuditAction::OrgSsoLogin.as_str();
+    let good = reader.audit_page(organization, Some(good), i64::MAX, 1).await?;
+    Ok(matters && good.first().is_none_or(|good| good.sequence < failed.sequence))
+}
+
+/// What the identity of the visitor's own test would mean for him.
+async fn verdict(
+    reader: &mut Reader,
+    visit: &Visit,
+    connection: &Connection,
+    stored: &StoredTest,
+) -> Result<Option<LinkVerdict>, Refusal> {
+    let account = visit.account()?.account.id;
+    let (Some(identity), true) = (&stored.test.identity, stored.test.account == Some(account)) else {
+        return Ok(None);
+    };
+    let is_guest = stored.test.findings.iter().any(|finding| finding.code == ErrorCode::SsoGuestRefused);
+    Ok(Some(match judge_link(reader, connection.id, identity, is_guest, account).await? {
+        Link::Linked => LinkVerdict::Linked,
+        Link::WouldLink => LinkVerdict::Would,
+        Link::WouldNot(finding) => match finding.code {
+            code @ (ErrorCode::SsoIdentityInUse | ErrorCode::SsoAccountLinkedElsewhere) => {
+                LinkVerdict::WouldNot(code)
+            }
+            code => LinkVerdict::ByEnable(code),
+        },
+    }))
+}
+
+async fn tested_by(reader: &mut Reader, visit: &Visit, stored: &StoredTest) -> Result<String, Refusal> {
+    let Some(tester) = stored.test.account else { return Ok("the command line".to_owned()) };
+    if tester != visit.account()?.account.id {
+        let account = load_account(reader, tester).await?;
+        return Ok(
+            account.map_or_else(|| "another admin".to_owned(), |account| account.name.as_str().to_owned())
+        );
+    }
+    let here = stored.test.browser.is_none() || stored.test.browser == visit.browser;
+    Ok(if here { "you, in this browser" } else { "you, in another browser" }.to_owned())
+}
+
+impl TestShown {
+    fn of(revision: &Revision, stored: &StoredTest, by: String, verdict: Option<LinkVerdict>) -> Self {
+        let test = &stored.test;
+        let failed = test.findings.iter().find(|finding| !test.passed && finding.code.status() != 200);
+        // A passed test's policy finding is the verdict, told once.
+        let findings = test
+            .findings
+            .iter()
+            .filter(|finding| !(test.passed && finding.step == Step::Policy))
+            .map(Fault::from);
+        let email_claim = match revision.email_claim.as_str() {
+            "" => "email",
+            named => named,
+        };
+        let lacks_email = !test.claims.iter().any(|(name, _)| name == email_claim);
+        let offers_userinfo = revision.endpoints.as_ref().is_some_and(|e| e.userinfo_endpoint.is_some());
+        let asked = offers_userinfo && (revision.userinfo == UserinfoMode::Always || lacks_email);
+        Self {
+            revision: revision.number.0,
+            passed: test.passed,
+            at: stored.tested_at.into(),
+            by,
+            steps: step_lines(test.passed, failed.or(test.findings.first()).map(|f| f.step), asked),
+            findings: findings.collect(),
+            claims: test.claims.clone(),
+            identity: test.identity.as_ref().map(|identity| IdentityShown {
+                display_name: identity.display_name.clone().unwrap_or_default(),
+                email: identity.email.clone().unwrap_or_default(),
+                issuer: identity.issuer.clone(),
+                subject: identity.subject.clone(),
+            }),
+            verdict,
+        }
+    }
+}
+
+/// Loads all that the page shows.
+async fn load(app: &App, visit: &Visit, place: &OrganizationVisit) -> Result<SsoSettingsPage, Refusal> {
+    let organization = &place.organization;
+    let signed_in = visit.account()?;
+    let name = organization.name.as_str();
+    let mut reader = app.store.reader();
+    let mut page = SsoSettingsPage {
+        frame: Frame::of(app, visit),
+        organization: OrganizationHead::of(place),
+        tab: Tab::Sso,
+        plan_missing: !organization.plan.has_sso(),
+        state: ConnectionState::NotSetUp,
+        failing: false,
+        draft_passed: false,
+        redirect_uri: app.redirect_uri(name),
+        start_url: app.configuration.base_url.join(&format!("/organizations/{name}/sso")),
+        form: OidcForm::default(),
+        stored_secret: None,
+        problems: Problems::default(),
+        draft: None,
+        found: None,
+        test: None,
+        enable: None,
+        live: None,
+        complete_sso_first: !place.sso_complete,
+        same_host_trusted: app.configuration.shares_host_with_application(),
+    };
+    let Some(connection) = load_connection(&mut reader, organization.id).await? else { return Ok(page) };
+    let Some(draft) = connection.draft else { return Ok(page) };
+    let Some(revision) = load_revision(&mut reader, organization.id, draft).await? else { return Ok(page) };
+    let stored = load_test(&mut reader, organization.id, draft).await?;
+    let outcome = stored.as_ref().map_or(TestOutcome::None, StoredTest::outcome);
+    let members = count_members(&mut reader, organization.id).await?;
+    page.state = ConnectionState::of(Some((draft, outcome)), connection.live);
+    page.draft_passed = outcome == TestOutcome::Passed;
+    page.draft = Some(draft.0);
+    page.form = OidcForm::from(&revision);
+    page.stored_secret =
+        revision.endpoints.as_ref().map(|_| StoredSecret { end: revision.client_secret_end.clone() });
+    page.found = revision.endpoints.as_ref().map(|endpoints| ProviderFound::of(&revision, endpoints));
+
+    if let Some(live) = connection.live {
+        let of_live = if live == draft {
+            Some(revision.clone())
+        } else {
+            load_revision(&mut reader, organization.id, live).await?
+        };
+        page.live = Some(LiveCard {
+            revision: live.0,
+            enforcement: connection.enforcement,
+            issuer: of_live.and_then(|live| live.endpoints).map_or_else(String::new, |found| found.issuer),
+            members,
+            linked: count_linked_members(&mut reader, organization.id, connection.id).await?,
+        });
+        page.failing = is_failing(&mut reader, place).await?;
+    }
+
+    let Some(stored) = stored else { return Ok(page) };
+    let verdict = verdict(&mut reader, visit, &connection, &stored).await?;
+    let by = tested_by(&mut reader, visit, &stored).await?;
+    let own = stored.test.account == Some(signed_in.account.id)
+        && visit.browser.is_some()
+        && stored.test.browser == visit.browser;
+    let test_again = if !own {
+        Some(TestAgain::NotHere)
+    } else if !test_still_counts(stored.tested_at, app.clock.now()) {
+        Some(TestAgain::TooOld)
+    } else {
+        None
+    };
+    let shown = TestShown::of(&revision, &stored, by, verdict);
+    let may_enable = !matches!(shown.verdict, Some(LinkVerdict::WouldNot(_)));
+    if page.draft_passed && connection.live != Some(draft) && may_enable {
+        page.enable = Some(EnableCard {
+            revision: draft.0,
+            members,
+            enforcement: connection.enforcement,
+            identity: shown.identity.as_ref().map_or_else(String::new, IdentityShown::line),
+            account: signed_in.account.name.clone(),
+            confirms_identity: matches!(shown.verdict, Some(LinkVerdict::ByEnable(_))),
+            test_again,
+        });
+    }
+    page.test = Some(shown);
+    Ok(page)
+}
+
+/// `GET /organizations/ORG/settings/sso`.
+pub async fn show_settings(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    place: OrganizationVisit,
+) -> Result<Response, Refusal> {
+    Ok(show(&load(&app, &visit, &place).await?))
+}
+
+/// The settings page with the fields as typed and what is wrong with them (422). The secret is not among them.
+pub async fn show_mistakes(
+    app: &App,
+    visit: &Visit,
+    place: &OrganizationVisit,
+    form: &SettingsForm,
+    mistakes: &[FieldMistake],
+    finding: Option<&Finding>,
+) -> Result<Response, Refusal> {
+    let mut problems: Vec<Problem> =
+        mistakes.iter().map(|mistake| Problem::new(mistake.field, mistake.code)).collect();
+    if let Some(finding) = finding {
+        // What was found on the way to the provider is about its address.
+        let field = if finding.code == ErrorCode::SettingsClientSecretMissing {
+            "client_secret"
+        } else {
+            "issuer_url"
+        };
+        let values = finding.values.iter().map(|(name, value)| format!(" {}: {value}.", value_label(name)));
+        let detail = format!("{}{}", finding.code.meaning(), values.collect::<String>());
+        problems.push(Problem { field, code: finding.code, detail });
+    }
+    let page = SsoSettingsPage {
+        form: OidcForm::from(form),
+        problems: Problems(problems),
+        // They belong to what is stored, and the form shows something else.
+        found: None,
+        test: None,
+        enable: None,
+        ..load(app, visit, place).await?
+    };
+    Ok(show_with(StatusCode::UNPROCESSABLE_ENTITY, &page))
 }
 
 impl SsoSettingsPage {

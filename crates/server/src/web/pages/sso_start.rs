@@ -20,6 +20,8 @@ pub struct SsoStartPage {
     pub account: String,
     /// Where to go on afterwards.
     pub next: String,
+    /// Whom a portal said that this is; may be empty.
+    pub login_hint: String,
     /// How long it lasts, in words.
     pub session_timeout: String,
     /// May be left out (hub-sso.md M3): where to go on without it.

@@ -1,8 +1,15 @@
 //! Users management: how long an SSO session lasts (hub-sso.md M6).
 
 use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use doorward_core::error_code::ErrorCode;
+use http::StatusCode;
 
-use crate::web::page::{Frame, OrganizationHead, Problems, Tab};
+use crate::app::{App, SharedApp};
+use crate::refusal::Refusal;
+use crate::web::page::{Frame, OrganizationHead, Problems, Tab, show, show_with};
+use crate::web::visit::{OrganizationVisit, Visit};
 
 /// `/organizations/ORG/settings/sso/users`.
 #[derive(Template, Clone, Debug)]
@@ -26,4 +33,40 @@ pub struct SsoUsersPage {
     pub complete_sso_first: bool,
     /// Mistakes.
     pub problems: Problems,
+}
+
+impl SsoUsersPage {
+    fn of(app: &App, visit: &Visit, place: &OrganizationVisit) -> Self {
+        let timeout = place.organization.session_timeout;
+        Self {
+            frame: Frame::of(app, visit),
+            organization: OrganizationHead::of(place),
+            tab: Tab::SsoUsers,
+            plan_missing: !place.organization.plan.has_sso(),
+            session_timeout_hours: (timeout.seconds() / 3600).to_string(),
+            session_timeout: timeout.to_string(),
+            same_host_trusted: app.configuration.shares_host_with_application(),
+            complete_sso_first: !place.sso_complete,
+            problems: Problems::default(),
+        }
+    }
+}
+
+/// `GET /organizations/ORG/settings/sso/users`.
+pub async fn show_users(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    place: OrganizationVisit,
+) -> Result<Response, Refusal> {
+    Ok(show(&SsoUsersPage::of(&app, &visit, &place)))
+}
+
+/// The page with a time-out that can't be used, as it was typed (422).
+pub(super) fn show_mistake(app: &App, visit: &Visit, place: &OrganizationVisit, typed: &str) -> Response {
+    let page = SsoUsersPage {
+        session_timeout_hours: typed.chars().take(20).collect(),
+        problems: Problems::one("session_timeout_hours", ErrorCode::SettingsTimeoutInvalid),
+        ..SsoUsersPage::of(app, visit, place)
+    };
+    show_with(StatusCode::UNPROCESSABLE_ENTITY, &page)
 }
