@@ -304,6 +304,29 @@ impl World {
         browser.plant_cookie("localhost", "doorward-session", token.expose());
     }
 
+    /// Opens an address and follows it to its end, as a person does who presses "Continue to …" on the way.
+    pub async fn visit(&self, browser: &Browser, address: &str) -> Page {
+        let page = browser.get(address).await;
+        self.arrive(browser, page).await
+    }
+
+    /// The same from a page that was opened already.
+    pub async fn arrive(&self, browser: &Browser, page: Page) -> Page {
+        let page = browser.follow_all(page).await;
+        if !page.has_form("/sso") {
+            return page;
+        }
+        let page = browser.submit(page.form("/sso")).await;
+        browser.follow_all(page).await
+    }
+
+    /// Presses "Continue to …" of an organization: the address at the provider that the browser is sent to.
+    pub async fn start_sso(&self, browser: &Browser, organization: &str, next: &str) -> String {
+        let address = format!("{}/organizations/{organization}/sso", self.base);
+        let page = browser.post(&address, &[("next", next)]).await;
+        page.meta_refresh().unwrap_or_else(|| panic!("{}", browser.history())).to_string()
+    }
+
     /// Registers an organization's redirect URI at the provider.
     pub fn register(&self, organization: &str) -> Client {
         self.idp.new_client(&format!("{}/organizations/{organization}/oidc/consume", self.base))

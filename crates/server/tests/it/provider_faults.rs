@@ -28,7 +28,7 @@ async fn rule_3_each_misbehaviour_in_a_sign_in_ends_in_its_own_code_without_a_se
             let browser = world.browser_of("mira").await;
             let entries = world.audit("acme").await.len();
             world.idp.misbehave_once(fault);
-            let page = browser.visit(&format!("{}/acme/secret", world.hub)).await;
+            let page = world.visit(&browser, &format!("{}/acme/secret", world.hub)).await;
             world.idp.behave();
             let let_in = page.says("the application's page");
             let code = page.code();

@@ -12,7 +12,11 @@ async fn m2_after_enable_a_member_reaches_private_pages_only_through_single_sign
         let world = World::with(Options { on, ..Options::default() }).await;
         let mira = world.browser_of("mira").await;
         let secret = format!("{}/acme/secret", world.hub);
-        assert!(mira.visit(&secret).await.says("the application's page /acme/secret"), "{}", mira.history());
+        assert!(
+            world.visit(&mira, &secret).await.says("the application's page /acme/secret"),
+            "{}",
+            mira.history()
+        );
 
         let (ada, _) = world.enable_sso("acme", "ada").await;
         assert_eq!(world.state("acme").await, "live");
@@ -26,7 +30,7 @@ async fn m2_after_enable_a_member_reaches_private_pages_only_through_single_sign
             "{}",
             mira.history()
         );
-        let page = mira.follow_all(sent).await;
+        let page = world.arrive(&mira, sent).await;
         assert!(page.says("the application's page /acme/secret"), "{}", mira.history());
         let seen = world.last_seen().unwrap();
         assert_eq!(seen.header("remote-user"), Some("mira"));
@@ -36,7 +40,7 @@ async fn m2_after_enable_a_member_reaches_private_pages_only_through_single_sign
 
         // The admin has not enabled herself out, and the other organization is untouched (M5).
         assert!(ada.visit(&secret).await.says("the application's page /acme/secret"), "{}", ada.history());
-        assert!(mira.visit(&format!("{}/globex/secret", world.hub)).await.says("/globex/secret"));
+        assert!(world.visit(&mira, &format!("{}/globex/secret", world.hub)).await.says("/globex/secret"));
 
         // Public pages stay open, with nobody known (M4).
         let stranger = Browser::new();
@@ -122,7 +126,7 @@ async fn a_wrong_edit_never_locks_members_out() {
 
     let mira = world.browser_of("mira").await;
     world.idp.signs_in("mira");
-    let page = mira.visit(&format!("{}/acme/secret", world.hub)).await;
+    let page = world.visit(&mira, &format!("{}/acme/secret", world.hub)).await;
     assert!(page.says("the application's page /acme/secret"), "{}", mira.history());
 }
 
@@ -133,7 +137,7 @@ async fn rotating_a_secret_is_an_ordinary_edit_that_goes_live_at_once_and_keeps_
     let mira = world.browser_of("mira").await;
     world.idp.signs_in("mira");
     let secret_page = format!("{}/acme/secret", world.hub);
-    mira.visit(&secret_page).await;
+    world.visit(&mira, &secret_page).await;
 
     let new_secret = world.idp.add_secret(&client.id);
     let issuer = world.idp.issuer();
@@ -143,7 +147,7 @@ async fn rotating_a_secret_is_an_ordinary_edit_that_goes_live_at_once_and_keeps_
     ada.follow_all(page).await;
     assert_eq!(world.state("acme").await, "live");
     let calls = world.idp.calls(Endpoint::Token);
-    assert!(mira.visit(&secret_page).await.says("/acme/secret"));
+    assert!(world.visit(&mira, &secret_page).await.says("/acme/secret"));
     assert_eq!(world.idp.calls(Endpoint::Token), calls, "the session went on without another trip");
 }
 
@@ -182,7 +186,7 @@ async fn s10_disable_ends_sso_sessions_and_forgets_nothing() {
     assert_eq!(world.count("SELECT CAST(COUNT(*) AS BIGINT) AS n FROM sso_session").await, 0);
     assert_eq!(world.count("SELECT CAST(COUNT(*) AS BIGINT) AS n FROM identity").await, 1);
     let mira = world.browser_of("mira").await;
-    assert!(mira.visit(&format!("{}/acme/secret", world.hub)).await.says("/acme/secret"));
+    assert!(world.visit(&mira, &format!("{}/acme/secret", world.hub)).await.says("/acme/secret"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -192,14 +196,14 @@ async fn m6_the_session_lasts_as_long_as_the_organizations_time_out_says() {
     let mira = world.browser_of("mira").await;
     world.idp.signs_in("mira");
     let secret = format!("{}/acme/secret", world.hub);
-    mira.visit(&secret).await;
+    world.visit(&mira, &secret).await;
 
     world.pass(Lifetime::from_days(7).minus_a_second());
     assert_eq!(mira.get(&secret).await.status, 200);
     world.pass(Lifetime::from_seconds(1));
     assert_eq!(mira.get(&secret).await.status, 302);
     // The time-out brings the member back to where he was.
-    assert!(mira.visit(&secret).await.says("/acme/secret"), "{}", mira.history());
+    assert!(world.visit(&mira, &secret).await.says("/acme/secret"), "{}", mira.history());
 }
 
 trait Shorter {
@@ -218,8 +222,8 @@ async fn rule_2_a_foreign_browser_redeems_nothing_and_burns_nothing() {
     world.enable_sso("acme", "ada").await;
     let mira = world.browser_of("mira").await;
     world.idp.signs_in("mira");
-    let to_provider = mira.get(&format!("{}/organizations/acme/sso?next=/", world.base)).await;
-    let callback = mira.get(to_provider.location().unwrap().as_str()).await.location().unwrap();
+    let to_provider = world.start_sso(&mira, "acme", "/").await;
+    let callback = mira.get(&to_provider).await.location().unwrap();
 
     let calls = world.idp.calls(Endpoint::Token);
     let eve = world.browser_of("eve").await;
@@ -241,9 +245,8 @@ async fn rule_18_a_reload_of_the_callback_takes_the_person_on_and_redeems_once()
     world.enable_sso("acme", "ada").await;
     let mira = world.browser_of("mira").await;
     world.idp.signs_in("mira");
-    let to_provider =
-        mira.get(&format!("{}/organizations/acme/sso?next={}/acme/secret", world.base, world.hub)).await;
-    let callback = mira.get(to_provider.location().unwrap().as_str()).await.location().unwrap();
+    let to_provider = world.start_sso(&mira, "acme", &format!("{}/acme/secret", world.hub)).await;
+    let callback = mira.get(&to_provider).await.location().unwrap();
     let calls = world.idp.calls(Endpoint::Token);
     let first = mira.get(callback.as_str()).await;
     let second = mira.get(callback.as_str()).await;
@@ -258,11 +261,10 @@ async fn rule_18_two_tabs_sign_in_at_once_with_one_cookie_of_constant_size() {
     world.enable_sso("acme", "ada").await;
     let mira = world.browser_of("mira").await;
     world.idp.signs_in("mira");
-    let start = format!("{}/organizations/acme/sso?next=/", world.base);
     let mut callbacks = Vec::new();
     for _ in 0..2 {
-        let to_provider = mira.get(&start).await;
-        callbacks.push(mira.get(to_provider.location().unwrap().as_str()).await.location().unwrap());
+        let to_provider = world.start_sso(&mira, "acme", "/").await;
+        callbacks.push(mira.get(&to_provider).await.location().unwrap());
     }
     let ours = mira.cookies().iter().filter(|(_, name)| name == "doorward-browser").count();
     assert_eq!(ours, 1);
@@ -277,8 +279,8 @@ async fn rule_2_an_attempt_of_more_than_an_hour_is_calmly_started_again() {
     world.enable_sso("acme", "ada").await;
     let mira = world.browser_of("mira").await;
     world.idp.signs_in("mira");
-    let to_provider = mira.get(&format!("{}/organizations/acme/sso?next=/", world.base)).await;
-    let callback = mira.get(to_provider.location().unwrap().as_str()).await.location().unwrap();
+    let to_provider = world.start_sso(&mira, "acme", "/").await;
+    let callback = mira.get(&to_provider).await.location().unwrap();
     world.pass(Lifetime::from_minutes(60));
     let page = mira.get(callback.as_str()).await;
     assert_eq!(page.code().as_deref(), Some("sso.attempt_expired"));
@@ -292,8 +294,8 @@ async fn rule_2_what_changed_on_the_way_ends_the_attempt_without_a_session() {
         let (ada, _) = world.enable_sso("acme", "ada").await;
         let mira = world.browser_of("mira").await;
         world.idp.signs_in("mira");
-        let to_provider = mira.get(&format!("{}/organizations/acme/sso?next=/", world.base)).await;
-        let callback = mira.get(to_provider.location().unwrap().as_str()).await.location().unwrap();
+        let to_provider = world.start_sso(&mira, "acme", "/").await;
+        let callback = mira.get(&to_provider).await.location().unwrap();
         match change {
             "removed" => world.remove_member("acme", "mira").await,
             "signed out" => mira.lose_cookie("localhost", "doorward-session"),
@@ -327,11 +329,11 @@ async fn rule_4_the_provider_signs_nobody_in_and_its_claims_move_no_account() {
     world.set_role("acme", "eve", Role::Read).await;
     let eve = world.browser_of("eve").await;
     world.idp.signs_in("ada");
-    let page = eve.visit(&format!("{}/acme/secret", world.hub)).await;
+    let page = world.visit(&eve, &format!("{}/acme/secret", world.hub)).await;
     assert_eq!(page.code().as_deref(), Some("sso.identity_in_use"), "{}", eve.history());
     // As mira, whose identity nobody has linked yet: the address is not eve's.
     world.idp.signs_in("mira");
-    let page = eve.visit(&format!("{}/acme/secret", world.hub)).await;
+    let page = world.visit(&eve, &format!("{}/acme/secret", world.hub)).await;
     assert_eq!(page.code().as_deref(), Some("sso.email_not_proved"), "{}", eve.history());
     assert_eq!(world.count("SELECT CAST(COUNT(*) AS BIGINT) AS n FROM identity").await, 1);
     // A stranger in front of the browser is asked for his account, never signed in by the provider.
@@ -346,10 +348,10 @@ async fn the_provider_is_called_exactly_once_a_login_in_steady_state() {
     world.enable_sso("acme", "ada").await;
     let first = world.browser_of("mira").await;
     world.idp.signs_in("mira");
-    first.visit(&format!("{}/acme/secret", world.hub)).await;
+    world.visit(&first, &format!("{}/acme/secret", world.hub)).await;
     world.idp.forget_requests();
     let second = world.browser_of("mira").await;
-    second.visit(&format!("{}/acme/secret", world.hub)).await;
+    world.visit(&second, &format!("{}/acme/secret", world.hub)).await;
     let calls = [Endpoint::Token, Endpoint::Jwks, Endpoint::Discovery, Endpoint::Userinfo]
         .map(|e| world.idp.calls(e));
     assert_eq!(calls, [1, 0, 0, 0]);
@@ -361,10 +363,10 @@ async fn rule_8_each_step_of_the_guide_is_in_the_audit_log_without_gaps() {
     world.enable_sso("acme", "ada").await;
     let mira = world.browser_of("mira").await;
     world.idp.signs_in("mira");
-    mira.visit(&format!("{}/acme/secret", world.hub)).await;
+    world.visit(&mira, &format!("{}/acme/secret", world.hub)).await;
     world.idp.misbehave_once(Misbehavior::NonceWrong);
     let again = world.browser_of("mira").await;
-    again.visit(&format!("{}/acme/secret", world.hub)).await;
+    world.visit(&again, &format!("{}/acme/secret", world.hub)).await;
 
     let log = world.audit("acme").await;
     let actions: Vec<&str> = log.iter().map(|e| e.action.as_str()).collect();
@@ -414,6 +416,6 @@ async fn a_directory_without_mailboxes_works_when_the_claim_is_named() {
     world.enable_sso("acme", "ada").await;
     let mira = world.browser_of("mira").await;
     world.idp.signs_in("mira");
-    let page = mira.visit(&format!("{}/acme/secret", world.hub)).await;
+    let page = world.visit(&mira, &format!("{}/acme/secret", world.hub)).await;
     assert!(page.says("/acme/secret"), "{}", mira.history());
 }

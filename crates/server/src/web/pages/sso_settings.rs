@@ -45,6 +45,8 @@ pub struct OidcForm {
     pub userinfo: String,
     /// The claim that holds the address; empty: `email`.
     pub email_claim: String,
+    /// Google Workspace domains, separated by blanks.
+    pub hosted_domains: String,
 }
 
 /// The secret that is stored.
@@ -312,6 +314,7 @@ impl From<&Revision> for OidcForm {
                 .map_or_else(String::new, |method: ClientAuthMethod| method.as_str().to_owned()),
             userinfo: revision.userinfo.as_str().to_owned(),
             email_claim: revision.email_claim.clone(),
+            hosted_domains: revision.hosted_domains.join(" "),
         }
     }
 }
@@ -325,6 +328,7 @@ impl From<&SettingsForm> for OidcForm {
             client_auth_method: form.client_auth_method.clone(),
             userinfo: form.userinfo.clone(),
             email_claim: form.email_claim.clone(),
+            hosted_domains: form.hosted_domains.clone(),
         }
     }
 }
@@ -605,8 +609,9 @@ impl SsoSettingsPage {
         let chosen = !form.scopes.is_empty()
             || !form.client_auth_method.is_empty()
             || form.userinfo == "always"
-            || !form.email_claim.is_empty();
-        let mistaken = ["scopes", "client_auth_method", "userinfo", "email_claim"]
+            || !form.email_claim.is_empty()
+            || !form.hosted_domains.is_empty();
+        let mistaken = ["scopes", "client_auth_method", "userinfo", "email_claim", "hosted_domains"]
             .into_iter()
             .any(|field| self.problems.of(field).is_some());
         chosen || mistaken
