@@ -356,8 +356,10 @@ fn guide(addresses: &Addresses, log: &Path) -> String {
         format!("  {name:<5} {password:<18} {email:<23} {what}")
     });
     let accounts = accounts.join("\n");
-    let password =
-        ACCOUNTS.iter().find(|account| account.name == "ada").map_or("", |account| account.password);
+    let password_of = |name: &str| {
+        ACCOUNTS.iter().find(|account| account.name == name).map_or("", |account| account.password)
+    };
+    let (password, mira) = (password_of("ada"), password_of("mira"));
     format!(
         r#"
 Doorward    {doorward}/
@@ -370,7 +372,7 @@ Accounts at Doorward: name, password, address
 
 The guide: connect Acme's provider, test it, enable it
    1. Open {doorward}/organizations/acme/settings/sso and sign in as ada with {password}.
-   2. Select OIDC and copy the "Redirection URI":
+   2. Copy the "Redirection URI":
       {doorward}/organizations/acme/oidc/consume
    3. In a second tab open http://{provider}/console/acme.example and click
       Enterprise applications > New application > Create your own application.
@@ -387,9 +389,12 @@ The guide: connect Acme's provider, test it, enable it
   11. Click Enable.
 
 What to try then
-   - In a private window open {hub}/acme/secret, sign in as mira, complete single sign-on as Mira Holt.
-   - {hub}/acme/website is public: no sign-in. {hub}/globex/plans asks Mira for nothing of Acme's.
-   - {hub}/whoami shows who the hub thinks you are; {hub}/try shows what a fetch and a WebSocket get.
+   - In a private window open {hub}/acme/secret, sign in as mira with {mira},
+     go on to the provider and pick Mira Holt.
+   - {hub}/acme/website is public: it opens without any sign-in.
+   - {hub}/globex/plans opens for Mira without Acme's single sign-on.
+   - {hub}/whoami shows who the hub thinks you are,
+     {hub}/try what a fetch, a stream and a WebSocket get.
    - Wrong choices have Entra's consequences: the Secret ID as secret, the Object ID as client ID, another platform
      than Web, an expired secret, "Assignment required?" with nobody assigned. The rest is under Try a fault.
 
