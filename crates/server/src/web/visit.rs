@@ -31,6 +31,8 @@ pub struct Visit {
     pub address: Option<IpAddr>,
     /// A browser's address bar waits for the answer: it gets pages and redirects, others problem documents.
     pub navigation: bool,
+    /// A page of another site sent the browser here: an application, a portal, or a stranger's.
+    pub from_foreign_site: bool,
     /// Path and query as asked, from the host's root.
     pub target: String,
     /// Who is signed in.
@@ -53,6 +55,10 @@ impl Visit {
             request_id: parts.extensions.get::<RequestId>().map_or_else(String::new, ToString::to_string),
             address: parts.extensions.get::<ClientAddress>().map(|address| address.0),
             navigation: wants_page(&parts.method, &parts.headers),
+            from_foreign_site: parts
+                .headers
+                .get("sec-fetch-site")
+                .is_some_and(|site| !matches!(site.as_bytes(), b"none" | b"same-origin")),
             target: parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
             signed_in: None,
             browser: Cookie::Browser.read(&parts.headers, app.https()),

@@ -6,7 +6,6 @@ use axum::response::{IntoResponse as _, Response};
 use doorward_core::audit_event::AuditAction;
 use doorward_core::connection::Enforcement;
 use doorward_core::error_code::ErrorCode;
-use doorward_core::finding::Finding;
 use doorward_core::ids::RevisionNumber;
 use doorward_core::secret::Secret;
 use doorward_core::time::Lifetime;
@@ -357,7 +356,11 @@ async fn find_way(
     Ok(Way { next, elsewhere, login_hint, live: Some((connection, revision)) })
 }
 
-/// `GET /organizations/ORG/sso`: says whose single sign-on it is and why; safe to open at any time.
+/// `GET /organizations/ORG/sso`: completes SSO for a member; safe to open at any time.
+///
+/// From one of our own pages, or typed, it goes on to the provider without a detour (hub-sso.md M1). Where another site
+/// sent the browser here, an application's too, a page says first whose single sign-on it is and why: no session comes
+/// of what the person did not ask for (conformance.md V26, ASVS 7.6.2).
 pub async fn show_sso(
     State(app): State<SharedApp>,
     visit: Visit,
@@ -365,7 +368,11 @@ pub async fn show_sso(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let way = find_way(&app, &visit, &place, SsoQuery::read(query.as_deref())).await?;
-    let Some((connection, revision)) = way.live else { return Ok(redirect(&way.next)) };
+    let Some((connection, revision)) = &way.live else { return Ok(redirect(&way.next)) };
+    if !visit.from_foreign_site {
+        let started = go_to_provider(&app, &visit, &place, &way, (connection, revision)).await?;
+        return Ok(with_browser(&app, &started, redirect(started.url.as_str())));
+    }
     let signed_in = visit.account()?;
     let endpoint = revision.endpoints.as_ref().map_or("", |endpoints| &endpoints.authorization_endpoint);
     let provider_host = url::Url::parse(endpoint).ok().and_then(|url| url.host_str().map(str::to_owned));
@@ -404,32 +411,39 @@ pub async fn complete_sso(
     place: OrganizationVisit,
     Form(form): Form<SsoForm>,
 ) -> Result<Response, Refusal> {
-    let organization = &place.organization;
     let query = SsoQuery {
         next: Some(form.next.chars().take(4096).collect()),
         iss: None,
         login_hint: Some(form.login_hint).filter(|hint| !hint.is_empty()),
     };
     let way = find_way(&app, &visit, &place, query).await?;
-    let (next, hint) = (way.next, way.login_hint);
-    let Some((connection, revision)) = way.live else {
-        return Ok(if way.elsewhere { going_on(&app, &visit, &next) } else { redirect(&next) });
+    let Some((connection, revision)) = &way.live else {
+        return Ok(if way.elsewhere { going_on(&app, &visit, &way.next) } else { redirect(&way.next) });
     };
-    let signed_in = visit.account()?;
+    let started = go_to_provider(&app, &visit, &place, &way, (connection, revision)).await?;
+    Ok(with_browser(&app, &started, going_on(&app, &visit, started.url.as_str())))
+}
+
+async fn go_to_provider(
+    app: &App,
+    visit: &Visit,
+    place: &OrganizationVisit,
+    way: &Way,
+    (connection, revision): (&Connection, &Revision),
+) -> Result<Started, Refusal> {
     let started = start(
-        &app,
-        organization,
-        &connection,
-        &revision,
+        app,
+        &place.organization,
+        connection,
+        revision,
         Purpose::SignIn,
-        signed_in,
+        visit.account()?,
         visit.browser,
-        &next,
-        hint.as_deref(),
+        &way.next,
+        way.login_hint.as_deref(),
     )
     .await?;
-    let started = started.map_err(|finding: Finding| Refusal::of(&finding))?;
-    Ok(with_browser(&app, &started, going_on(&app, &visit, started.url.as_str())))
+    started.map_err(|finding| Refusal::of(&finding))
 }
 
 /// `GET /organizations/ORG/oidc/consume`: the redirect URI.
