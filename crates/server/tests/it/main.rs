@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody but tests uses it")]
 
 mod command_line;
+mod docs;
 mod gate;
 mod harness;
 mod provider_faults;
