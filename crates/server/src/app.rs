@@ -74,11 +74,12 @@ impl App {
         outbound: OutboundSettings,
     ) -> Result<SharedApp, StartError> {
         let outbound = Arc::new(Outbound::new(outbound)?);
+        let metrics = Arc::new(Metrics::new(&configuration));
         Ok(Arc::new(Self {
             passwords: Passwords::new(&random)?,
             sign_ins: SignInThrottle::default(),
-            providers: ProviderClient::new(Arc::clone(&outbound)),
-            metrics: Arc::new(Metrics::new(&configuration)),
+            providers: ProviderClient::new(Arc::clone(&outbound)).counted_by(Arc::clone(&metrics)),
+            metrics,
             proxy: UpstreamProxy::new(),
             outbound,
             configuration,

@@ -13,6 +13,7 @@ use crate::metrics;
 use crate::opening::open_app;
 use crate::random::Random;
 use crate::store::Store;
+use crate::web::pages::sign_in::make_operator_link;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use doorward_core::error_code::ErrorCode;
@@ -90,10 +91,23 @@ pub async fn serve(
         configuration = %app.configuration.fingerprint(),
         "serving"
     );
+    announce_first_operator(&app).await?;
     let routers = assemble(&app, build(&app));
     let stopped = run(listeners, routers, signals).await;
     stop.send_replace(true);
     Ok(stopped)
+}
+
+/// While there is no operator, each start makes a link for the first one. It goes to the terminal (or the service
+/// manager's journal) alone, past the log, whose lines are collected and kept elsewhere (rule 6).
+async fn announce_first_operator(app: &SharedApp) -> Result<(), Failure> {
+    if let Some(link) = make_operator_link(app).await? {
+        let words = format!(
+            "There is no operator yet. Whoever opens this link within 24 hours makes the first account:\n{link}\n"
+        );
+        io::Write::write_all(&mut io::stderr(), words.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// Opens and binds everything, or tells everything that can't be.

@@ -9,7 +9,8 @@ mod metadata_cache;
 #[cfg(test)]
 mod tests;
 
-use crate::outbound::{Answer, Limits, Outbound};
+use crate::metrics::{Metrics, OutboundKind};
+use crate::outbound::{Answer, Limits, Outbound, OutboundFault};
 use doorward_core::finding::{Finding, Step};
 use doorward_core::ids::{ConnectionId, OrganizationId, RevisionNumber};
 use doorward_core::oidc::id_token::TokenFault;
@@ -54,6 +55,7 @@ pub struct ProviderClient {
     outbound: Arc<Outbound>,
     keys: AgedCache<KeySource, KeySet>,
     application_keys: AgedCache<KeySource, KeySet>,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl ProviderClient {
@@ -61,7 +63,27 @@ impl ProviderClient {
     pub fn new(outbound: Arc<Outbound>) -> Self {
         let keys = AgedCache::new(ENTRIES, KEY_AGES);
         let application_keys = AgedCache::new(ENTRIES, APPLICATION_KEY_AGES);
-        Self { outbound, keys, application_keys }
+        Self { outbound, keys, application_keys, metrics: None }
+    }
+
+    /// Counts its calls there.
+    #[must_use]
+    pub fn counted_by(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics: Some(metrics), ..self }
+    }
+
+    /// Counts a call's end, and turns a fault into the finding of its step.
+    fn counted(
+        &self,
+        kind: OutboundKind,
+        step: Step,
+        url: &Url,
+        called: Result<Answer, OutboundFault>,
+    ) -> Result<Answer, Finding> {
+        if let Some(metrics) = &self.metrics {
+            metrics.outbound(kind, called.as_ref().map(|_| ()).map_err(|fault| fault.code));
+        }
+        called.map_err(|fault| fault.finding(step, url))
     }
 
     /// The outgoing client: for `insecure_allowed` when a form is judged, and for `budget`.
@@ -82,7 +104,7 @@ impl ProviderClient {
         input: &IssuerInput,
     ) -> Result<Metadata, Finding> {
         let url = &input.metadata_url;
-        let answer = self.get(organization, url, Limits::DOCUMENT, Step::Discovery).await?;
+        let answer = self.get(OutboundKind::Metadata, organization, url).await?;
         parse_metadata(&http_answer(&answer), input, |host, port| self.outbound.insecure_allowed(host, port))
     }
 
@@ -100,17 +122,12 @@ impl ProviderClient {
         redemption: &CodeRedemption<'_>,
     ) -> Result<TokenResponse, Finding> {
         let request = redemption.to_request();
-        let answer = self
+        let authorization = request.authorization.as_ref();
+        let called = self
             .outbound
-            .post_form(
-                organization,
-                token_endpoint,
-                request.authorization.as_ref(),
-                &request.body,
-                Limits::TOKEN,
-            )
-            .await
-            .map_err(|fault| fault.finding(Step::Token, token_endpoint))?;
+            .post_form(organization, token_endpoint, authorization, &request.body, Limits::TOKEN)
+            .await;
+        let answer = self.counted(OutboundKind::Token, Step::Token, token_endpoint, called)?;
         let sent = [redemption.client_secret, redemption.code, redemption.code_verifier];
         parse_token_response(&http_answer(&answer), &sent)
     }
@@ -165,35 +182,32 @@ impl ProviderClient {
         id_token: &VerifiedIdToken,
     ) -> Result<Userinfo, Finding> {
         let bearer = Secret::new(format!("Bearer {}", access_token.expose()));
-        let answer = self
-            .outbound
-            .get_as(organization, endpoint, Some(&bearer), Limits::USERINFO)
-            .await
-            .map_err(|fault| fault.finding(Step::Userinfo, endpoint))?;
+        let called = self.outbound.get_as(organization, endpoint, Some(&bearer), Limits::USERINFO).await;
+        let answer = self.counted(OutboundKind::UserInfo, Step::Userinfo, endpoint, called)?;
         parse_userinfo(&http_answer(&answer), id_token)
     }
 
     /// Whether keys can be had at all: asked once when settings are saved, before anybody is sent to the provider.
     /// Nothing is kept of it.
     pub async fn check_keys(&self, organization: OrganizationId, jwks_uri: &Url) -> Result<(), Finding> {
-        let answer = self.get(organization, jwks_uri, Limits::DOCUMENT, Step::Discovery).await?;
+        let answer = self.get(OutboundKind::Keys, organization, jwks_uri).await?;
         parse_jwks(&http_answer(&answer)).map(|_| ())
     }
 
     async fn fetch_keys(&self, source: &KeySource) -> Result<KeySet, Finding> {
-        let answer =
-            self.get(source.organization, &source.jwks_uri, Limits::DOCUMENT, Step::Discovery).await?;
+        let answer = self.get(OutboundKind::Keys, source.organization, &source.jwks_uri).await?;
         parse_jwks(&http_answer(&answer))
     }
 
+    /// One of the two documents of discovery.
     async fn get(
         &self,
+        kind: OutboundKind,
         organization: OrganizationId,
         url: &Url,
-        limits: Limits,
-        step: Step,
     ) -> Result<Answer, Finding> {
-        self.outbound.get(organization, url, limits).await.map_err(|fault| fault.finding(step, url))
+        let called = self.outbound.get(organization, url, Limits::DOCUMENT).await;
+        self.counted(kind, Step::Discovery, url, called)
     }
 }
 

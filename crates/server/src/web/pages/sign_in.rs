@@ -201,6 +201,7 @@ pub async fn sign_in(
     let to = go_on(&app, &form.next)?;
     let username = form.username.trim();
     let again = |code: ErrorCode, wait: Option<Lifetime>| {
+        app.metrics.sign_in(Err(code));
         let page = SignInPage {
             frame: Frame::of(&app, &visit),
             username: username.chars().take(USERNAME_BYTES_MAX).collect(),
@@ -258,6 +259,7 @@ pub async fn sign_in(
     let actor = Actor::Account(facts.account.id, facts.account.name.as_str().to_owned());
     tx.audit(own_entry(&visit, actor, AuditAction::AccountSignIn), now).await?;
     tx.commit(now).await?;
+    app.metrics.sign_in(Ok(()));
 
     let response = if to.same_origin { redirect(&to.location) } else { going_on(&app, &visit, &to.location) };
     with_cookies(&app, &visit, facts.account.id, &token, response)
