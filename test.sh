@@ -74,7 +74,7 @@ check_licences() {
 run_cargo_tests() {
     local name=$1 code passes failures
     shift
-    node e2e/support/postgres.js -- cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$logs/$name.log" |
+    node e2e/support/postgres.js -- timeout 15m cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$logs/$name.log" |
         grep --line-buffered -E '^(test .*FAILED|test result|error|---- |     Running|thread )'
     code=${PIPESTATUS[0]}
     passes=$(sum 's/^test result: .* \([0-9]*\) passed; .*/\1/p' "$logs/$name.log")
@@ -86,7 +86,7 @@ run_journeys() {
     say "journeys in Chromium"
     local code
     [ $# -gt 0 ] || set -- support/*.test.js journeys/*.test.js
-    (cd e2e && node --test --test-concurrency=2 --test-reporter=spec --test-reporter-destination=stdout \
+    (cd e2e && node --test --test-concurrency=2 --test-timeout=240000 --test-reporter=spec --test-reporter-destination=stdout \
         --test-reporter=tap --test-reporter-destination="../$logs/journeys.tap" "$@") 2>&1 | tee "$logs/journeys.log"
     code=${PIPESTATUS[0]}
     count_results journeys "$code" "$(sum 's/^# pass \([0-9]*\)$/\1/p' "$logs/journeys.tap")" \
