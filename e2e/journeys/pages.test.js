@@ -128,7 +128,8 @@ async function refusedSettings(tab) {
 
 /** Presses Tab until the element with that accessible name has the focus. */
 async function tabTo(page, name) {
-  const target = page.getByLabel(name).or(page.getByRole('button', { name, exact: typeof name === 'string' })).first();
+  const exact = typeof name === 'string';
+  const target = page.locator('input').and(page.getByLabel(name, { exact })).or(page.getByRole('button', { name, exact }));
   for (let presses = 0; presses < 80; presses += 1) {
     if (await target.evaluate((element) => element === document.activeElement)) return;
     await page.keyboard.press('Tab');

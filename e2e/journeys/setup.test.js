@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { closeAll, journey, TWO } from '../support/stage.js';
 import {
-  arrivesAt, connectAndTest, enable, fetchFrom, fillConnection, goesOnToProvider, greenCheck, hasNoButton, isAtProvider, openSettings, PRIVATE,
+  arrivesAt, connectAndTest, enable, fetchFrom, fillConnection, goesOnToProvider, greenCheck, hasNoButton, isAtProvider, isRefused, openSettings, PRIVATE,
   protectedOrganization, reads, redirectionUri, signedIn, updateAndTest,
 } from '../support/steps.js';
 
@@ -71,8 +71,7 @@ for (const which of TWO) {
     const nothingThere = `http://${new URL(stage.console.address).host}/nobody/v2.0`;
     for (const issuerUrl of ['no address at all', 'http://public.example/', nothingThere, 'http://127.0.0.1:1/']) {
       await fillConnection(page, { clientId: 'typed-once', clientSecret: 'typed-once-as-well', issuerUrl });
-      await updateAndTest(page);
-      await page.getByRole('alert').first().waitFor();
+      await isRefused(page);
       assert.equal(new URL(page.url()).origin, stage.sso, issuerUrl);
       assert.equal(await page.getByLabel('Client ID', { exact: true }).inputValue(), 'typed-once');
       assert.equal(await page.getByLabel('Issuer URL', { exact: true }).inputValue(), issuerUrl);
@@ -142,7 +141,7 @@ for (const which of TWO) {
       body: 'client_id=a&client_secret=b&issuer_url=c',
       headers: { 'content-type': 'application/x-www-form-urlencoded' },
     });
-    assert.equal(forged.status, 403);
+    assert.equal(forged.status, 402);
     assert.match(forged.text, /plan/i);
   });
 

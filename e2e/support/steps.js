@@ -97,15 +97,24 @@ export async function isAtProvider(page, stage) {
   await page.waitForURL((url) => url.origin === new URL(stage.console.address).origin);
 }
 
-/** Goes on from the page that says whose single sign-on it is and why. */
-export async function goesOn(page) {
-  await page.locator('body[data-page="sso-start"]').getByRole('button', { name: /^Continue to / }).click();
+/**
+ * Goes on to the provider, for somebody whom it is going to ask who he is. Where another site sent the browser, a page says
+ * first whose single sign-on it is and why.
+ */
+export async function goesOnToProvider(page, stage) {
+  const go = ssoStartButton(page);
+  await Promise.any([isAtProvider(page, stage), go.waitFor()]);
+  if (await go.isVisible()) await go.click();
+  await isAtProvider(page, stage);
 }
 
-/** The same, for somebody whom the provider is going to ask who he is. */
-export async function goesOnToProvider(page, stage) {
-  await goesOn(page);
-  await isAtProvider(page, stage);
+/** The same, for somebody whom the provider may let straight through, from a page that is loaded. */
+export async function goesOn(page) {
+  if (await ssoStartButton(page).isVisible()) await ssoStartButton(page).click();
+}
+
+function ssoStartButton(page) {
+  return page.locator('body[data-page="sso-start"]').getByRole('button', { name: /^Continue to / });
 }
 
 /** Asks as a program would, in the page's own browser: with its cookies, without following redirects. */
@@ -117,6 +126,13 @@ export function fetchFrom(page, path, options = {}) {
     },
     [path, options],
   );
+}
+
+/** Presses the button and waits until Doorward has answered with its own page again. */
+export async function isRefused(page) {
+  const [answer] = await Promise.all([page.waitForNavigation(), updateAndTest(page)]);
+  await page.locator('[role="alert"], [data-test="failed"]').first().waitFor();
+  return answer.status();
 }
 
 /** Waits until the page shows these words. */
