@@ -319,6 +319,22 @@ fn every_code_that_a_page_names_exists() {
     assert!(unknown.is_empty(), "{unknown:#?}");
 }
 
+#[test]
+fn every_source_file_that_a_page_names_exists() {
+    let sources: Vec<String> = files_named(".rs").iter().map(|path| format!("/{}", shown(path))).collect();
+    let mut unknown = Vec::new();
+    let mut named = 0;
+    for (path, text) in pages() {
+        for name in without_fences(&text).split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs")) {
+            named += 1;
+            if !sources.iter().any(|source| source.ends_with(&format!("/{name}"))) {
+                unknown.push(format!("{}: {name}", shown(&path)));
+            }
+        }
+    }
+    assert!(unknown.is_empty() && named > 50, "{named} names, unknown: {unknown:#?}");
+}
+
 /// The keys that the generated reference lists.
 fn configuration_keys() -> BTreeSet<String> {
     let reference = std::fs::read_to_string(root().join("docs/reference/configuration.md")).unwrap();
@@ -426,6 +442,16 @@ fn shown(path: &Path) -> String {
 
 /// Every Markdown file of the repository, by path.
 fn pages() -> Vec<(PathBuf, String)> {
+    let found: Vec<(PathBuf, String)> = files_named(".md")
+        .into_iter()
+        .map(|path| (path.clone(), std::fs::read_to_string(path).unwrap()))
+        .collect();
+    assert!(found.len() > 15, "the pages were not found");
+    found
+}
+
+/// Every file of the repository whose name ends so, in order.
+fn files_named(end: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root()];
     while let Some(folder) = folders.pop() {
@@ -436,14 +462,12 @@ fn pages() -> Vec<(PathBuf, String)> {
                 if !name.starts_with('.') && name != "target" && name != "node_modules" {
                     folders.push(path);
                 }
-            } else if path.extension().is_some_and(|extension| extension == "md") {
-                let text = std::fs::read_to_string(&path).unwrap();
-                found.push((path, text));
+            } else if name.ends_with(end) {
+                found.push(path);
             }
         }
     }
     found.sort();
-    assert!(found.len() > 15, "the pages were not found");
     found
 }
 
