@@ -302,7 +302,7 @@ fn every_code_that_a_page_names_exists() {
     let mut unknown = Vec::new();
     for (path, text) in pages() {
         for code in without_fences(&text).split('`').skip(1).step_by(2) {
-            let is_file_or_host = code.ends_with(".rs") || code.contains(".example");
+            let is_file_or_host = is_source(code) || code.contains(".example");
             let is_code = !is_file_or_host
                 && code.split_once('.').is_some_and(|(area, cause)| {
                     areas.contains(area)
@@ -325,7 +325,7 @@ fn every_source_file_that_a_page_names_exists() {
     let mut unknown = Vec::new();
     let mut named = 0;
     for (path, text) in pages() {
-        for name in without_fences(&text).split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs")) {
+        for name in without_fences(&text).split('`').skip(1).step_by(2).filter(|name| is_source(name)) {
             named += 1;
             if !sources.iter().any(|source| source.ends_with(&format!("/{name}"))) {
                 unknown.push(format!("{}: {name}", shown(&path)));
@@ -333,6 +333,10 @@ fn every_source_file_that_a_page_names_exists() {
         }
     }
     assert!(unknown.is_empty() && named > 50, "{named} names, unknown: {unknown:#?}");
+}
+
+fn is_source(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "rs")
 }
 
 /// The keys that the generated reference lists.
