@@ -327,6 +327,9 @@ impl From<&Finding> for Fault {
 
 /// `content_type` as people read it: `Content type`.
 pub fn value_label(name: &str) -> String {
+    if name == "aadsts" {
+        return "Microsoft's number".to_owned();
+    }
     let mut letters = name.chars();
     match letters.next() {
         None => String::new(),
