@@ -105,24 +105,26 @@ pub fn routes() -> Vec<Route> {
     }
 }
 
-/// The pages under the base URL's path.
+/// The pages under the base URL's path. Whole paths rather than a nested router, so that every handler sees the address
+/// as it was asked.
 fn pages_router(app: &SharedApp) -> Router {
+    let base = app.configuration.base_url.path.as_str();
     let mut router: Router<SharedApp> = Router::new();
     for Route { path, access, handler, .. } in routes() {
-        router = router
-            .route(path, handler.route_layer(from_fn_with_state((app.clone(), access), access::enforce)));
+        let handler = handler.route_layer(from_fn_with_state((app.clone(), access), access::enforce));
+        // The front page answers without its last slash too.
+        if path == "/" && !base.is_empty() {
+            router = router.route(base, handler.clone());
+        }
+        router = router.route(&format!("{base}{path}"), handler);
     }
-    let router = router
+    router
         .method_not_allowed_fallback(|State(app): State<SharedApp>, request: Request| async move {
             plain_refusal(&app, request, ErrorCode::RequestMethodNotAllowed)
         })
         .fallback(not_a_page)
-        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX));
-    let router = match app.configuration.base_url.path.as_str() {
-        "" => router,
-        path => Router::new().nest(path, router).fallback(not_a_page),
-    };
-    router.with_state(app.clone())
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+        .with_state(app.clone())
 }
 
 /// Not one of our pages: an application's, if one shares our host, else nothing.

@@ -6,6 +6,7 @@ mod command_line;
 mod docs;
 mod gate;
 mod harness;
+mod pages;
 mod provider_faults;
 mod sso;
 mod store;
