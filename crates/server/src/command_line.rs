@@ -377,7 +377,7 @@ fn execute(
 
 /// The pages and the gate.
 fn build(app: &SharedApp) -> Built {
-    Built { main: web::router(app), gate: gate::router(app) }
+    Built { main: web::router(app), gate: gate::door(app) }
 }
 
 /// A mistake of the configuration, with its place.

@@ -13,7 +13,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::HeaderValue;
 use ipnet::IpNet;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tracing::{Instrument as _, Subscriber};
@@ -50,14 +50,16 @@ pub struct RequestId(Arc<str>);
 
 impl RequestId {
     /// 96 random bits in hexadecimal.
-    fn new(random: &Random) -> Self {
+    pub(crate) fn new(random: &Random) -> Self {
         let Ok(bytes) = random.bytes::<12>() else { return Self(Arc::from("none")) };
-        let mut text = String::with_capacity(24);
-        for byte in bytes {
-            // Writing into a String can't fail.
-            write!(text, "{byte:02x}").unwrap_or_default();
-        }
+        let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or('0');
+        let text: String = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
         Self(Arc::from(text))
+    }
+
+    /// The id as a header's value.
+    pub(crate) fn header(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.0).unwrap_or(HeaderValue::from_static("none"))
     }
 
     /// The id.
@@ -72,20 +74,9 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Which listener a request came in by.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Listener {
-    /// Pages, the API and the built-in proxy: a line at `info`.
-    Main,
-    /// The gate, which answers thousands a second: a line at `debug`.
-    Gate,
-}
-
 /// What `log_request` needs.
 #[derive(Clone, Debug)]
 pub struct RequestLog {
-    /// Which listener it is for.
-    pub listener: Listener,
     /// For the ids.
     pub random: Random,
     /// For the duration.
@@ -94,7 +85,7 @@ pub struct RequestLog {
     pub trusted_proxies: Arc<[IpNet]>,
 }
 
-/// Middleware around a whole listener: gives the request its id and its client's address, and logs one line when the
+/// Middleware around the main listener: gives the request its id and its client's address, and logs one line when the
 /// answer's head is ready.
 pub async fn log_request(State(log): State<RequestLog>, mut request: Request, next: Next) -> Response {
     let id = RequestId::new(&log.random);
@@ -112,21 +103,14 @@ pub async fn log_request(State(log): State<RequestLog>, mut request: Request, ne
     let mut response = next.run(request).instrument(span.clone()).await;
     let ms = log.clock.now().since(began).millis();
     let status = response.status().as_u16();
-    match log.listener {
+    match path.as_str() {
         // A probe every second would be most of the log.
-        Listener::Main if path == "/healthz" || path == "/readyz" => {
+        "/healthz" | "/readyz" => {
             tracing::debug!(parent: &span, %method, %path, status, ms, %client, "probe");
         }
-        Listener::Main => {
-            tracing::info!(parent: &span, %method, %path, status, ms, %client, "request");
-        }
-        Listener::Gate => {
-            tracing::debug!(parent: &span, %method, %path, status, ms, %client, "gate answer");
-        }
+        _ => tracing::info!(parent: &span, %method, %path, status, ms, %client, "request"),
     }
-    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
-        response.headers_mut().insert("x-request-id", value);
-    }
+    response.headers_mut().insert("x-request-id", id.header());
     response
 }
 
@@ -202,15 +186,9 @@ mod tests {
     }
 
     /// Sends one request through the middleware; gives the answer and what was logged.
-    async fn logged(
-        listener: Listener,
-        format: LogFormat,
-        level: LogLevel,
-        request: Request,
-    ) -> (Response, String) {
+    async fn logged(format: LogFormat, level: LogLevel, request: Request) -> (Response, String) {
         let kept = Kept::default();
         let log = RequestLog {
-            listener,
             random: Random::seeded(1),
             clock: Clock::turned(Arc::new(AtomicI64::new(0))),
             trusted_proxies: Arc::from(["10.0.0.1/32".parse().unwrap()]),
@@ -243,7 +221,7 @@ mod tests {
         for level in [LogLevel::Info, LogLevel::Trace] {
             for format in [LogFormat::Human, LogFormat::Json] {
                 let target = format!("/organizations/acme/join/{token}?code=planted-query");
-                let (_, log) = logged(Listener::Main, format, level, request(&target)).await;
+                let (_, log) = logged(format, level, request(&target)).await;
                 assert!(!log.contains("planted") && !log.contains(&token), "{log}");
                 assert!(log.contains("/organizations/acme/join/[hidden]"), "{log}");
                 assert!(log.contains("203.0.113.9"), "{log}");
@@ -253,8 +231,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_has_one_fresh_id_in_the_answer_in_its_extensions_and_on_every_line() {
-        let (response, log) =
-            logged(Listener::Main, LogFormat::Human, LogLevel::Info, request("/login")).await;
+        let (response, log) = logged(LogFormat::Human, LogLevel::Info, request("/login")).await;
         let id = response.headers().get("x-request-id").unwrap().to_str().unwrap().to_owned();
         assert_eq!(id.len(), 24);
         let body = axum::body::to_bytes(response.into_body(), 100).await.unwrap();
@@ -264,7 +241,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_of_json_has_method_path_status_duration_and_client() {
-        let (_, log) = logged(Listener::Main, LogFormat::Json, LogLevel::Info, request("/login")).await;
+        let (_, log) = logged(LogFormat::Json, LogLevel::Info, request("/login")).await;
         let line: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
         assert_eq!(line["method"], "POST");
         assert_eq!(line["path"], "/login");
@@ -273,16 +250,6 @@ mod tests {
         assert_eq!(line["client"], "203.0.113.9");
         assert_eq!(line["level"], "INFO");
         assert_eq!(line["span"]["id"].as_str().unwrap().len(), 24);
-    }
-
-    #[tokio::test]
-    async fn answers_of_the_gate_are_logged_at_debug_only() {
-        let (_, quiet) =
-            logged(Listener::Gate, LogFormat::Human, LogLevel::Info, request("/auth-request")).await;
-        assert!(!quiet.contains("gate answer"), "{quiet}");
-        let (_, log) =
-            logged(Listener::Gate, LogFormat::Human, LogLevel::Debug, request("/auth-request")).await;
-        assert!(log.contains("gate answer"), "{log}");
     }
 
     #[test]

@@ -46,7 +46,36 @@ pub enum GateOutcome {
     Unavailable,
 }
 
+/// A counter for each outcome.
+struct GateCounters([(GateOutcome, Counter); 7]);
+
+impl GateCounters {
+    fn new(family: &Family<GateLabels, Counter>, application: &str) -> Self {
+        let application: Arc<str> = Arc::from(application);
+        Self(GateOutcome::ALL.map(|outcome| {
+            let labels = GateLabels { application: Arc::clone(&application), outcome: outcome.as_str() };
+            (outcome, family.get_or_create(&labels).clone())
+        }))
+    }
+
+    fn count(&self, outcome: GateOutcome) {
+        for (_, counter) in self.0.iter().filter(|(known, _)| *known == outcome) {
+            counter.inc();
+        }
+    }
+}
+
 impl GateOutcome {
+    const ALL: [Self; 7] = [
+        Self::Allow,
+        Self::SignIn,
+        Self::CompleteSso,
+        Self::Deny,
+        Self::Refused,
+        Self::UntrustedProxy,
+        Self::Unavailable,
+    ];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -115,9 +144,9 @@ struct CacheLabels {
 /// All figures of this process. Cheap to share in an `Arc`; every method takes `&self`.
 pub struct Metrics {
     registry: Registry,
-    applications: Vec<Arc<str>>,
-    no_application: Arc<str>,
-    gate_decisions: Family<GateLabels, Counter>,
+    /// The gate's counters by application, and those of no application: looked up once and not at each answer.
+    gate_applications: Vec<(Arc<str>, GateCounters)>,
+    gate_no_application: GateCounters,
     gate_seconds: Histogram,
     sign_ins: Family<OutcomeLabels, Counter>,
     sso_attempts: Family<PurposeLabels, Counter>,
@@ -141,7 +170,7 @@ impl Metrics {
         registry.register("build", "Version of this binary", build);
         let hash = Info::new([("hash", configuration.fingerprint())]);
         registry.register("configuration", "Must be the same on every node of one version", hash);
-        let gate_decisions = Family::default();
+        let gate_decisions: Family<GateLabels, Counter> = Family::default();
         registry.register("gate_decisions", "Answers of the gate", gate_decisions.clone());
         let gate_seconds = Histogram::new(GATE_SECONDS);
         registry.register_with_unit(
@@ -176,9 +205,12 @@ impl Metrics {
         );
         Self {
             registry,
-            applications: configuration.applications.iter().map(|app| Arc::from(app.name())).collect(),
-            no_application: Arc::from("none"),
-            gate_decisions,
+            gate_applications: configuration
+                .applications
+                .iter()
+                .map(|app| (Arc::from(app.name()), GateCounters::new(&gate_decisions, app.name())))
+                .collect(),
+            gate_no_application: GateCounters::new(&gate_decisions, "none"),
             gate_seconds,
             sign_ins,
             sso_attempts,
@@ -191,9 +223,9 @@ impl Metrics {
 
     /// One answer of the gate and how long it took.
     pub fn gate_answer(&self, application: Option<&str>, outcome: GateOutcome, took: Duration) {
-        let known = application.and_then(|name| self.applications.iter().find(|known| ***known == *name));
-        let application = Arc::clone(known.unwrap_or(&self.no_application));
-        self.gate_decisions.get_or_create(&GateLabels { application, outcome: outcome.as_str() }).inc();
+        let known =
+            application.and_then(|name| self.gate_applications.iter().find(|known| *known.0 == *name));
+        known.map_or(&self.gate_no_application, |(_, counters)| counters).count(outcome);
         self.gate_seconds.observe(took.as_secs_f64());
     }
 

@@ -1,26 +1,30 @@
 //! Listeners and life cycle: bind, serve until told to stop, stop gracefully.
 //!
 //! In: the configuration's addresses, one router for each listener. Out: nothing, when all is over.
-//! Handlers find the other end of the connection as axum's `ConnectInfo<SocketAddr>`.
 //! Never here: what is served. Body limits are the routers' business; the limits on heads and connections are here.
 
 use crate::app::SharedApp;
 use crate::clock::Clock;
 use crate::configuration::Configuration;
 use crate::failure::Failure;
-use crate::logging::{Listener, RequestLog, log_request};
+use crate::logging::{RequestLog, log_request};
 use crate::metrics;
 use crate::opening::open_app;
 use crate::random::Random;
 use crate::store::Store;
 use crate::web::pages::sign_in::make_operator_link;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
 use doorward_core::error_code::ErrorCode;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -56,12 +60,23 @@ const CHANGES_EVERY: Duration = Duration::from_millis(250);
 const CLEAN_UP_EVERY: Duration = Duration::from_secs(30);
 
 /// What others make for the listeners.
-#[derive(Debug)]
 pub struct Built {
     /// Pages, health, built-in proxy: `web::router`.
     pub main: Router,
-    /// The adapters of the gate: `gate::router`.
-    pub gate: Router,
+    /// The adapters of the gate: `gate::door`.
+    pub gate: Door,
+}
+
+/// Answers the requests of one listener, each with the address of the other end of its connection.
+pub type Door =
+    Arc<dyn Fn(Request<Incoming>, SocketAddr) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
+
+/// A router as a door: its handlers find the other end as axum's `ConnectInfo<SocketAddr>`.
+fn door(router: Router) -> Door {
+    Arc::new(move |mut request, peer| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        Box::pin(router.clone().oneshot(request).map(|answer| answer.unwrap_or_else(|never| match never {})))
+    })
 }
 
 /// Serves until told to stop by SIGTERM or SIGINT. Whatever keeps it from starting is told at once.
@@ -148,22 +163,18 @@ async fn open(
     }
 }
 
-/// Puts figures, request ids and the log around what was built.
+/// Puts figures, request ids and the log around what was built; the gate has its own.
 pub fn assemble(app: &SharedApp, built: Built) -> Routers {
-    let logged = |listener, router: Router| {
-        let log = RequestLog {
-            listener,
-            random: app.random.clone(),
-            clock: app.clock.clone(),
-            trusted_proxies: Arc::from(app.configuration.trusted_proxies.as_slice()),
-        };
-        router.layer(axum::middleware::from_fn_with_state(log, log_request))
+    let log = RequestLog {
+        random: app.random.clone(),
+        clock: app.clock.clone(),
+        trusted_proxies: Arc::from(app.configuration.trusted_proxies.as_slice()),
     };
     let asked = Arc::clone(app);
     let is_stale = move || !asked.store.facts().is_trusted(asked.clock.now());
     Routers {
-        main: logged(Listener::Main, built.main),
-        gate: logged(Listener::Gate, built.gate),
+        main: built.main.layer(axum::middleware::from_fn_with_state(log, log_request)),
+        gate: built.gate,
         metrics: metrics::router(Arc::clone(&app.metrics), is_stale),
     }
 }
@@ -187,12 +198,11 @@ fn shown(address: Option<SocketAddr>) -> String {
 }
 
 /// What serves on each listener.
-#[derive(Debug)]
 pub struct Routers {
     /// Pages, API, health, built-in proxy.
     pub main: Router,
     /// The adapters of the gate (rule 15: nothing else).
-    pub gate: Router,
+    pub gate: Door,
     /// `/metrics`.
     pub metrics: Router,
 }
@@ -311,10 +321,10 @@ async fn run_with_grace(
 ) -> Stopped {
     let (stop, stopping) = watch::channel(false);
     let mut doors = JoinSet::new();
-    doors.spawn(accept(listeners.main, routers.main, MAIN_HEAD_TIMEOUT, stopping.clone()));
+    doors.spawn(accept(listeners.main, door(routers.main), MAIN_HEAD_TIMEOUT, stopping.clone()));
     doors.spawn(accept(listeners.gate, routers.gate, GATE_HEAD_TIMEOUT, stopping.clone()));
     if let Some(metrics) = listeners.metrics {
-        doors.spawn(accept(metrics, routers.metrics, MAIN_HEAD_TIMEOUT, stopping));
+        doors.spawn(accept(metrics, door(routers.metrics), MAIN_HEAD_TIMEOUT, stopping));
     }
 
     signals.recv().await;
@@ -337,7 +347,7 @@ async fn run_with_grace(
 /// Accepts connections until told to stop, then waits for those that are there.
 async fn accept(
     listener: TcpListener,
-    router: Router,
+    door: Door,
     head_timeout: Duration,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -348,7 +358,7 @@ async fn accept(
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                 Ok((stream, peer)) => {
-                    connections.spawn(serve_connection(stream, peer, router.clone(), head_timeout, stopping.clone()));
+                    connections.spawn(serve_connection(stream, peer, Arc::clone(&door), head_timeout, stopping.clone()));
                 }
                 Err(error) => {
                     // A connection that broke before we saw it, or no file descriptor left: give others time to close.
@@ -366,7 +376,7 @@ async fn accept(
 async fn serve_connection(
     stream: TcpStream,
     peer: SocketAddr,
-    router: Router,
+    door: Door,
     head_timeout: Duration,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -374,10 +384,7 @@ async fn serve_connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
-    let service = service_fn(move |mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().oneshot(request)
-    });
+    let service = service_fn(move |request| door(request, peer).map(Ok::<_, Infallible>));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head_timeout)
@@ -439,7 +446,7 @@ mod tests {
     }
 
     fn routers(main: Router) -> Routers {
-        Routers { main, gate: Router::new(), metrics: Router::new() }
+        Routers { main, gate: door(Router::new()), metrics: Router::new() }
     }
 
     /// Sends `head` and reads until the other end closes.
@@ -557,7 +564,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (_stop, stopping) = watch::channel(false);
-        let server = tokio::spawn(accept(listener, Router::new(), Duration::from_millis(20), stopping));
+        let server = tokio::spawn(accept(listener, door(Router::new()), Duration::from_millis(20), stopping));
         let answer = exchange(address, "GET / HTTP/1.1\r\nHost:").await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
         server.abort();

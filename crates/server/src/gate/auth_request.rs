@@ -3,7 +3,6 @@
 //! nginx knows 2xx, 401 and 403 and makes a 500 of everything else; so the real status is in `Doorward-Status`, and
 //! where to go is in `Location`. The request asked about is in `X-Original-Method` and `X-Original-URL`.
 
-use axum::extract::{Request, State};
 use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::request_target::normalise_host;
@@ -15,15 +14,14 @@ use crate::app::SharedApp;
 use crate::cookies::without_ours;
 
 /// `GET /auth-request`.
-pub async fn auth_request(State(app): State<SharedApp>, request: Request) -> Response {
-    let headers = request.headers();
-    let answer = match read(&app, headers) {
+pub(super) async fn auth_request(app: &SharedApp, headers: &HeaderMap) -> Response {
+    let answer = match read(app, headers) {
         Ok((application, method, target)) => {
-            ask(&app, Question { application, method, target, headers }).await
+            ask(app, Question { application, method, target, headers }).await
         }
         Err(code) => Answer::refused(code, false),
     };
-    write(&app, headers, &answer)
+    write(app, headers, answer)
 }
 
 /// One value of a header that the proxy sets; doubled or missing is not guessed at.
@@ -52,7 +50,10 @@ pub(crate) fn read<'r>(
     Ok((application, method, target))
 }
 
-fn write(app: &SharedApp, asked: &HeaderMap, answer: &Answer) -> Response {
+/// Headers of an answer beside those that tell who this is.
+const OWN_HEADERS: usize = 6;
+
+fn write(app: &SharedApp, asked: &HeaderMap, answer: Answer) -> Response {
     let mut response = Response::new(axum::body::Body::empty());
     let (status, real) = match &answer.outcome {
         Outcome::Allow => (StatusCode::OK, 200),
@@ -61,9 +62,8 @@ fn write(app: &SharedApp, asked: &HeaderMap, answer: &Answer) -> Response {
     };
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    for (name, value) in &answer.headers {
-        headers.insert(name, value.clone());
-    }
+    headers.reserve(answer.headers.len() + OWN_HEADERS);
+    headers.extend(answer.headers);
     headers.insert("doorward-status", HeaderValue::from(real));
     match &answer.outcome {
         Outcome::Allow => {

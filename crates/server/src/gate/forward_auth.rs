@@ -2,7 +2,6 @@
 //!
 //! The request asked about is in `X-Forwarded-Method`, `-Proto`, `-Host` and `-Uri`.
 
-use axum::extract::{Request, State};
 use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::request_target::normalise_host;
@@ -17,16 +16,14 @@ use crate::logging::RequestId;
 use crate::refusal::Refusal;
 
 /// `GET /forward-auth`.
-pub async fn forward_auth(State(app): State<SharedApp>, request: Request) -> Response {
-    let headers = request.headers();
-    let answer = match read(&app, headers) {
+pub(super) async fn forward_auth(app: &SharedApp, headers: &HeaderMap, request_id: &RequestId) -> Response {
+    let answer = match read(app, headers) {
         Ok((application, method, target)) => {
-            ask(&app, Question { application, method, target, headers }).await
+            ask(app, Question { application, method, target, headers }).await
         }
         Err(code) => Answer::refused(code, false),
     };
-    let request_id = request.extensions().get::<RequestId>().map_or_else(String::new, ToString::to_string);
-    write(&app, headers, &answer, &request_id)
+    write(app, headers, answer, request_id.as_str())
 }
 
 fn read<'r>(
@@ -47,7 +44,7 @@ fn read<'r>(
     Ok((application, method, target))
 }
 
-fn write(app: &SharedApp, asked: &HeaderMap, answer: &Answer, request_id: &str) -> Response {
+fn write(app: &SharedApp, asked: &HeaderMap, answer: Answer, request_id: &str) -> Response {
     let mut response = match &answer.outcome {
         Outcome::Allow => Response::new(axum::body::Body::empty()),
         Outcome::Authenticate { location, .. } if answer.navigation => {
@@ -66,9 +63,7 @@ fn write(app: &SharedApp, asked: &HeaderMap, answer: &Answer, request_id: &str) 
         *response.status_mut() = StatusCode::FORBIDDEN;
     }
     let headers = response.headers_mut();
-    for (name, value) in &answer.headers {
-        headers.insert(name, value.clone());
-    }
+    headers.extend(answer.headers);
     if answer.outcome == Outcome::Allow {
         let cookie = without_ours(asked, app.https()).unwrap_or(HeaderValue::from_static(""));
         headers.insert("cookie", cookie);

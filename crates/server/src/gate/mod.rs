@@ -4,15 +4,20 @@
 //! between is here, and the decision itself is core's `decide`. Every error ends in a refusal, never in an allow
 //! (rule 15). Never here: identity providers, pages.
 
-pub mod auth_request;
-pub mod forward_auth;
+pub(crate) mod auth_request;
+mod forward_auth;
+mod listener;
+
+pub use listener::door;
 
 use doorward_core::error_code::ErrorCode;
 use doorward_core::gate_decision::{
     AccountFacts, Decision, ExternalCollaborator, Facts, Membership, OrganizationFacts, Owner, Sso,
     SsoSession, Step, decide,
 };
-use doorward_core::identity_headers::{IdentityHeaders, empty_identity_headers, identity_headers};
+use doorward_core::identity_headers::{
+    IDENTITY_HEADER_COUNT, IdentityHeaders, empty_identity_headers, identity_headers,
+};
 use doorward_core::request_target::{Method, is_allowed_upgrade, is_navigation, normalise_path};
 use http::header::{ACCEPT, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -274,43 +279,39 @@ fn question_is_navigation(question: &Question<'_>) -> bool {
     })
 }
 
+/// Core's `IDENTITY_HEADER_NAMES`, in its order, as HTTP's types: read once and not at each answer.
+static HEADER_NAMES: [HeaderName; IDENTITY_HEADER_COUNT] = [
+    HeaderName::from_static("remote-user"),
+    HeaderName::from_static("remote-name"),
+    HeaderName::from_static("remote-email"),
+    HeaderName::from_static("remote-groups"),
+    HeaderName::from_static("doorward-account"),
+    HeaderName::from_static("doorward-organization"),
+    HeaderName::from_static("doorward-role"),
+    HeaderName::from_static("doorward-assertion"),
+    HeaderName::from_static("doorward-sso"),
+];
+
 /// Identity headers as HTTP writes them: UTF-8 octets.
 fn headers(identity: IdentityHeaders<'_>) -> Vec<(HeaderName, HeaderValue)> {
-    identity
-        .into_iter()
-        .filter_map(|(name, value)| {
-            let name = HeaderName::try_from(name).ok()?;
-            // Core has taken control characters out, so this does not fail; were it to, the header would be empty.
-            Some((name, HeaderValue::from_bytes(value.as_bytes()).unwrap_or(HeaderValue::from_static(""))))
-        })
-        .collect()
+    let values = identity.into_iter().map(|(_, value)| match &*value {
+        "" => HeaderValue::from_static(""),
+        // Core has taken control characters out, so this does not fail; were it to, the header would be empty.
+        value => HeaderValue::from_bytes(value.as_bytes()).unwrap_or(HeaderValue::from_static("")),
+    });
+    HEADER_NAMES.iter().cloned().zip(values).collect()
 }
 
-/// The gate's listener: adapters and nothing else (rule 15). Only trusted proxies are answered.
-pub fn router(app: &SharedApp) -> axum::Router {
-    use axum::routing::any;
-    axum::Router::new()
-        .route("/auth-request", any(auth_request::auth_request))
-        .route("/forward-auth", any(forward_auth::forward_auth))
-        .layer(axum::middleware::from_fn_with_state(app.clone(), only_trusted_proxies))
-        .fallback(|| async { http::StatusCode::NOT_FOUND })
-        .with_state(app.clone())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use doorward_core::identity_headers::IDENTITY_HEADER_NAMES;
 
-async fn only_trusted_proxies(
-    axum::extract::State(app): axum::extract::State<SharedApp>,
-    request: axum::extract::Request,
-    next: axum::middleware::Next,
-) -> axum::response::Response {
-    use crate::client_address::is_trusted_proxy;
-    let peer = request
-        .extensions()
-        .get::<axum::extract::ConnectInfo<std::net::SocketAddr>>()
-        .map(|peer| peer.0.ip());
-    if peer.is_some_and(|peer| is_trusted_proxy(peer, &app.configuration.trusted_proxies)) {
-        return next.run(request).await;
+    #[test]
+    fn the_names_of_identity_headers_are_cores_names_in_its_order() {
+        assert_eq!(
+            HEADER_NAMES.each_ref().map(HeaderName::as_str).to_vec(),
+            IDENTITY_HEADER_NAMES.map(str::to_lowercase)
+        );
     }
-    app.metrics.gate_answer(None, GateOutcome::UntrustedProxy, std::time::Duration::ZERO);
-    tracing::warn!(peer = ?peer, "the gate was asked by an address that is not in [gate] trusted_proxies");
-    crate::refusal::Refusal::new(ErrorCode::GateUntrustedProxy).problem("", None)
 }

@@ -11,6 +11,7 @@ use doorward_core::membership::Role;
 use doorward_core::name::Name;
 use doorward_core::secret::TokenHash;
 use doorward_core::time::{Lifetime, Timestamp};
+use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -108,6 +109,16 @@ pub struct OrganizationFacts {
 }
 
 type ResourceKey = (OrganizationId, String, String);
+
+/// A `ResourceKey` that owns nothing, to look up with.
+#[derive(Hash)]
+struct ResourceRef<'a>(OrganizationId, &'a str, &'a str);
+
+impl Equivalent<ResourceKey> for ResourceRef<'_> {
+    fn equivalent(&self, key: &ResourceKey) -> bool {
+        self.0 == key.0 && self.1 == key.1 && self.2 == key.2
+    }
+}
 
 /// The cache. One to a store.
 pub struct FactsCache {
@@ -398,9 +409,8 @@ impl Store {
         name_key: &str,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let key = (organization, prefix.to_owned(), name_key.to_owned());
         if self.facts.is_trusted(now)
-            && let Some(public) = self.facts.resources.get(&key)
+            && let Some(public) = self.facts.resources.get(&ResourceRef(organization, prefix, name_key))
         {
             return Ok(public);
         }
@@ -409,7 +419,9 @@ impl Store {
             "SELECT is_public FROM resource WHERE organization_id = $1 AND prefix = $2 AND name_key = $3";
         let row = self.reader().fetch_optional(sql, values![organization, prefix, name_key]).await?;
         let public = row.map(|row| row.flag("is_public")).transpose()?.unwrap_or(false);
-        let change = Change::Resource { organization, prefix: key.1.clone(), name_key: key.2.clone() };
+        let (prefix, name_key) = (prefix.to_owned(), name_key.to_owned());
+        let key = (organization, prefix.clone(), name_key.clone());
+        let change = Change::Resource { organization, prefix, name_key };
         self.facts.keep(stamp, &change, || self.facts.resources.insert(key, public));
         Ok(public)
     }

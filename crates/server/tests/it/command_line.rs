@@ -320,6 +320,18 @@ fn get(address: &str, path: &str) -> String {
 
 #[test]
 fn the_binary_serves_on_three_listeners_logs_no_query_and_ends_with_0_at_sigterm() {
+    serve_and_stop("info");
+}
+
+#[test]
+fn answers_of_the_gate_are_logged_at_debug_only() {
+    let answered = |line: &String| line.contains("gate answer");
+    assert!(!serve_and_stop("info").iter().any(answered));
+    assert!(serve_and_stop("debug").iter().any(answered));
+}
+
+/// Runs the binary, asks each of its listeners, ends it, and gives what it logged at `level`.
+fn serve_and_stop(level: &str) -> Vec<String> {
     let folder = TempDir::new();
     let mut server = Command::new(env!("CARGO_BIN_EXE_doorward"))
         .arg("serve")
@@ -329,6 +341,7 @@ fn the_binary_serves_on_three_listeners_logs_no_query_and_ends_with_0_at_sigterm
         .env("DOORWARD_GATE__LISTEN", "127.0.0.1:0")
         .env("DOORWARD_METRICS_LISTEN", "127.0.0.1:0")
         .env("DOORWARD_LOG__FORMAT", "json")
+        .env("DOORWARD_LOG__LEVEL", level)
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -360,6 +373,7 @@ fn the_binary_serves_on_three_listeners_logs_no_query_and_ends_with_0_at_sigterm
             && rest.iter().all(|line| !line.contains("planted"))
     );
     assert!(rest.last().unwrap().contains("stopped"), "{rest:?}");
+    rest
 }
 
 /// A new, empty database on the PostgreSQL server of the test command; `None` without one.

@@ -184,14 +184,16 @@ async fn rule_15_the_auth_request_adapter_answers_200_401_or_403_with_every_iden
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_15_an_untrusted_caller_of_the_gate_gets_403() {
-    use crate::harness::Options;
+    use axum::Router;
+    use doorward::serve::{Listeners, Routers};
     // The same world, but its trusted proxy is another machine.
     let world = World::new().await;
     let mut configuration = world.app.configuration.clone();
     configuration.trusted_proxies = vec!["192.0.2.1/32".parse().unwrap()];
-    drop(Options::default());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    (configuration.listen, configuration.gate_listen) =
+        (([127, 0, 0, 1], 0).into(), ([127, 0, 0, 1], 0).into());
+    let listeners = Listeners::bind(&configuration).await.unwrap();
+    let address = listeners.gate_address().unwrap();
     let app = doorward::app::App::new(
         configuration,
         world.app.store.clone(),
@@ -201,8 +203,9 @@ async fn rule_15_an_untrusted_caller_of_the_gate_gets_403() {
         doorward::outbound::OutboundSettings::new(Vec::new()),
     )
     .unwrap();
-    let service = doorward::gate::router(&app).into_make_service_with_connect_info::<std::net::SocketAddr>();
-    tokio::spawn(async move { axum::serve(listener, service).await.unwrap() });
+    let routers = Routers { main: Router::new(), gate: doorward::gate::door(&app), metrics: Router::new() };
+    let (_stop, signals) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(doorward::serve::run(listeners, routers, signals));
     let url = format!("{}/acme/website", world.hub);
     let headers = [("x-original-method", "GET"), ("x-original-url", &*url)];
     let page =

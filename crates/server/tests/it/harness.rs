@@ -192,7 +192,7 @@ impl World {
         let (stop, signals) = mpsc::channel(2);
         let routers = Routers {
             main: doorward::web::router(&app),
-            gate: doorward::gate::router(&app),
+            gate: doorward::gate::door(&app),
             metrics: Router::new(),
         };
         tokio::spawn(doorward::serve::run(listeners, routers, signals));

@@ -1,0 +1,71 @@
+//! The gate's listener: who may ask, which adapter answers, and a line in the log at `debug`.
+//!
+//! In: a request and the other end of its connection. Out: an adapter's answer with its `x-request-id`.
+//! A plain function instead of a router with layers: it runs for each request of each application behind us, and the
+//! layers alone would cost more than the decision (bench/README.md).
+//! Invariant: a 2xx comes from an adapter and nothing else (rule 15), and only trusted proxies reach one.
+
+use axum::body::Body;
+use axum::response::Response;
+use doorward_core::error_code::ErrorCode;
+use http::{Request, StatusCode};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::Instrument as _;
+
+use super::auth_request::auth_request;
+use super::forward_auth::forward_auth;
+use crate::app::SharedApp;
+use crate::client_address::{client_address, is_trusted_proxy};
+use crate::logging::RequestId;
+use crate::metrics::GateOutcome;
+use crate::refusal::Refusal;
+use crate::serve::Door;
+
+/// What answers on the gate's listener.
+pub fn door(app: &SharedApp) -> Door {
+    let app = Arc::clone(app);
+    Arc::new(move |request, peer| {
+        let app = Arc::clone(&app);
+        Box::pin(async move { answer(&app, &request, peer).await })
+    })
+}
+
+async fn answer<B: Sync>(app: &SharedApp, request: &Request<B>, peer: SocketAddr) -> Response {
+    let id = RequestId::new(&app.random);
+    let began = app.clock.stopwatch();
+    // Lines at `debug` and what comes with them; at other levels this is nothing.
+    let span = tracing::debug_span!("request", id = %id);
+    let (path, headers) = (request.uri().path(), request.headers());
+    let trusted_proxies = &app.configuration.trusted_proxies;
+    let mut response = match path {
+        "/auth-request" | "/forward-auth" if !is_trusted_proxy(peer.ip(), trusted_proxies) => {
+            untrusted(app, peer, &id)
+        }
+        "/auth-request" => auth_request(app, headers).instrument(span.clone()).await,
+        "/forward-auth" => forward_auth(app, headers, &id).instrument(span.clone()).await,
+        _ => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            response
+        }
+    };
+    tracing::debug!(
+        parent: &span,
+        method = %request.method(),
+        path,
+        status = response.status().as_u16(),
+        ms = began.elapsed().as_millis(),
+        client = %client_address(peer.ip(), headers, trusted_proxies),
+        "gate answer"
+    );
+    response.headers_mut().insert("x-request-id", id.header());
+    response
+}
+
+fn untrusted(app: &SharedApp, peer: SocketAddr, id: &RequestId) -> Response {
+    app.metrics.gate_answer(None, GateOutcome::UntrustedProxy, Duration::ZERO);
+    tracing::warn!(peer = %peer.ip(), "the gate was asked by an address that is not in [gate] trusted_proxies");
+    Refusal::new(ErrorCode::GateUntrustedProxy).problem(id.as_str(), None)
+}
