@@ -420,7 +420,8 @@ async fn still_admin(
     organization: &Organization,
     attempt: &Attempt,
 ) -> Result<bool, StoreError> {
-    Ok(tx.hold_role(organization.id, attempt.account).await? == Some(Role::Admin)
+    Ok(load_account(tx, attempt.account).await?.is_some_and(|account| !account.disabled)
+        && tx.hold_role(organization.id, attempt.account).await? == Some(Role::Admin)
         && tx.browser_session_exists(attempt.session, attempt.account).await?
         && load_connection(tx, organization.id).await?.is_some())
 }

@@ -196,14 +196,12 @@ impl Transaction {
         Ok(())
     }
 
-    /// Ends all open attempts of an organization: its live revision changed or was switched off (rule 2).
-    pub async fn delete_attempts_of(
+    /// Ends all open attempts of an organization: its live issuer changed, or single sign-on was switched off (rule 2).
+    pub(super) async fn delete_attempts_of(
         &mut self,
         organization: OrganizationId,
-        purpose: Purpose,
     ) -> Result<(), StoreError> {
-        let sql = "DELETE FROM attempt WHERE organization_id = $1 AND purpose = $2";
-        self.execute(sql, values![organization, purpose.as_str()]).await?;
+        self.execute("DELETE FROM attempt WHERE organization_id = $1", values![organization]).await?;
         Ok(())
     }
 }

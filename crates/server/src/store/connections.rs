@@ -489,7 +489,7 @@ impl Transaction {
         Ok(changed > 0)
     }
 
-    /// Switches SSO off and ends its sessions and open sign-ins; everything else is kept. The revision that was live.
+    /// Switches SSO off and ends its sessions and open attempts; everything else is kept. The revision that was live.
     pub async fn disable_connection(
         &mut self,
         organization: &Organization,
@@ -506,11 +506,11 @@ impl Transaction {
         Ok(Some(live))
     }
 
-    /// Deletes the SSO sessions and the open sign-ins of an organization. The new epoch already voids them in every
+    /// Deletes the SSO sessions and the open attempts of an organization. The new epoch already voids them in every
     /// cache, so accounts need no word each.
     async fn end_sso_sessions(&mut self, organization: OrganizationId) -> Result<(), StoreError> {
         self.execute("DELETE FROM sso_session WHERE organization_id = $1", values![organization]).await?;
-        self.delete_attempts_of(organization, super::Purpose::SignIn).await
+        self.delete_attempts_of(organization).await
     }
 
     /// Links an identity to an account. `Conflict` if either is linked otherwise at this issuer.

@@ -102,7 +102,7 @@ impl Transaction {
     }
 
     /// Signing in again as the same account: a new secret, the same session with its SSO and its hosts. Whether the
-    /// session was still there.
+    /// session was still there. Open attempts go on: it is the same account in the same browser.
     pub async fn renew_browser_session(
         &mut self,
         id: SessionId,

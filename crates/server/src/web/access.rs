@@ -10,7 +10,7 @@ use doorward_core::connection::Enforcement;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::membership::Role;
 use doorward_core::time::Lifetime;
-use http::header::{CACHE_CONTROL, LOCATION, ORIGIN};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::collections::HashMap;
@@ -225,7 +225,8 @@ pub fn redirect(location: &str) -> Response {
 
 /// Gives a refusal its body, and every answer its security headers.
 pub fn finish(app: &App, visit: &Visit, mut response: Response) -> Response {
-    if let Some(refusal) = response.extensions_mut().remove::<Refusal>() {
+    let refusal = response.extensions_mut().remove::<Refusal>();
+    if let Some(refusal) = refusal.or_else(|| refusal_of_extractor(&response)) {
         let cookies: Vec<HeaderValue> =
             response.headers().get_all(http::header::SET_COOKIE).iter().cloned().collect();
         response = if visit.navigation {
@@ -237,18 +238,33 @@ pub fn finish(app: &App, visit: &Visit, mut response: Response) -> Response {
             response.headers_mut().append(http::header::SET_COOKIE, cookie);
         }
     }
-    let headers = response.headers_mut();
+    set_security_headers(response.headers_mut(), app.https());
+    response
+}
+
+/// axum's extractors refuse in plain text of their own: a form that is too large or no form, a path that is no UTF-8.
+fn refusal_of_extractor(response: &Response) -> Option<Refusal> {
+    let content_type = response.headers().get(CONTENT_TYPE);
+    let is_plain = content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/plain"));
+    match response.status() {
+        status if !is_plain || !status.is_client_error() => None,
+        StatusCode::PAYLOAD_TOO_LARGE => Some(Refusal::new(ErrorCode::RequestTooLarge)),
+        _ => Some(Refusal::new(ErrorCode::RequestMalformed)),
+    }
+}
+
+/// Every answer of ours has these; an application's answer has its own (rule 10).
+pub(super) fn set_security_headers(headers: &mut HeaderMap, https: bool) {
     for (name, value) in SECURITY_HEADERS {
         headers.entry(*name).or_insert_with(|| HeaderValue::from_static(value));
     }
-    if app.https() {
+    if https {
         headers.insert(
             "strict-transport-security",
             HeaderValue::from_static("max-age=31536000; includeSubDomains"),
         );
     }
     headers.entry(CACHE_CONTROL).or_insert_with(|| HeaderValue::from_static("no-store"));
-    response
 }
 
 /// The one place of security headers (rule 10).

@@ -13,7 +13,7 @@ pub mod visit;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, any, get, post};
 use doorward_core::error_code::ErrorCode;
@@ -154,11 +154,18 @@ pub fn router(app: &SharedApp) -> Router {
         let pages = pages.clone();
         async move { dispatch(&app, pages, request).await }
     });
-    Router::new()
+    let https = app.https();
+    let probes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .layer(map_response(move |mut response: Response| async move {
+            access::set_security_headers(response.headers_mut(), https);
+            response
+        }));
+    Router::new()
+        .merge(probes)
         .fallback(dispatch)
-        .layer(tower_http::catch_panic::CatchPanicLayer::custom(panicked))
+        .layer(tower_http::catch_panic::CatchPanicLayer::custom(move |panic| panicked(panic, https)))
         .with_state(app.clone())
 }
 
@@ -207,9 +214,11 @@ async fn dispatch(app: &SharedApp, pages: Router, request: Request) -> Response 
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
-fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> http::Response<axum::body::Body> {
+fn panicked(panic: Box<dyn std::any::Any + Send + 'static>, https: bool) -> Response {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
     tracing::error!(panic = text, "a handler panicked");
-    Refusal::new(ErrorCode::ServiceInternal).problem("", None)
+    let mut response = Refusal::new(ErrorCode::ServiceInternal).problem("", None);
+    access::set_security_headers(response.headers_mut(), https);
+    response
 }

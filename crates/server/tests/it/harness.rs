@@ -13,10 +13,10 @@ use axum::extract::Request;
 use doorward::app::{App, SharedApp};
 use doorward::clock::Clock;
 use doorward::configuration::Configuration;
-use doorward::outbound::OutboundSettings;
+use doorward::outbound::{OutboundSettings, Times};
 use doorward::random::Random;
 use doorward::sealing::Sealing;
-use doorward::serve::{Listeners, Routers};
+use doorward::serve::{Built, Listeners};
 use doorward::store::{
     AuditRecord, NewAccount, Organization, Plan, Query as _, Store, Synchronous, load_account_by_name,
     load_organization,
@@ -29,6 +29,7 @@ use doorward_core::secret::Secret;
 use doorward_core::time::Lifetime;
 use doorward_testkit::{Browser, Client, FakeIdp, Page, Person, SharedClock, TempDir, clock_at, free_port};
 use tokio::sync::{mpsc, watch};
+use url::Url;
 
 /// Where every test's time begins: 2026-01-15 09:00:00 UTC.
 pub const START_MS: i64 = 1_768_467_600_000;
@@ -80,8 +81,8 @@ pub async fn fresh_store(on: On, folder: &TempDir) -> (Store, String) {
     }
 }
 
-fn url_of(text: &str) -> url::Url {
-    url::Url::parse(text).unwrap()
+fn url_of(text: &str) -> Url {
+    Url::parse(text).unwrap()
 }
 
 /// One running Doorward with everything around it.
@@ -119,10 +120,12 @@ impl Seen {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub on: On,
-    /// Added to the configuration file, before `[[app]]`.
+    /// Added to the configuration file, before `[[app]]`. `PORT` becomes the main listener's port.
     pub configuration: String,
     /// Whether the provider is shaped like Entra.
     pub entra: bool,
+    /// Calls to providers give up within half a second.
+    pub hasty: bool,
     /// A path that `base_url` carries.
     pub base_path: &'static str,
 }
@@ -136,6 +139,7 @@ impl Default for Options {
             on: if postgres { On::Postgres } else { On::Sqlite },
             configuration: String::new(),
             entra: false,
+            hasty: false,
             base_path: "",
         }
     }
@@ -167,14 +171,19 @@ impl World {
              rules = [{{ methods = [\"DELETE\"], path = \"/{{org}}/settings/**\", role = \"admin\" }}]\n",
             key = folder.join("master.key").display(),
             idp = idp.address(),
-            more = options.configuration,
+            more = options.configuration.replace("PORT", &main.to_string()),
         );
         let configuration =
             Configuration::parse(None, &text, []).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
 
         let random = Random::seeded(7);
         let sealing = Sealing::open_or_create(&folder.join("master.key"), &random).unwrap();
-        let outbound = OutboundSettings::new(configuration.outbound_allow.clone());
+        let mut outbound = OutboundSettings::new(configuration.outbound_allow.clone());
+        if options.hasty {
+            let short = Duration::from_millis(250);
+            outbound.times =
+                Times { place: short, lookup: short, connect: short, head: short, whole: 2 * short };
+        }
         let listeners = Listeners::bind(&configuration).await.unwrap_or_else(|faults| panic!("{faults:?}"));
         let app = App::new(
             configuration,
@@ -190,11 +199,8 @@ impl World {
         store.read_changes(app.clock.now()).await.unwrap();
         tokio::spawn(store.follow_changes(app.clock.clone(), Duration::from_millis(50), stopping));
         let (stop, signals) = mpsc::channel(2);
-        let routers = Routers {
-            main: doorward::web::router(&app),
-            gate: doorward::gate::door(&app),
-            metrics: Router::new(),
-        };
+        let built = Built { main: doorward::web::router(&app), gate: doorward::gate::door(&app) };
+        let routers = doorward::serve::assemble(&app, built);
         tokio::spawn(doorward::serve::run(listeners, routers, signals));
 
         let world = Self {
@@ -398,6 +404,40 @@ impl World {
     pub async fn count(&self, sql: &'static str) -> i64 {
         let row = self.app.store.reader().fetch_optional(sql, Vec::new()).await.unwrap().unwrap();
         row.int("n").unwrap()
+    }
+
+    /// Changes the SQLite file behind the service's back: no cascade, no word to any cache, as another node whose
+    /// change was not read yet, or as a request that ran in between.
+    pub async fn behind_its_back(&self, sql: &'static str) {
+        use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
+        let options = sqlx::sqlite::SqliteConnectOptions::new()
+            .filename(self.folder.join("doorward.db"))
+            .foreign_keys(false)
+            .busy_timeout(Duration::from_secs(5));
+        let mut connection = options.connect().await.unwrap();
+        connection.execute(sql).await.unwrap();
+        connection.close().await.unwrap();
+    }
+
+    /// Starts a sign-in in this browser and comes back from the provider: the redirect URI, not yet opened.
+    pub async fn returning(&self, browser: &Browser, organization: &str) -> Url {
+        let page = browser.get(&format!("{}/organizations/{organization}/sso?next=/", self.base)).await;
+        self.through_the_provider(browser, page).await
+    }
+
+    /// The same for a test of the draft, by "Test again".
+    pub async fn returning_from_test(&self, browser: &Browser, organization: &str) -> Url {
+        let page = browser.post(&self.settings(organization, "/test"), &[]).await;
+        self.through_the_provider(browser, page).await
+    }
+
+    /// From a page on the way to the provider, with its button pressed if it has one, to the redirect URI.
+    pub async fn through_the_provider(&self, browser: &Browser, page: Page) -> Url {
+        let page = if page.has_form("/sso") { browser.submit(page.form("/sso")).await } else { page };
+        let to_provider = page.location().or_else(|| page.meta_refresh());
+        let to_provider = to_provider.unwrap_or_else(|| panic!("{}\n{}", page.text(), browser.history()));
+        let back = browser.get(to_provider.as_str()).await;
+        back.location().unwrap_or_else(|| panic!("{}\n{}", back.text(), browser.history()))
     }
 
     /// Turns the clock ahead.

@@ -8,5 +8,6 @@ mod gate;
 mod harness;
 mod pages;
 mod provider_faults;
+mod rules;
 mod sso;
 mod store;
