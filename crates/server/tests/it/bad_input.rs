@@ -447,19 +447,23 @@ async fn a_start_that_can_not_be_one_says_so() {
     ] {
         let query = form_urlencoded(next);
         let page = mira.get(&format!("{start}?next={query}")).await;
-        if page.status != 400 {
-            // Taken as a path here: then it is one on this host, whatever the browser makes of it.
-            let to = page.location().unwrap_or_else(|| page.url.clone());
-            assert!(to.host_str() == Some("localhost") || to.host_str() == Some("127.0.0.1"), "{next}: {to}");
-        } else {
+        if page.status == 400 {
             reads(&page, "gate.return_refused");
+            continue;
         }
+        // Taken as a path here: then it is one on this host, whatever the browser makes of it.
+        let to = page.location().unwrap_or_else(|| page.url.clone());
+        assert!(matches!(to.host_str(), Some("localhost" | "127.0.0.1")), "{next}: {to}");
     }
     assert_eq!(mira.fetch(&start).await.code().as_deref(), Some("sso.required"));
 }
 
 fn form_urlencoded(text: &str) -> String {
-    text.bytes().map(|b| format!("%{b:02X}")).collect()
+    use std::fmt::Write as _;
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        write!(encoded, "%{byte:02X}").unwrap();
+        encoded
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -69,7 +69,6 @@ pub async fn fresh_store(on: On, folder: &TempDir) -> (Store, String) {
             let n = MADE.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             let name = format!("doorward_test_{}_{n}", std::process::id());
             let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
-            #[expect(clippy::disallowed_types, reason = "a database's name can't be a bound value")]
             let sql = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
             connection.execute(sql).await.unwrap();
             let mut url = url_of(&server);
@@ -417,6 +416,41 @@ impl World {
         let mut connection = options.connect().await.unwrap();
         connection.execute(sql).await.unwrap();
         connection.close().await.unwrap();
+    }
+
+    /// Everything in the SQLite file but what only tells caches and clocks of use: table, and each row as text.
+    pub async fn everything_stored(&self) -> Vec<(String, Vec<String>)> {
+        use sqlx::{ConnectOptions as _, Row as _};
+        // Names of tables and columns can't be bound values.
+        let sql = |text: String| sqlx::AssertSqlSafe(text);
+        let options = sqlx::sqlite::SqliteConnectOptions::new()
+            .filename(self.folder.join("doorward.db"))
+            .read_only(true);
+        let mut connection = options.connect().await.unwrap();
+        let tables = sqlx::query(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT IN ('change', 'change_counter') ORDER BY name",
+        );
+        let mut stored = Vec::new();
+        for table in tables.fetch_all(&mut connection).await.unwrap() {
+            let table: String = table.get("name");
+            let columns = sqlx::query(sql(format!("SELECT name FROM pragma_table_info('{table}')")));
+            let columns: Vec<String> = columns
+                .fetch_all(&mut connection)
+                .await
+                .unwrap()
+                .iter()
+                .map(|row| row.get::<String, _>("name"))
+                .filter(|column| column != "last_seen_at")
+                .map(|column| format!("quote({column})"))
+                .collect();
+            let rows = sqlx::query(sql(format!(
+                "SELECT {} AS line FROM {table} ORDER BY line",
+                columns.join(" || ' ' || ")
+            )));
+            let rows = rows.fetch_all(&mut connection).await.unwrap();
+            stored.push((table, rows.iter().map(|row| row.get("line")).collect()));
+        }
+        stored
     }
 
     /// Starts a sign-in in this browser and comes back from the provider: the redirect URI, not yet opened.

@@ -9,6 +9,8 @@ mod gate;
 mod harness;
 mod pages;
 mod provider_faults;
+mod routes;
 mod rules;
+mod secrets;
 mod sso;
 mod store;

@@ -1,0 +1,248 @@
+//! A whole run, from the settings form to the application's page and through failures, with every secret recognisable:
+//! none of them is in the log at its finest level, in a page, in the audit log, in a problem document, or readable in
+//! the database's files (rule 6; conformance.md V57, V58, T11).
+
+use std::io;
+use std::sync::{Arc, LazyLock, Mutex};
+
+use doorward::configuration::{LogFormat, LogLevel};
+use doorward_core::time::Lifetime;
+use doorward_testkit::{Browser, Client, Endpoint, Misbehavior, Page};
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::harness::World;
+
+/// What every test of this process logs from now on.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Kept {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+static LOG: LazyLock<Kept> = LazyLock::new(|| {
+    let kept = Kept::default();
+    let subscriber = doorward::logging::subscriber(LogFormat::Json, LogLevel::Trace, kept.clone());
+    tracing::subscriber::set_global_default(subscriber).expect("no other log in this process");
+    kept
+});
+
+const CLIENT_SECRET: &str = "planted-client-secret-Xk8Q~4711";
+const WRONG_SECRET: &str = "planted-wrong-secret-0815-abcdefgh";
+const PASSWORD: &str = "planted password of mira 4711";
+
+/// Follows a trip and keeps every page on the way.
+async fn walk(browser: &Browser, mut page: Page, pages: &mut Vec<Page>) -> Page {
+    for _ in 0..20 {
+        pages.push(page.clone());
+        let Some(next) = page.location().or_else(|| page.meta_refresh()) else {
+            let is_start = page.has_form("/sso");
+            if !is_start {
+                return page;
+            }
+            page = browser.submit(page.form("/sso")).await;
+            continue;
+        };
+        page = browser.go(&page, &next).await;
+    }
+    panic!("{}", browser.history());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_6_no_secret_of_a_whole_run_is_logged_shown_audited_or_readable_in_the_database() {
+    let log = LOG.clone();
+    let world = World::new().await;
+    let mut pages = Vec::new();
+    let mut secrets: Vec<(&str, String)> = vec![
+        ("the client secret", CLIENT_SECRET.to_owned()),
+        ("a wrong client secret", WRONG_SECRET.to_owned()),
+        ("a password", PASSWORD.to_owned()),
+    ];
+
+    // Connect with a wrong secret, then with the right one; test; enable. UserInfo is always asked, for its token.
+    let redirect_uri = format!("{}/organizations/acme/oidc/consume", world.base);
+    let client = Client::new("planted-client-id", CLIENT_SECRET, &redirect_uri);
+    world.idp.add_client(client.clone());
+    world.idp.signs_in("ada");
+    let ada = world.browser_of("ada").await;
+    for secret in [WRONG_SECRET, CLIENT_SECRET] {
+        let issuer = world.idp.issuer();
+        let fields = [
+            ("client_id", &*client.id),
+            ("client_secret", secret),
+            ("issuer_url", &*issuer),
+            ("userinfo", "always"),
+        ];
+        let page = world.update_and_test(&ada, "acme", &fields).await;
+        walk(&ada, page, &mut pages).await;
+    }
+    assert_eq!(world.state("acme").await, "tested");
+    let revision = world.draft("acme").await;
+    let page = ada.post(&world.settings("acme", "/enable"), &[("revision", &revision)]).await;
+    walk(&ada, page, &mut pages).await;
+    // A mistake of form, with a secret typed.
+    let page = world
+        .update_and_test(&ada, "acme", &[("client_secret", WRONG_SECRET), ("issuer_url", "nonsense")])
+        .await;
+    pages.push(page);
+    for page in ["", "/users"] {
+        pages.push(ada.get(&world.settings("acme", page)).await);
+    }
+    pages.push(ada.get(&format!("{}/organizations/acme/settings/audit-log", world.base)).await);
+    pages.push(ada.get(&format!("{}/organizations/acme/settings/audit-log/download", world.base)).await);
+
+    // Members: a good sign-in to the application's page, and several that fail.
+    world.idp.signs_in("mira");
+    let mira = Browser::new().with_clock(&world.clock);
+    sign_in_by_password(&world, &mira, &mut pages).await;
+    let mut browsers = vec![ada.clone(), mira.clone()];
+    for fault in [
+        None,
+        Some(Misbehavior::NonceWrong),
+        Some(Misbehavior::TokenInvalidClient),
+        Some(Misbehavior::TokenNotJson),
+        Some(Misbehavior::SignatureBit),
+        Some(Misbehavior::CallbackError),
+        Some(Misbehavior::CallbackStateChanged),
+    ] {
+        let mira = match fault {
+            None => mira.clone(),
+            Some(fault) => {
+                world.pass(Lifetime::from_seconds(61));
+                world.idp.misbehave_once(fault);
+                browsers.push(world.browser_of("mira").await);
+                browsers.last().unwrap().clone()
+            }
+        };
+        let page = mira.get(&format!("{}/acme/secret", world.hub)).await;
+        walk(&mira, page, &mut pages).await;
+        pages.push(mira.fetch(&format!("{}/acme/secret", world.hub)).await);
+    }
+    assert!(pages.iter().any(|page| page.says("the application's page /acme/secret")));
+
+    // What was secret on the way, read off the browsers, the addresses and the provider.
+    for browser in &browsers {
+        for (host, cookie) in
+            browser.cookies().into_iter().filter(|(_, cookie)| cookie.starts_with("doorward"))
+        {
+            secrets.push((cookie_label(&cookie), browser.cookie(&host, &cookie).unwrap()));
+        }
+    }
+    for request in world.idp.requests() {
+        let named = match request.kind {
+            Endpoint::Authorize => vec![("a state", "state"), ("a nonce", "nonce")],
+            Endpoint::Token => vec![("a code", "code"), ("a verifier", "code_verifier")],
+            _ => Vec::new(),
+        };
+        for (label, field) in named {
+            secrets.extend(request.field(field).map(|value| (label, value.to_owned())));
+        }
+        if request.kind == Endpoint::Userinfo {
+            let token = request.header("authorization").unwrap().trim_start_matches("Bearer ").to_owned();
+            secrets.push(("an access token", token));
+        }
+    }
+    for page in &pages {
+        let addresses = [Some(page.url.clone()), page.location()];
+        for (name, value) in
+            addresses.iter().flatten().flat_map(|url| url.query_pairs().into_owned().collect::<Vec<_>>())
+        {
+            match &*name {
+                "ticket" => secrets.push(("a ticket", value)),
+                "code" => secrets.push(("a code", value)),
+                _ => {}
+            }
+        }
+    }
+    for label in
+        ["a code", "a state", "a nonce", "a verifier", "an access token", "a ticket", "a session's cookie"]
+    {
+        assert!(
+            secrets.iter().any(|(known, value)| *known == label && value.len() >= 8),
+            "{label} was not found in {secrets:?}"
+        );
+    }
+
+    // The log, at its finest.
+    let logged = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(logged.contains("an attempt ended without a session"), "the log was kept");
+    for (label, secret) in &secrets {
+        let shown = |text: &str| text.contains(secret) || text.contains(secret.get(..20).unwrap_or(secret));
+        assert!(!shown(&logged), "{label} is in the log");
+    }
+    assert!(!logged.contains("eyJ"), "a token is in the log");
+
+    // Pages and problem documents. An address that leads to the provider has to carry state and nonce.
+    for page in pages.iter().filter(|page| page.url.host_str() == Some("localhost")) {
+        for (label, secret) in &secrets {
+            let leads_on = page.meta_refresh().is_some() && matches!(*label, "a state" | "a nonce");
+            assert!(
+                leads_on || !page.body.contains(secret),
+                "{label} is shown at {}\n{}",
+                page.url,
+                page.text()
+            );
+        }
+        assert!(!page.body.contains("eyJ"), "a token is shown at {}", page.url);
+    }
+
+    // The audit log, of the organization and of the system.
+    let events = world.audit("acme").await;
+    assert!(events.len() > 11, "{}", events.len());
+    let events = format!("{events:?}");
+    for (label, secret) in &secrets {
+        assert!(!events.contains(secret), "{label} is in the audit log");
+    }
+
+    // The database's files, byte by byte: sealed or hashed, but never as they are.
+    let mut files = Vec::new();
+    for name in ["doorward.db", "doorward.db-wal"] {
+        files.extend(std::fs::read(world.folder().join(name)).unwrap_or_default());
+    }
+    // Secrets are ASCII, which survives whatever else is made of the bytes.
+    let files = String::from_utf8_lossy(&files);
+    let has = |text: &str| files.contains(text);
+    assert!(has("planted-client-id"), "the files were read");
+    for (label, secret) in &secrets {
+        assert!(!has(secret), "{label} is readable in the database");
+    }
+}
+
+fn cookie_label(name: &str) -> &'static str {
+    if name.ends_with("session") { "a session's cookie" } else { "another cookie" }
+}
+
+/// Signs mira in with her password where the sign-in page is there already; straight in the store otherwise.
+async fn sign_in_by_password(world: &World, browser: &Browser, pages: &mut Vec<Page>) {
+    let has_page =
+        doorward::web::routes().iter().any(|route| route.path == "/login" && route.method == "post");
+    if !has_page {
+        world.sign_in(browser, "mira").await;
+        return;
+    }
+    let password = doorward_core::secret::Secret::new(PASSWORD.to_owned());
+    let hash = world.app.passwords.hash(password, &world.app.random).await.unwrap();
+    let mut tx = world.app.store.begin().await.unwrap();
+    tx.update_password(world.account("mira").await, &hash, None).await.unwrap();
+    tx.commit(world.app.clock.now()).await.unwrap();
+    let url = format!("{}/login", world.base);
+    pages.push(browser.post(&url, &[("username", "mira"), ("password", WRONG_SECRET)]).await);
+    let page = browser.post(&url, &[("username", "mira"), ("password", PASSWORD)]).await;
+    walk(browser, page, pages).await;
+    assert!(browser.cookie("localhost", "doorward-session").is_some(), "{}", browser.history());
+}
