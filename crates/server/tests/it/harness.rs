@@ -101,6 +101,7 @@ pub struct World {
     stop_changes: watch::Sender<bool>,
     stop: mpsc::Sender<()>,
     folder: TempDir,
+    database: String,
 }
 
 /// One request as the application saw it.
@@ -214,6 +215,7 @@ impl World {
             stop_changes,
             stop,
             folder,
+            database,
         };
         world.furnish().await;
         world
@@ -405,17 +407,33 @@ impl World {
         row.int("n").unwrap()
     }
 
-    /// Changes the SQLite file behind the service's back: no cascade, no word to any cache, as another node whose
-    /// change was not read yet, or as a request that ran in between.
+    /// Changes the database behind the service's back: no cascade, no word to any cache, as another node whose change
+    /// was not read yet, or as a request that ran in between.
     pub async fn behind_its_back(&self, sql: &'static str) {
         use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
-        let options = sqlx::sqlite::SqliteConnectOptions::new()
-            .filename(self.folder.join("doorward.db"))
-            .foreign_keys(false)
-            .busy_timeout(Duration::from_secs(5));
-        let mut connection = options.connect().await.unwrap();
-        connection.execute(sql).await.unwrap();
-        connection.close().await.unwrap();
+        if self.database.starts_with("sqlite:") {
+            let options = sqlx::sqlite::SqliteConnectOptions::new()
+                .filename(self.folder.join("doorward.db"))
+                .foreign_keys(false)
+                .busy_timeout(Duration::from_secs(5));
+            let mut connection = options.connect().await.unwrap();
+            connection.execute(sql).await.unwrap();
+            connection.close().await.unwrap();
+        } else {
+            let mut connection = sqlx::PgConnection::connect(&self.database).await.unwrap();
+            connection.execute("SET session_replication_role = replica").await.unwrap();
+            connection.execute(sql).await.unwrap();
+            connection.close().await.unwrap();
+        }
+    }
+
+    /// Another node's store, over the same database.
+    pub async fn other_node(&self) -> Store {
+        if self.database.starts_with("sqlite:") {
+            Store::open_sqlite(&self.folder.join("doorward.db"), Synchronous::Normal).await.unwrap()
+        } else {
+            Store::open_postgres(&self.database).await.unwrap()
+        }
     }
 
     /// Everything in the SQLite file but what only tells caches and clocks of use: table, and each row as text.

@@ -1,7 +1,7 @@
 //! The rules of architecture.md §5, clause by clause, where no other file has them. `docs/rules.md` says for each which
 //! line holds it, and what was removed to see its test go red.
 
-use doorward::store::{Plan, Store, Synchronous, load_browser_sessions, load_revision, load_test};
+use doorward::store::{Plan, Store, load_browser_sessions, load_revision, load_test};
 use doorward_core::connection::Enforcement;
 use doorward_core::ids::RevisionNumber;
 use doorward_core::membership::Role;
@@ -183,14 +183,14 @@ async fn rule_2_the_transaction_that_makes_the_session_reads_everything_again() 
         (
             "the live revision is of another client",
             "INSERT INTO revision SELECT connection_id, 9, issuer_url, 'other', client_secret, client_secret_end, \
-             client_auth_method, scopes, userinfo, email_claim, created_by, created_at, metadata FROM revision; \
+             client_auth_method, scopes, userinfo, email_claim, hosted_domains, created_by, created_at, metadata FROM revision; \
              UPDATE connection SET live = 9, draft = 9",
             "sso.attempt_superseded",
         ),
         (
             "the live revision is of another issuer",
             "INSERT INTO revision SELECT connection_id, 9, issuer_url, client_id, client_secret, client_secret_end, \
-             client_auth_method, scopes, userinfo, email_claim, created_by, created_at, \
+             client_auth_method, scopes, userinfo, email_claim, hosted_domains, created_by, created_at, \
              REPLACE(metadata, '\"issuer\":\"http', '\"issuer\":\"https') FROM revision; \
              UPDATE connection SET live = 9, draft = 9",
             "sso.attempt_superseded",
@@ -214,7 +214,7 @@ async fn rule_2_the_transaction_that_makes_the_session_reads_everything_again() 
     world.idp.signs_in("mira");
     let callback = world.returning(&mira, "acme").await;
     let same = "INSERT INTO revision SELECT connection_id, 9, issuer_url, client_id, client_secret, client_secret_end, \
-                client_auth_method, scopes, userinfo, email_claim, created_by, created_at, metadata FROM revision; \
+                client_auth_method, scopes, userinfo, email_claim, hosted_domains, created_by, created_at, metadata FROM revision; \
                 UPDATE connection SET live = 9, draft = 9";
     world.behind_its_back(same).await;
     assert_eq!(mira.get(callback.as_str()).await.status, 303, "{}", mira.history());
@@ -476,8 +476,7 @@ async fn rule_8_each_change_reaches_the_caches_of_other_nodes_in_its_own_transac
         let session = load_browser_sessions(&mut reader, mira).await.unwrap().first().unwrap().id;
 
         // The other node knows everything by heart.
-        let file = world.folder().join("doorward.db");
-        let other = Store::open_sqlite(&file, Synchronous::Normal).await.unwrap();
+        let other = world.other_node().await;
         other.read_changes(now).await.unwrap();
         let facts = async |store: &Store| {
             let account = store.account_facts(mira, now).await.unwrap();

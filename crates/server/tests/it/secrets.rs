@@ -3,16 +3,16 @@
 //! the database's files (rule 6; conformance.md V57, V58, T11).
 
 use std::io;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 
 use doorward::configuration::{LogFormat, LogLevel};
 use doorward_core::time::Lifetime;
 use doorward_testkit::{Browser, Client, Endpoint, Misbehavior, Page};
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::harness::World;
+use crate::harness::{On, Options, World};
 
-/// What every test of this process logs from now on.
+/// Keeps what is logged.
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<Vec<u8>>>);
 
@@ -35,13 +35,6 @@ impl<'a> MakeWriter<'a> for Kept {
     }
 }
 
-static LOG: LazyLock<Kept> = LazyLock::new(|| {
-    let kept = Kept::default();
-    let subscriber = doorward::logging::subscriber(LogFormat::Json, LogLevel::Trace, kept.clone());
-    tracing::subscriber::set_global_default(subscriber).expect("no other log in this process");
-    kept
-});
-
 const CLIENT_SECRET: &str = "planted-client-secret-Xk8Q~4711";
 const WRONG_SECRET: &str = "planted-wrong-secret-0815-abcdefgh";
 const PASSWORD: &str = "planted password of mira 4711";
@@ -63,10 +56,13 @@ async fn walk(browser: &Browser, mut page: Page, pages: &mut Vec<Page>) -> Page 
     panic!("{}", browser.history());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+/// On one thread, so that all of it writes into the log of this test.
+#[tokio::test]
 async fn rule_6_no_secret_of_a_whole_run_is_logged_shown_audited_or_readable_in_the_database() {
-    let log = LOG.clone();
-    let world = World::new().await;
+    let log = Kept::default();
+    let subscriber = doorward::logging::subscriber(LogFormat::Json, LogLevel::Trace, log.clone());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let world = World::with(Options { on: On::Sqlite, ..Options::default() }).await;
     let mut pages = Vec::new();
     let mut secrets: Vec<(&str, String)> = vec![
         ("the client secret", CLIENT_SECRET.to_owned()),
