@@ -93,7 +93,7 @@ async fn each_misbehaviour_of_discovery_and_keys_is_explained_before_anybody_is_
                 wrong.push(format!("{fault:?}: {} {state} {}", page.status, page.text()));
             }
             Verdict::Accept if page.status != 200 => {
-                wrong.push(format!("{fault:?}: {} {state} {}", page.status, page.text()))
+                wrong.push(format!("{fault:?}: {} {state} {}", page.status, page.text()));
             }
             _ => {}
         }

@@ -312,7 +312,7 @@ async fn rule_2_what_changed_on_the_way_ends_the_attempt_without_a_session() {
             _ => Some("sso.attempt_superseded"),
         };
         assert_eq!(page.code().as_deref(), expected, "{change}: {}", page.text());
-        let admins = if change == "disabled" { 0 } else { 1 };
+        let admins = i64::from(change != "disabled");
         assert_eq!(
             world.count("SELECT CAST(COUNT(*) AS BIGINT) AS n FROM sso_session").await,
             admins,
