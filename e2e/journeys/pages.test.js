@@ -25,7 +25,7 @@ const PAGES = [
   { name: 'sso, refused', who: 'ada', path: '/organizations/initech/settings/sso', act: refusedSettings },
   { name: 'sso users', who: 'ada', path: '/organizations/acme/settings/sso/users' },
   { name: 'audit log', who: 'ada', path: '/organizations/acme/settings/audit-log' },
-  { name: 'complete sso', who: 'mira', path: '/organizations/acme/sso' },
+  { name: 'complete sso', who: 'mira', path: '/', host: 'hub', act: sentByAnotherSite },
   { name: 'callback, nonsense', who: 'mira', path: '/organizations/acme/oidc/consume?state=x&code=y' },
   { name: 'callback, refused', who: 'mira', path: '/organizations/acme/oidc/consume?state=x&error=access_denied' },
   { name: 'not a member', who: 'eve', path: PRIVATE, host: 'hub' },
@@ -111,6 +111,12 @@ async function open(tab, { path, host, act }) {
     foreign: answers.map((answer) => answer.url()).filter((url) => ![stage.sso, stage.hub].includes(new URL(url).origin)),
     inline: await tab.locator('script:not([src]), style, [style]').evaluateAll((elements) => elements.map((element) => element.outerHTML)),
   };
+}
+
+/** Typed, the address goes on to the provider at once; sent by another site, a page says first whose it is. */
+async function sentByAnotherSite(tab) {
+  await tab.evaluate((address) => location.assign(address), `${stage.sso}/organizations/acme/sso`);
+  await tab.locator('body[data-page="sso-start"]').waitFor();
 }
 
 async function refusedSignIn(tab) {

@@ -86,10 +86,17 @@ impl Drop for TempDir {
     }
 }
 
-/// A port of 127.0.0.1 on which nobody listened a moment ago. Prefer to bind port 0 where you can.
+/// A port of 127.0.0.1 on which nobody listened a moment ago, and that no other test of this process was given.
+/// Prefer to bind port 0 where you can.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("a free port")
-        .port()
+    static GIVEN: std::sync::Mutex<std::collections::BTreeSet<u16>> =
+        std::sync::Mutex::new(std::collections::BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    loop {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        let port = socket.expect("a free port").port();
+        if given.insert(port) {
+            return port;
+        }
+    }
 }
