@@ -113,7 +113,7 @@ for (const which of TWO) {
     await fillConnection(admin, { clientSecret });
     await updateAndTest(admin);
     await stage.console.signInAgain(admin, 'ada@acme.example');
-    await admin.getByRole('status').first().waitFor();
+    await reads(admin, /^Revision 2, by you/);
     await greenCheck(admin).waitFor();
     await admin.getByRole('button', { name: 'Disable', exact: true }).waitFor();
     const member = await signedIn(stage, 'mira');
@@ -150,12 +150,6 @@ for (const which of TWO) {
     await page.waitForURL((url) => url.origin === stage.sso);
     await reads(page, 'eve@acme.example');
     await page.goto(`${stage.hub}${PRIVATE}`);
-    await page.waitForURL((url) => url.origin === stage.sso);
-    await isNotLetIn(page, stage);
+    assert.notEqual(new URL(page.url()).origin, stage.hub, 'let in');
   });
-}
-
-async function isNotLetIn(page, stage) {
-  const answer = await page.request.get(`${stage.hub}${PRIVATE}`, { maxRedirects: 0, headers: { accept: 'application/json' } }).catch(() => undefined);
-  if (answer) assert.notEqual(answer.status(), 200);
 }
