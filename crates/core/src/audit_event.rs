@@ -41,8 +41,8 @@ audit_actions! {
     AccountCreate = "account.create", "An account was made.", "name";
     AccountSignIn = "account.sign_in", "Somebody signed in to an account.", "";
     AccountSignOut = "account.sign_out", "Somebody signed out.", "";
-    AccountPassword = "account.password", "An account's password was changed; its other sessions ended.", "";
-    AccountEmail = "account.email", "An e-mail address was added to an account, proved or removed.", "change, address";
+    AccountPassword = "account.password", "An account's password was changed; its other sessions ended.", "name";
+    AccountEmail = "account.email", "An e-mail address of an account was proved, by the operator's word.", "name, address";
     AccountSessionEnd = "account.session_end", "One or all sessions of an account were ended.", "count";
     OrgCreate = "org.create", "An organization was made.", "name, plan";
     OrgSettings = "org.settings", "General settings of the organization were changed.", "before, after";

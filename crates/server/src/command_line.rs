@@ -66,6 +66,10 @@ enum Command {
 enum AccountCommand {
     /// Make an account; your word proves its address
     Create(AccountCreate),
+    /// Set a new password; the account's sessions end
+    Password(AccountPassword),
+    /// Give an account one more address; your word proves it
+    Email(AccountEmail),
 }
 
 /// `account create`.
@@ -87,12 +91,34 @@ pub struct AccountCreate {
     pub operator: bool,
 }
 
+/// `account password`.
+#[derive(Args, Debug)]
+pub struct AccountPassword {
+    /// User name
+    pub name: String,
+    /// Read the password from standard input: one line
+    #[arg(long, required = true)]
+    password_stdin: bool,
+}
+
+/// `account email`.
+#[derive(Args, Debug)]
+pub struct AccountEmail {
+    /// User name
+    pub name: String,
+    /// E-mail address
+    #[arg(long, value_name = "ADDRESS")]
+    pub add: String,
+}
+
 #[derive(Subcommand, Debug)]
 enum OrgCommand {
     /// Make an organization with its first admin
     Create(OrgCreate),
     /// List organizations
     List,
+    /// Put an organization on another plan; what is enabled stays enabled
+    Plan(OrgPlan),
     /// Give and take roles
     #[command(subcommand)]
     Member(MemberCommand),
@@ -111,6 +137,16 @@ pub struct OrgCreate {
     pub admin: String,
     /// free, team or enterprise
     #[arg(long, default_value = "enterprise", value_parser = parse_plan)]
+    pub plan: Plan,
+}
+
+/// `org plan`.
+#[derive(Args, Debug)]
+pub struct OrgPlan {
+    /// The organization
+    pub organization: String,
+    /// free, team or enterprise
+    #[arg(value_parser = parse_plan)]
     pub plan: Plan,
 }
 
@@ -341,9 +377,17 @@ fn execute(
                 let password = commands::read_secret_line(input).map_err(one)?;
                 commands::create_account(&context, create, password, output).await.map_err(one)
             }
+            Command::Account(AccountCommand::Password(set)) => {
+                let password = commands::read_secret_line(input).map_err(one)?;
+                commands::set_password(&context, set, password, output).await.map_err(one)
+            }
+            Command::Account(AccountCommand::Email(email)) => {
+                commands::add_email(&context, email, output).await.map_err(one)
+            }
             Command::Org(command) => match command {
                 OrgCommand::Create(create) => commands::create_organization(&context, create, output).await,
                 OrgCommand::List => commands::list_organizations(&context, output).await,
+                OrgCommand::Plan(plan) => commands::set_plan(&context, plan, output).await,
                 OrgCommand::Member(MemberCommand::Set(set)) => {
                     commands::set_member(&context, set, output).await
                 }
@@ -411,6 +455,9 @@ mod tests {
             "doorward migrate",
             "doorward account create mira --email m@a.example --password-stdin",
             "doorward account create mira --email m@a.example --password-stdin --full-name M --operator",
+            "doorward account password mira --password-stdin",
+            "doorward account email mira --add m@b.example",
+            "doorward org plan acme team",
             "doorward org create acme --name Acme --admin mira",
             "doorward org create acme --name Acme --admin mira --plan enterprise",
             "doorward org member set acme mira --role contributor",

@@ -1,7 +1,7 @@
 //! `account …`.
 
-use super::Context;
-use crate::command_line::AccountCreate;
+use super::{Context, account};
+use crate::command_line::{AccountCreate, AccountEmail, AccountPassword};
 use crate::failure::Failure;
 use crate::passwords::{Passwords, judge_new_password};
 use crate::store::{self, NewAccount, StoreError};
@@ -78,5 +78,46 @@ pub async fn create_account(
     tx.commit(now).await?;
     let kind = if create.operator { "operator account" } else { "account" };
     writeln!(output, "The {kind} {name} can sign in now.")?;
+    Ok(())
+}
+
+/// `account password`: the account's sessions end, and whoever was locked out by wrong passwords may try at once.
+pub async fn set_password(
+    context: &Context,
+    set: AccountPassword,
+    password: Secret,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let store = context.store().await?;
+    let account = account(&mut store.reader(), &set.name).await?;
+    judge_new_password(&password, account.name.as_str())?;
+    let password_hash = Passwords::new(&context.random)?.hash(password, &context.random).await?;
+    let now = context.clock.now();
+    let mut tx = store.begin().await?;
+    tx.update_password(account.id, &password_hash, None).await?;
+    let details = vec![("name", account.name.to_string())];
+    tx.audit(context.entry(None, AuditAction::AccountPassword, details), now).await?;
+    tx.commit(now).await?;
+    writeln!(output, "{} has a new password; its sessions have ended.", account.name)?;
+    Ok(())
+}
+
+/// `account email`: the operator's word proves the address (rule 13).
+pub async fn add_email(context: &Context, add: AccountEmail, output: &mut dyn Write) -> Result<(), Failure> {
+    let email = Email::parse(&add.add)
+        .map_err(|why| Failure::about(ErrorCode::AccountEmailInvalid, format!("{:?}: {why}", add.add)))?;
+    let store = context.store().await?;
+    let account = account(&mut store.reader(), &add.name).await?;
+    let now = context.clock.now();
+    let mut tx = store.begin().await?;
+    match tx.prove_email(account.id, &email, now).await {
+        Ok(()) => {}
+        Err(StoreError::Conflict) => return Err(ErrorCode::AccountEmailTaken.into()),
+        Err(error) => return Err(error.into()),
+    }
+    let details = vec![("name", account.name.to_string()), ("address", email.to_string())];
+    tx.audit(context.entry(None, AuditAction::AccountEmail, details), now).await?;
+    tx.commit(now).await?;
+    writeln!(output, "{email} is a proved address of {}.", account.name)?;
     Ok(())
 }

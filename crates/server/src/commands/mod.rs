@@ -9,9 +9,11 @@ mod audit_log;
 mod organizations;
 mod sso;
 
-pub use accounts::create_account;
+pub use accounts::{add_email, create_account, set_password};
 pub use audit_log::{audit_record_as_json, export_audit_log};
-pub use organizations::{create_organization, list_organizations, remove_member, set_member, set_resource};
+pub use organizations::{
+    create_organization, list_organizations, remove_member, set_member, set_plan, set_resource,
+};
 pub use sso::{disable_sso, enable_sso, set_sso, show_sso};
 
 use crate::app::SharedApp;

@@ -1,7 +1,7 @@
 //! `org …` and `resource …`.
 
 use super::{Context, account, organization};
-use crate::command_line::{MemberRemove, MemberSet, OrgCreate, ResourceSet};
+use crate::command_line::{MemberRemove, MemberSet, OrgCreate, OrgPlan, ResourceSet};
 use crate::failure::Failure;
 use crate::store::{self, StoreError};
 use doorward_core::audit_event::AuditAction;
@@ -72,6 +72,21 @@ pub async fn list_organizations(context: &Context, output: &mut dyn Write) -> Re
             )?;
         }
     }
+}
+
+/// `org plan`: a lapsed plan freezes settings, never enforcement (architecture.md §3).
+pub async fn set_plan(context: &Context, set: OrgPlan, output: &mut dyn Write) -> Result<(), Failure> {
+    let store = context.store().await?;
+    let now = context.clock.now();
+    let mut tx = store.begin().await?;
+    let organization = organization(&mut tx, &set.organization).await?;
+    tx.update_plan(&organization, set.plan).await?;
+    let details =
+        vec![("before", organization.plan.as_str().to_owned()), ("after", set.plan.as_str().to_owned())];
+    tx.audit(context.entry(Some(organization.id), AuditAction::OrgSettings, details), now).await?;
+    tx.commit(now).await?;
+    writeln!(output, "{} is on the plan {}.", organization.name, set.plan.as_str())?;
+    Ok(())
 }
 
 /// `org member set`.

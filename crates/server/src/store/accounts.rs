@@ -190,6 +190,23 @@ impl Transaction {
         Ok(())
     }
 
+    /// Makes an address a proved one of the account, adding it if need be. `Conflict` if another account has proved it.
+    pub async fn prove_email(
+        &mut self,
+        id: AccountId,
+        email: &Email,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.execute(
+            "INSERT INTO account_email (account_id, email_key, address, proved_at) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (account_id, email_key) DO UPDATE SET proved_at = COALESCE(account_email.proved_at, $4)",
+            values![id, email.key(), email.as_str(), now],
+        )
+        .await?;
+        self.changed(Change::Account(id));
+        Ok(())
+    }
+
     /// Sets a new password and ends what the old one opened: every session but `keep`, and all open attempts.
     pub async fn update_password(
         &mut self,

@@ -263,6 +263,14 @@ impl Transaction {
         Ok(())
     }
 
+    /// Puts an organization on another plan.
+    pub async fn update_plan(&mut self, organization: &Organization, plan: Plan) -> Result<(), StoreError> {
+        let sql = "UPDATE organization SET plan = $2 WHERE id = $1";
+        self.execute(sql, values![organization.id, plan.as_str()]).await?;
+        self.changed(Change::Organization(organization.name.key().to_owned()));
+        Ok(())
+    }
+
     /// Sets how long an SSO session lasts.
     pub async fn update_session_timeout(
         &mut self,

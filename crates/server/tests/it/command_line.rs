@@ -102,6 +102,32 @@ fn an_account_is_made_once_and_its_password_is_judged() {
 }
 
 #[test]
+fn a_password_is_set_anew_and_an_address_added_by_the_operators_word() {
+    let folder = with_acme();
+    folder.bad("account password nobody --password-stdin", PASSWORD, "membership.account_unknown");
+    folder.bad("account password mira --password-stdin", "short\n", "account.password_too_short");
+    assert!(
+        folder.good("account password mira --password-stdin", "other words in a row\n").contains("ended")
+    );
+    assert!(folder.good("account email mira --add m@globex.example", "").contains("proved"));
+    assert!(folder.good("account email mira --add m@globex.example", "").contains("proved"), "twice is once");
+    folder.bad("account email omar --add M@globex.example", "", "account.email_taken");
+    folder.bad("account email omar --add m", "", "account.email_invalid");
+}
+
+#[test]
+fn s9_the_operator_puts_an_organization_on_another_plan() {
+    let folder = with_acme();
+    folder.good("org plan acme free", "");
+    assert_eq!(folder.good("org list", ""), "Acme\tfree\tnot_set_up\tAcme\n");
+    folder.bad(
+        "sso set acme --issuer-url https://a.example --client-id c --client-secret-stdin",
+        "a-client-secret\n",
+        "plan.required",
+    );
+}
+
+#[test]
 fn an_organization_is_made_with_its_admin_and_listed() {
     let folder = with_acme();
     assert_eq!(folder.good("org list", ""), "Acme\tenterprise\tnot_set_up\tAcme\n");
