@@ -398,12 +398,18 @@ fn refusal_in(frame: Frame, visit: &Visit, refusal: &Refusal) -> Response {
     show_with(refusal.status(), &page)
 }
 
+/// A URL's host as people know it, with its port where that is not the usual one.
+pub fn host_of(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok()?;
+    let host = url.host_str()?;
+    Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+}
+
 /// The page that navigates on to another origin after a form (rule 10). The address was checked before.
 pub fn going_on(app: &App, visit: &Visit, location: &str) -> Response {
-    let host = Url::parse(location).ok().and_then(|url| url.host_str().map(str::to_owned));
     show(&GoingOnPage {
         frame: Frame { done: None, ..Frame::of(app, visit) },
         location: location.to_owned(),
-        host: host.unwrap_or_else(|| "the next page".to_owned()),
+        host: host_of(location).unwrap_or_else(|| "the next page".to_owned()),
     })
 }

@@ -28,7 +28,7 @@ use crate::store::{
     Actor, AuditEntry, NewAccount, StoreError, Transaction, has_operator, load_sign_in, operator_link_is_good,
 };
 use crate::web::access::redirect;
-use crate::web::page::{Done, Frame, Problem, Problems, going_on, show, show_with, waiting};
+use crate::web::page::{Done, Frame, Problem, Problems, going_on, host_of, show, show_with, waiting};
 use crate::web::throttle::{FREE_FAILURES, wait_after};
 use crate::web::visit::Visit;
 
@@ -126,11 +126,10 @@ fn go_on(app: &App, next: &str) -> Result<GoOn, Refusal> {
     let to = app.return_to(next).ok_or_else(|| {
         Refusal::new(ErrorCode::GateReturnRefused).with_action("Sign in", app.page("/login"))
     })?;
-    let elsewhere = url::Url::parse(to.location()).ok().filter(|_| !to.is_same_origin());
     Ok(GoOn {
         location: to.location().to_owned(),
         same_origin: to.is_same_origin(),
-        host: elsewhere.and_then(|url| url.host_str().map(str::to_owned)),
+        host: if to.is_same_origin() { None } else { host_of(to.location()) },
     })
 }
 

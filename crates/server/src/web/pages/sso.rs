@@ -25,7 +25,7 @@ use crate::store::{
     load_revision,
 };
 use crate::web::access::{redirect, sso_page};
-use crate::web::page::{Frame, going_on, show};
+use crate::web::page::{Frame, going_on, host_of, show};
 use crate::web::visit::{OrganizationVisit, Visit};
 
 use super::sso_start::SsoStartPage;
@@ -375,7 +375,6 @@ pub async fn show_sso(
     }
     let signed_in = visit.account()?;
     let endpoint = revision.endpoints.as_ref().map_or("", |endpoints| &endpoints.authorization_endpoint);
-    let provider_host = url::Url::parse(endpoint).ok().and_then(|url| url.host_str().map(str::to_owned));
     let organization = &place.organization;
     let before = signed_in.session().is_some_and(|session| {
         session.sso.iter().any(|sso| sso.organization == organization.id && sso.epoch == connection.epoch)
@@ -385,7 +384,7 @@ pub async fn show_sso(
         frame: Frame::of(&app, &visit),
         organization: organization.name.as_str().to_owned(),
         display_name: organization.display_name.clone(),
-        provider_host: provider_host.unwrap_or_else(|| "your identity provider".to_owned()),
+        provider_host: host_of(endpoint).unwrap_or_else(|| "your identity provider".to_owned()),
         account: signed_in.account.name.clone(),
         skip_to: may_skip.then(|| way.next.clone()),
         next: way.next,

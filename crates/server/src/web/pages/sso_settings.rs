@@ -26,7 +26,8 @@ use crate::store::{
     count_members, load_account, load_connection, load_revision, load_test,
 };
 use crate::web::page::{
-    Fault, Frame, Moment, OrganizationHead, Problem, Problems, Tab, counted, show, show_with, value_label,
+    Fault, Frame, Moment, OrganizationHead, Problem, Problems, Tab, counted, host_of, show, show_with,
+    value_label,
 };
 use crate::web::visit::{OrganizationVisit, Visit};
 
@@ -335,7 +336,6 @@ impl From<&SettingsForm> for OidcForm {
 
 impl ProviderFound {
     fn of(revision: &Revision, endpoints: &FrozenEndpoints) -> Self {
-        let host = |text: &str| Url::parse(text).ok().and_then(|url| url.host_str().map(str::to_owned));
         // An address may name its tenant by a domain; the issuer always names it by its id.
         let named = Url::parse(&revision.issuer_url).ok().and_then(|url| {
             let first = url.path_segments().and_then(|mut segments| segments.next().map(str::to_owned));
@@ -343,7 +343,7 @@ impl ProviderFound {
         });
         Self {
             issuer: endpoints.issuer.clone(),
-            sign_in_host: host(&endpoints.authorization_endpoint).unwrap_or_default(),
+            sign_in_host: host_of(&endpoints.authorization_endpoint).unwrap_or_default(),
             tenant_name: endpoints.entra_tenant.as_ref().and(named),
             tenant_id: endpoints.entra_tenant.clone(),
         }
