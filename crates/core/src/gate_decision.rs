@@ -227,8 +227,11 @@ pub fn decide<'a>(target: &Target<'_>, facts: &Facts<'a>, now: Timestamp) -> Dec
     };
     let standing = Standing::of(organization, facts, now);
 
-    // Step 2: what is open to everybody, and what belongs to nobody.
-    let public_resource = organization.is_some() && target.resource.is_some() && facts.resource_is_public;
+    // Step 2: what is open to everybody, and what belongs to nobody. A public resource is open for reading; who writes,
+    // or meets a rule that asks for more, goes through the steps below (docs/adr/0017).
+    let reads = target.needed_role <= Role::Read;
+    let public_resource =
+        organization.is_some() && target.resource.is_some() && facts.resource_is_public && reads;
     if target.public || public_resource {
         return Decision::Allow(standing.permit(facts));
     }
@@ -448,6 +451,19 @@ mod tests {
             SIGN_IN,
             "a resource that nobody registered is private"
         );
+    }
+
+    #[test]
+    fn m4_a_public_resource_is_open_for_reading_and_not_for_writing() {
+        let stranger =
+            Facts { account: None, membership: None, sso_session: None, resource_is_public: true, ..good() };
+        let writes = Target { needed_role: Role::Write, ..private() };
+        assert_eq!(decide(&writes, &stranger, NOW), Decision::Authenticate(Step::SignIn));
+        let reader = Facts { resource_is_public: true, ..good() };
+        assert_eq!(decide(&writes, &reader, NOW), Decision::Deny(DenyReason::RoleTooLow));
+        // What the operator declares as a public path is open to every method: a webhook, say.
+        let declared = Target { public: true, ..writes };
+        assert!(matches!(decide(&declared, &stranger, NOW), Decision::Allow(_)));
     }
 
     #[test]

@@ -220,3 +220,13 @@ async fn an_unknown_host_is_served_nothing() {
     let page = Browser::new().get(&world.hub.replace("hub.", "other.")).await;
     assert_eq!((page.status.as_u16(), page.code().as_deref()), (421, Some("request.unknown_host")));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m4_a_stranger_reads_a_public_resource_and_writes_nothing_to_it() {
+    let world = World::new().await;
+    let notes = format!("{}/acme/website/notes", world.hub);
+    let stranger = Browser::new();
+    assert_eq!(stranger.get(&notes).await.status, 200);
+    let page = stranger.request(Method::POST, &notes, &[], "").await;
+    assert_eq!((page.status.as_u16(), page.code().as_deref()), (401, Some("account.sign_in_needed")));
+}
