@@ -190,6 +190,18 @@ mod tests {
         assert!(!passwords.verify(secret("correct horse battery"), None).await.unwrap());
     }
 
+    #[tokio::test]
+    async fn rule_9_hashing_is_bounded_and_whoever_finds_no_place_is_told_to_come_back() {
+        let passwords = Passwords::new(&Random::seeded(1)).unwrap();
+        assert_eq!(passwords.places.available_permits(), AT_ONCE);
+        let everybody = Arc::clone(&passwords.waiting).acquire_many_owned(64).await.unwrap();
+        let refused = passwords.verify(secret("correct horse battery"), None).await;
+        assert!(matches!(refused, Err(PasswordError::Busy)), "{refused:?}");
+        drop(everybody);
+        assert!(!passwords.verify(secret("correct horse battery"), None).await.unwrap());
+        assert_eq!(passwords.waiting.available_permits(), WAITING_MAX, "places are given back");
+    }
+
     #[test]
     fn new_passwords_are_long_enough_and_not_easy_to_guess() {
         use ErrorCode as E;

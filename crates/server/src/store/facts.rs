@@ -438,3 +438,45 @@ fn find_session(account: Arc<AccountFacts>, token: TokenHash) -> Option<(Arc<Acc
     });
     found.map(|(place, host)| (account, place, host))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(cache: &FactsCache, stamp: u64, change: &Change) -> bool {
+        let mut kept = false;
+        cache.keep(stamp, change, || kept = true);
+        kept
+    }
+
+    #[test]
+    fn rule_16_a_fact_whose_loading_began_before_its_change_is_not_kept() {
+        let cache = FactsCache::new();
+        cache.begin_at(0, Timestamp::from_millis(0));
+        let (mine, other) =
+            (Change::Organization("acme".to_owned()), Change::Organization("globex".to_owned()));
+        let stamp = cache.sequence.load(Ordering::Acquire);
+        assert!(kept(&cache, stamp, &mine));
+        cache.forget(1, mine.clone());
+        assert!(!kept(&cache, stamp, &mine), "what was loaded may be from before the change");
+        assert!(kept(&cache, stamp, &other), "nothing was said of this one");
+        let later = cache.sequence.load(Ordering::Acquire);
+        assert!(kept(&cache, later, &mine), "loaded after the change");
+        cache.forget_everything();
+        assert!(!kept(&cache, later, &other));
+    }
+
+    #[test]
+    fn rule_16_a_nodes_own_change_is_carried_out_once_and_anothers_always() {
+        let cache = FactsCache::new();
+        cache.begin_at(0, Timestamp::from_millis(0));
+        let change = Change::Organization("acme".to_owned());
+        cache.forget_own(1, std::slice::from_ref(&change));
+        let after_own = cache.sequence.load(Ordering::Acquire);
+        assert!(kept(&cache, after_own, &change));
+        cache.forget(1, change.clone());
+        assert!(kept(&cache, after_own, &change), "the reading of its own commit");
+        cache.forget(2, change.clone());
+        assert!(!kept(&cache, after_own, &change), "another node's commit");
+    }
+}

@@ -593,6 +593,41 @@ async fn rule_10_a_form_that_leads_to_the_provider_answers_with_a_page_that_goes
     assert_eq!(to.host_str(), Some("127.0.0.1"), "the provider's host");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_10_the_sessions_secret_changes_at_every_sign_in_and_a_planted_or_old_one_is_worth_nothing() {
+    let world = World::new().await;
+    let password = "correct horse battery 7";
+    let secret = doorward_core::secret::Secret::new(password.to_owned());
+    let hash = world.app.passwords.hash(secret, &world.app.random).await.unwrap();
+    let mut tx = world.app.store.begin().await.unwrap();
+    tx.update_password(world.account("mira").await, &hash, None).await.unwrap();
+    tx.commit(world.app.clock.now()).await.unwrap();
+    let login = format!("{}/login", world.base);
+    let fields = [("username", "mira"), ("password", password)];
+
+    let mira = Browser::new();
+    let mut seen = vec!["P".repeat(43)];
+    mira.plant_cookie("localhost", "doorward-session", &seen[0]);
+    for _ in 0..2 {
+        assert_eq!(mira.post(&login, &fields).await.status, 303, "{}", mira.history());
+        let now = mira.cookie("localhost", "doorward-session").unwrap();
+        assert!(!seen.contains(&now), "the secret stayed the same");
+        seen.push(now);
+    }
+    let good = seen.pop().unwrap();
+    for old in seen {
+        let thief = Browser::new();
+        thief.plant_cookie("localhost", "doorward-session", &old);
+        let home = thief.get(&format!("{}/", world.base)).await;
+        assert!(home.location().is_some_and(|to| to.path() == "/login"), "an old secret opens a page");
+    }
+    // Nor does the right one when it comes twice (conformance.md V24).
+    let doubled =
+        [("cookie", &*format!("doorward-session={good}; doorward-session={good}")), ("accept", "text/html")];
+    let home = Browser::new().request(Method::GET, &format!("{}/", world.base), &doubled, "").await;
+    assert!(home.location().is_some_and(|to| to.path() == "/login"));
+}
+
 // Rule 11: a host's session counts on its own host.
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
