@@ -281,6 +281,16 @@ misbehaviors! {
     TokenInvalidClient: Token, Refuse, "F7";
     /// Status 429 with `Retry-After`.
     TokenTooManyRequests: Token, Refuse, "F3";
+    /// Status 404 in HTML: no token endpoint there.
+    TokenNotFound: Token, Refuse, "F3";
+    /// Entra's AADSTS7000218: no client secret arrived.
+    TokenSecretNotSent: Token, Refuse, "F7";
+    /// Entra's AADSTS700025: the redirect URI is that of a mobile or desktop application.
+    TokenPlatformPublic: Token, Refuse, "F7";
+    /// Entra's AADSTS9002325: the redirect URI is that of a single-page application.
+    TokenPlatformSpa: Token, Refuse, "F7";
+    /// Entra's AADSTS700016: no such application in this tenant.
+    TokenClientUnknown: Token, Refuse, "F7";
     /// Status 503.
     TokenUnavailable: Token, Refuse, "F1";
     /// Status 500 in HTML.
@@ -615,7 +625,11 @@ impl Misbehavior {
             Self::TidOther | Self::TidMissing | Self::OidMissing | Self::VerOne => {
                 matches!(personality, Personality::EntraLike)
             }
-            Self::SignedByForeignIssuersKey => matches!(personality, Personality::EntraLike),
+            Self::SignedByForeignIssuersKey
+            | Self::TokenSecretNotSent
+            | Self::TokenPlatformPublic
+            | Self::TokenPlatformSpa
+            | Self::TokenClientUnknown => matches!(personality, Personality::EntraLike),
             Self::HdOther | Self::HdMissing => matches!(personality, Personality::GoogleLike),
             Self::CallbackIssMissing
             | Self::SignedByEncryptionKey

@@ -20,7 +20,7 @@ pub(crate) fn odd(fault: Misbehavior) -> Option<Odd> {
         M::DiscoveryNotJson | M::JwksNotJson | M::TokenNotJson | M::UserinfoNotJson => Odd::NotJson,
         M::DiscoveryEmpty | M::TokenEmpty => Odd::Empty,
         M::DiscoveryArray | M::TokenArray => Odd::Array,
-        M::DiscoveryNotFound | M::JwksNotFound => Odd::NotFound,
+        M::DiscoveryNotFound | M::JwksNotFound | M::TokenNotFound => Odd::NotFound,
         M::DiscoveryServerError | M::JwksServerError | M::TokenServerError | M::UserinfoServerError => {
             Odd::ServerError
         }
@@ -159,6 +159,24 @@ pub(crate) fn spoil_token_answer(
         Some(M::TokenInvalidClient) => {
             let text = "The provided client secret keys are expired.";
             return refusal(Problem { status: 401, error: "invalid_client", aadsts: 7_000_222, text });
+        }
+        Some(M::TokenSecretNotSent) => {
+            let text = "The request body must contain 'client_assertion' or 'client_secret'.";
+            return refusal(Problem { status: 401, error: "invalid_client", aadsts: 7_000_218, text });
+        }
+        Some(M::TokenPlatformPublic) => {
+            let text =
+                "Client is public so neither 'client_assertion' nor 'client_secret' should be presented.";
+            return refusal(Problem { status: 401, error: "invalid_client", aadsts: 700_025, text });
+        }
+        Some(M::TokenPlatformSpa) => {
+            let text =
+                "Proof Key for Code Exchange is required for cross-origin authorization code redemption.";
+            return refusal(Problem { status: 400, error: "invalid_request", aadsts: 9_002_325, text });
+        }
+        Some(M::TokenClientUnknown) => {
+            let text = "Application was not found in the directory.";
+            return refusal(Problem { status: 400, error: "unauthorized_client", aadsts: 700_016, text });
         }
         Some(M::TokenTooManyRequests) => {
             let text = "Too many requests.";

@@ -662,3 +662,163 @@ async fn without_the_plan_or_the_right_to_do_so_settings_stay_as_they_are() {
     reads(&Browser::new().post(&world.settings("acme", "/test"), &[]).await, "account.sign_in_needed");
     assert_eq!(world.state("acme").await, "live");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_does_not_exist_and_a_server_without_a_certificate_are_told_apart() {
+    let world = World::new().await;
+    let ada = world.browser_of("ada").await;
+    let client = world.register("acme");
+    let page = save(&world, &ada, &client, "https://idp.nowhere.example").await;
+    finding(&world, &ada, page, "outbound.name_unknown").await;
+    let https = world.idp.issuer().replace("http://", "https://");
+    let page = save(&world, &ada, &client, &https).await;
+    finding(&world, &ada, page, "outbound.tls").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_number_of_entra_in_an_answer_has_its_own_page() {
+    let world = World::with(Options { entra: true, ..Options::default() }).await;
+    world.enable_sso("acme", "ada").await;
+    let mira = world.browser_of("mira").await;
+    world.idp.signs_in("mira");
+    for (error, words, code) in [
+        ("access_denied", "AADSTS65004: User declined to consent.", "oidc.consent_declined"),
+        ("access_denied", "AADSTS65001: Nobody has consented.", "oidc.consent_missing"),
+        ("access_denied", "AADSTS50105: Not assigned to a role.", "oidc.not_assigned"),
+        ("invalid_scope", "", "oidc.scope_refused"),
+        ("unsupported_response_type", "", "oidc.code_flow_unsupported"),
+        ("access_denied", "", "oidc.cancelled"),
+    ] {
+        let callback = world.returning(&mira, "acme").await;
+        let state = callback.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+        let mut answer = callback.clone();
+        answer.query_pairs_mut().clear().extend_pairs([
+            ("error", error),
+            ("error_description", words),
+            ("state", &state),
+        ]);
+        let page = mira.get(answer.as_str()).await;
+        reads(&page, code);
+        assert!(page.says(words), "the provider's own words: {}", page.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_a_foreign_domain_and_a_wrong_acr_are_refused() {
+    use doorward_testkit::Person;
+    use serde_json::json;
+    let world = World::with(Options { entra: true, ..Options::default() }).await;
+    world.enable_sso("acme", "ada").await;
+    let mira = world.browser_of("mira").await;
+    let person = || Person::new("mira", "Mira Holt", "mira@acme.example");
+    world.idp.add_person(person().claim("acct", json!(1)));
+    world.idp.signs_in("mira");
+    let callback = world.returning(&mira, "acme").await;
+    reads(&mira.get(callback.as_str()).await, "sso.guest_refused");
+
+    let world = World::new().await;
+    let ada = world.browser_of("ada").await;
+    let client = world.register("acme");
+    let issuer = world.idp.issuer();
+    world.idp.signs_in("ada");
+    let with_domains = |domains: &'static str| {
+        let (ada, url) = (ada.clone(), world.settings("acme", "/oidc"));
+        let (id, secret, issuer) = (client.id.clone(), client.secret().to_owned(), issuer.clone());
+        async move {
+            let fields = [
+                ("client_id", &*id),
+                ("client_secret", &*secret),
+                ("issuer_url", &*issuer),
+                ("hosted_domains", domains),
+            ];
+            ada.post(&url, &fields).await
+        }
+    };
+    reads(&with_domains("no domain!").await, "settings.hosted_domain_invalid");
+    let page = with_domains("acme.example").await;
+    assert_eq!(tested(&world, &ada, page).await, "oidc.hosted_domain_mismatch");
+    world.idp.add_person(Person::new("ada", "Ada Admin", "ada@acme.example").claim("acr", json!(7)));
+    let page = with_domains("").await;
+    assert_eq!(tested(&world, &ada, page).await, "oidc.acr_invalid");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_gate_can_not_pass_on_is_explained_on_a_page() {
+    let configuration = "[[app]]\nname = \"wiki\"\nhost = \"wiki.localhost:PORT\"\nunowned = \"allow\"\n\
+                         organization = [\"/{org}/**\"]\nupstream = \"http://127.0.0.1:9\"\n";
+    let world = World::with(Options { configuration: configuration.into(), ..Options::default() }).await;
+    let mira = world.browser_of("mira").await;
+    let html = ("accept", "text/html");
+    for path in ["/acme/..%2fglobex", "/acme/%00", "/acme//x", "/a%5cb"] {
+        let page = mira.request(Method::GET, &format!("{}{path}", world.hub), &[html], "").await;
+        reads(&page, "gate.ambiguous_target");
+        assert_eq!(page.status, 400, "{path}");
+    }
+    let brew = Method::from_bytes(b"BREW").unwrap();
+    let page = mira.request(brew, &format!("{}/acme/website", world.hub), &[html], "").await;
+    reads(&page, "gate.method_refused");
+    let page = mira.request(Method::GET, &format!("{}/.doorward/answer", world.hub), &[html], "").await;
+    reads(&page, "gate.headers_malformed");
+    let wiki = world.hub.replace("hub.", "wiki.");
+    let page = mira.get(&format!("{wiki}/nobody/here")).await;
+    reads(&page, "gate.upstream_unavailable");
+    assert_eq!(page.status, 502);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switched_off_account_and_a_password_that_is_no_good_are_told() {
+    let world = World::new().await;
+    let password = "correct horse battery 7";
+    let secret = doorward_core::secret::Secret::new(password.to_owned());
+    let hash = world.app.passwords.hash(secret, &world.app.random).await.unwrap();
+    let mut tx = world.app.store.begin().await.unwrap();
+    for name in ["mira", "eve"] {
+        tx.update_password(world.account(name).await, &hash, None).await.unwrap();
+    }
+    tx.commit(world.app.clock.now()).await.unwrap();
+    let login = format!("{}/login", world.base);
+    let mira = Browser::new();
+    assert_eq!(mira.post(&login, &[("username", "mira"), ("password", password)]).await.status, 303);
+    let url = format!("{}/settings/account/password", world.base);
+    for (new, code) in [
+        ("short", "account.password_too_short"),
+        (&*"x".repeat(257), "account.password_too_long"),
+        ("password123", "account.password_common"),
+    ] {
+        let fields = [("current_password", password), ("new_password", new)];
+        reads(&mira.post(&url, &fields).await, code);
+    }
+    world.behind_its_back("UPDATE account SET disabled = 1 WHERE name_key = 'eve'").await;
+    let page = Browser::new().post(&login, &[("username", "eve"), ("password", password)]).await;
+    reads(&page, "account.disabled");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_single_sign_on_ends_or_the_store_is_gone_or_damaged_the_page_says_so() {
+    let world = World::new().await;
+    world.enable_sso("acme", "ada").await;
+    let mira = world.browser_of("mira").await;
+    world.returning(&mira, "acme").await;
+    // Switched off by another node, whose word has not arrived yet.
+    world.behind_its_back("UPDATE connection SET live = NULL").await;
+    let page = mira.get(&format!("{}/organizations/acme/sso", world.base)).await;
+    reads(&page, "sso.not_enabled");
+
+    // A damaged row: the one 500 there is, with the request's id and no detail.
+    world.behind_its_back("UPDATE connection SET live = 1; UPDATE revision SET metadata = '{'").await;
+    let page = mira.get(&format!("{}/organizations/acme/sso", world.base)).await;
+    let known = ErrorCode::ServiceInternal;
+    assert_eq!((page.status.as_u16(), page.code().as_deref()), (500, Some("service.internal")));
+    assert!(page.says(known.title()) && page.says(known.remedy()), "{}", page.text());
+    assert!(page.says(page.header("x-request-id").unwrap()), "{}", page.text());
+    assert!(!page.body.contains("metadata"), "{}", page.text());
+
+    world
+        .behind_its_back("ALTER TABLE browser_session RENAME TO gone; ALTER TABLE change RENAME TO gone_too")
+        .await;
+    world.pass(Lifetime::from_millis(5001));
+    let page = mira.get(&format!("{}/settings/account", world.base)).await;
+    assert_eq!(page.status, 503);
+    reads(&page, "service.unavailable");
+    assert!(page.header("retry-after").is_some());
+}

@@ -5,6 +5,7 @@
 mod bad_input;
 mod command_line;
 mod docs;
+mod error_codes;
 mod gate;
 mod harness;
 mod pages;

@@ -259,6 +259,26 @@ async fn rule_2_an_attempt_ends_for_the_account_and_session_that_began_it_alone(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_2_another_browser_with_attempts_of_its_own_redeems_and_burns_nothing() {
+    let world = World::new().await;
+    world.enable_sso("acme", "ada").await;
+    world.set_role("acme", "eve", Role::Read).await;
+    let mira = world.browser_of("mira").await;
+    world.idp.signs_in("mira");
+    let callback = world.returning(&mira, "acme").await;
+    for account in ["mira", "eve"] {
+        let other = world.browser_of(account).await;
+        world.returning(&other, "acme").await;
+        assert!(other.cookie("localhost", "doorward-browser").is_some());
+        let calls = world.idp.calls(Endpoint::Token);
+        let page = other.get(callback.as_str()).await;
+        assert_eq!(page.code().as_deref(), Some("sso.attempt_unknown"), "{account}");
+        assert_eq!(world.idp.calls(Endpoint::Token), calls, "{account}: nothing was redeemed");
+    }
+    assert_eq!(mira.get(callback.as_str()).await.status, 303, "{}", mira.history());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_2_what_ends_trust_deletes_open_attempts() {
     let deeds = ["signed out", "ended from afar", "new password", "removed", "disabled", "another issuer"];
     for deed in deeds {
@@ -339,6 +359,7 @@ async fn rule_4_single_sign_on_counts_for_its_own_organization_and_browser_alone
     let world = World::new().await;
     world.enable_sso("acme", "ada").await;
     world.enable_sso("globex", "ben").await;
+    let second = world.browser_of("mira").await;
     let mira = world.browser_of("mira").await;
     world.idp.signs_in("mira");
     let callback = world.returning(&mira, "acme").await;
@@ -363,10 +384,25 @@ async fn rule_4_single_sign_on_counts_for_its_own_organization_and_browser_alone
     assert_eq!(elsewhere.status, 302);
     assert!(elsewhere.location().unwrap().path().ends_with("/organizations/globex/sso"));
     // Another browser of the same account has not completed anything.
-    let second = world.browser_of("mira").await;
     second.visit(&format!("{}/globex/website", world.hub)).await;
     let page = second.fetch(&format!("{}/acme/secret", world.hub)).await;
     assert_eq!(page.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_4_single_sign_on_of_one_organization_opens_no_settings_of_another() {
+    let world = World::new().await;
+    world.enable_sso("acme", "ada").await;
+    world.enable_sso("globex", "ben").await;
+    world.set_role("acme", "ben", Role::Admin).await;
+    let ben = world.browser_of("ben").await;
+    world.idp.signs_in("ben");
+    let callback = world.returning(&ben, "globex").await;
+    assert_eq!(ben.get(callback.as_str()).await.status, 303, "{}", ben.history());
+    let page = ben.post(&world.settings("acme", "/disable"), &[]).await;
+    assert_eq!(page.code().as_deref(), Some("settings.sso_needed"), "{}", page.text());
+    assert_eq!(world.state("acme").await, "live");
+    assert_eq!(ben.post(&world.settings("globex", "/disable"), &[]).await.status, 303);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
