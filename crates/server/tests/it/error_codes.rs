@@ -32,9 +32,9 @@ fn tests_of(text: &str) -> Vec<(String, String)> {
         }
         if let (true, Some((name, body))) = (in_test, tests.last_mut()) {
             if name.is_empty()
-                && let Some(at) = line.find("fn ")
+                && let Some((_, rest)) = line.split_once("fn ")
             {
-                name.extend(line[at + 3..].chars().take_while(|c| c.is_alphanumeric() || *c == '_'));
+                name.extend(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_'));
             }
             body.push_str(line);
             body.push('\n');
