@@ -85,7 +85,7 @@ run_cargo_tests() {
 run_journeys() {
     say "journeys in Chromium"
     local code
-    (cd e2e && { [ $# -gt 0 ] || set -- support/*.test.js journeys/*.test.js; } && node --test --test-concurrency=2 --test-timeout=240000 --test-reporter=spec --test-reporter-destination=stdout \
+    (cd e2e && { [ $# -gt 0 ] || set -- support/*.test.js journeys/*.test.js; } && node --test --test-concurrency=2 --test-timeout=900000 --test-reporter=spec --test-reporter-destination=stdout \
         --test-reporter=tap --test-reporter-destination="../$logs/journeys.tap" "$@") 2>&1 | tee "$logs/journeys.log"
     code=${PIPESTATUS[0]}
     count_results journeys "$code" "$(sum 's/^# pass \([0-9]*\)$/\1/p' "$logs/journeys.tap")" \
