@@ -10,6 +10,9 @@ pub struct Name {
     key: String,
 }
 
+/// The longest name, in bytes.
+pub const NAME_BYTES_MAX: usize = 42;
+
 /// Why a text can't be a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
@@ -116,7 +119,7 @@ const RESERVED: &[&str] = &[
 impl Name {
     /// Takes a name that somebody wants to have.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
-        if !(2..=42).contains(&text.len()) {
+        if !(2..=NAME_BYTES_MAX).contains(&text.len()) {
             return Err(InvalidName::Length);
         }
         if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {

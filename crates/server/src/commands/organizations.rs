@@ -185,7 +185,7 @@ pub async fn set_resource(
 
 /// Whether the gate could ever meet it: deciding segments have these characters only (architecture.md §4.1).
 fn is_segment(text: &str) -> bool {
-    (1..=100).contains(&text.len())
+    (1..=store::RESOURCE_NAME_BYTES_MAX).contains(&text.len())
         && text != "."
         && text != ".."
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))

@@ -219,12 +219,35 @@ pub enum Link {
     WouldNot(Finding),
 }
 
+/// What the provider itself says against linking a person for the first time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Doubt(ErrorCode);
+
+impl Doubt {
+    fn of(identity: &oidc::Identity) -> Option<Self> {
+        if identity.is_guest {
+            Some(Self(ErrorCode::SsoGuestRefused))
+        } else if identity.email.is_some() && identity.email_verified == Some(false) {
+            Some(Self(ErrorCode::SsoEmailUnverified))
+        } else {
+            None
+        }
+    }
+
+    /// The doubt that a stored test was left with.
+    pub fn of_test(test: &RevisionTest) -> Option<Self> {
+        let is_doubt =
+            |code: &ErrorCode| matches!(code, ErrorCode::SsoGuestRefused | ErrorCode::SsoEmailUnverified);
+        test.findings.iter().map(|finding| finding.code).find(is_doubt).map(Self)
+    }
+}
+
 /// Judges a link (architecture.md §3, Linking). One identity per account and connection, and the reverse.
 pub async fn judge_link(
     query: &mut impl Query,
     connection: doorward_core::ids::ConnectionId,
     identity: &Identity,
-    is_guest: bool,
+    doubt: Option<Doubt>,
     account: AccountId,
 ) -> Result<Link, StoreError> {
     let policy = |code| Finding::new(Step::Policy, code);
@@ -236,8 +259,8 @@ pub async fn judge_link(
     if load_account_subject(query, connection, &identity.issuer, account).await?.is_some() {
         return Ok(Link::WouldNot(policy(ErrorCode::SsoAccountLinkedElsewhere)));
     }
-    if is_guest {
-        return Ok(Link::WouldNot(policy(ErrorCode::SsoGuestRefused)));
+    if let Some(Doubt(code)) = doubt {
+        return Ok(Link::WouldNot(policy(code)));
     }
     let Some(email) = identity.email.as_deref().and_then(|text| Email::parse(text).ok()) else {
         return Ok(Link::WouldNot(policy(ErrorCode::SsoEmailMissing)));
@@ -276,12 +299,13 @@ async fn end_test(
     let now = app.clock.now();
     let identity = stored(&person.identity);
     let mut tx = app.store.begin().await?;
+    tx.lock_organization(organization.id).await?;
     if !still_admin(&mut tx, organization, attempt).await? {
         drop(tx);
         return superseded(app, organization, visit, attempt).await;
     }
-    let link =
-        judge_link(&mut tx, attempt.connection, &identity, person.identity.is_guest, attempt.account).await?;
+    let doubt = Doubt::of(&person.identity);
+    let link = judge_link(&mut tx, attempt.connection, &identity, doubt, attempt.account).await?;
     let findings = match &link {
         Link::Linked | Link::WouldLink => Vec::new(),
         Link::WouldNot(finding) => vec![finding.clone()],
@@ -307,8 +331,10 @@ async fn end_test(
         && link == Link::Linked
         && let Some(live_revision) = load_revision(&mut tx, organization.id, live).await?
         && keeps_provider(&live_revision, revision)
+        && tx
+            .enable_revision(organization, attempt.revision, Some(live), connection.enforcement, false)
+            .await?
     {
-        tx.enable_revision(organization, attempt.revision, Some(live), connection.enforcement, false).await?;
         let details = vec![
             ("revision", attempt.revision.to_string()),
             ("enforcement", connection.enforcement.as_str().to_owned()),
@@ -335,6 +361,8 @@ async fn end_sign_in(
     let now = app.clock.now();
     let identity = stored(&person.identity);
     let mut tx = app.store.begin().await?;
+    // Nobody enables, disables or removes meanwhile; and all who lock more than this lock it first.
+    tx.lock_organization(organization.id).await?;
     let connection = load_connection(&mut tx, organization.id).await?;
     // The revision is still the live one; or the live one differs in its secret alone.
     let connection = match connection {
@@ -364,9 +392,8 @@ async fn end_sign_in(
         return fail(app, organization, visit, attempt, Some(revision), finding).await;
     }
     let by = by(visit, signed_in);
-    match judge_link(&mut tx, attempt.connection, &identity, person.identity.is_guest, attempt.account)
-        .await?
-    {
+    let doubt = Doubt::of(&person.identity);
+    match judge_link(&mut tx, attempt.connection, &identity, doubt, attempt.account).await? {
         Link::Linked => tx.update_identity(attempt.connection, &identity).await?,
         Link::WouldLink => {
             match tx.insert_identity(attempt.connection, &identity, attempt.account, now).await {
@@ -455,6 +482,7 @@ async fn fail(
     };
     let by = By { actor, address: visit.address, request_id: Some(visit.request_id.clone()) };
     let mut tx = app.store.begin().await?;
+    tx.lock_organization(organization.id).await?;
     tx.note_outcome(attempt.state, finding.code.as_str()).await?;
     let mut details = vec![("code", finding.code.to_string()), ("step", finding.step.as_str().to_owned())];
     let ending = match attempt.purpose {

@@ -11,14 +11,11 @@ use doorward_core::ids::RevisionNumber;
 use doorward_core::membership::Role;
 use doorward_core::secret::TokenHash;
 
-use super::callback::{entry, link_details};
+use super::callback::{Doubt, Link, entry, judge_link, link_details};
 use super::settings::{By, keeps_provider};
 use crate::app::App;
 use crate::session::SignedIn;
-use crate::store::{
-    Identity, Organization, Revision, StoreError, load_account_subject, load_connection,
-    load_identity_account, load_revision, load_test,
-};
+use crate::store::{Identity, Organization, Revision, StoreError, load_connection, load_revision, load_test};
 
 /// Why Enable or Disable did not happen.
 #[derive(Debug)]
@@ -92,15 +89,23 @@ pub async fn enable(
         return Err(ErrorCode::SettingsSsoNeeded.into());
     }
 
-    // The admin's own link: confirmed by pressing Enable, which shows whom it links.
-    match load_identity_account(&mut tx, connection.id, &identity.issuer, &identity.subject).await? {
-        Some(linked) if linked == account => {}
-        Some(_) => return Err(ErrorCode::SsoIdentityInUse.into()),
-        None => {
-            if load_account_subject(&mut tx, connection.id, &identity.issuer, account).await?.is_some() {
-                return Err(ErrorCode::SsoAccountLinkedElsewhere.into());
+    // The admin's own link: confirmed by pressing Enable, which shows whom it links. While another revision is live,
+    // only whoever has completed its SSO may confirm what the address does not say: a password alone links nobody.
+    match judge_link(&mut tx, connection.id, identity, Doubt::of_test(&stored.test), account).await? {
+        Link::Linked => {}
+        Link::WouldNot(finding)
+            if matches!(finding.code, ErrorCode::SsoIdentityInUse | ErrorCode::SsoAccountLinkedElsewhere) =>
+        {
+            return Err(finding.code.into());
+        }
+        Link::WouldNot(_) if live.is_some() && !sso_complete => {
+            return Err(ErrorCode::SettingsSsoNeeded.into());
+        }
+        Link::WouldLink | Link::WouldNot(_) => {
+            match tx.insert_identity(connection.id, identity, account, now).await {
+                Err(StoreError::Conflict) => return Err(ErrorCode::SsoIdentityInUse.into()),
+                inserted => inserted?,
             }
-            tx.insert_identity(connection.id, identity, account, now).await?;
             let details = link_details(&signed_in.account.name, identity);
             tx.audit(entry(organization, AuditAction::OrgSsoLink, by, details), now).await?;
         }

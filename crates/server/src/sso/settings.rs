@@ -340,6 +340,7 @@ async fn store(
     }
 
     let mut tx = app.store.begin().await?;
+    tx.lock_organization(organization.id).await?;
     let (connection, number) =
         tx.insert_revision(organization, new_connection, revision, &app.sealing, now).await?;
     tx.audit(

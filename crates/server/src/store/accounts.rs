@@ -258,14 +258,28 @@ impl Transaction {
         Ok(taken > 0)
     }
 
-    /// Forgets failed sign-ins after a good one.
-    pub async fn clear_failed_sign_ins(&mut self, id: AccountId) -> Result<(), StoreError> {
+    /// Gives back a place that was taken for a password that was then not looked at.
+    pub async fn give_back_sign_in_place(&mut self, id: AccountId, now: Timestamp) -> Result<(), StoreError> {
         self.execute(
-            "UPDATE account SET failed_sign_ins = 0, blocked_until = 0 WHERE id = $1 AND failed_sign_ins > 0",
-            values![id],
+            "UPDATE account SET failed_sign_ins = failed_sign_ins - 1, blocked_until = $2 \
+             WHERE id = $1 AND failed_sign_ins > 0",
+            values![id, now],
         )
         .await?;
         Ok(())
+    }
+
+    /// Forgets failed sign-ins after a good one with the password of this hash, and holds the account's row until the
+    /// transaction ends. `false`: the password was changed, or the account switched off, while it was looked at.
+    pub async fn confirm_sign_in(&mut self, id: AccountId, password_hash: &str) -> Result<bool, StoreError> {
+        let confirmed = self
+            .execute(
+                "UPDATE account SET failed_sign_ins = 0, blocked_until = 0 \
+                 WHERE id = $1 AND password_hash = $2 AND disabled = 0",
+                values![id, password_hash],
+            )
+            .await?;
+        Ok(confirmed > 0)
     }
 
     /// Leaves exactly one link for the first operator: the one of this start.

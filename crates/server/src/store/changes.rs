@@ -68,6 +68,10 @@ impl Change {
     }
 }
 
+fn empty_counter() -> StoreError {
+    StoreError::Corrupt("change_counter is empty".to_owned())
+}
+
 impl Transaction {
     /// Makes everything true at once: the writes, their audit events, and the word to other nodes. This node's own
     /// cache has forgotten what changed when this returns.
@@ -77,7 +81,7 @@ impl Transaction {
         }
         let sql = "UPDATE change_counter SET n = n + 1 WHERE id = 1 RETURNING n";
         let n = self.inner.fetch_optional(sql, Vec::new()).await?;
-        let n = n.ok_or_else(|| StoreError::Corrupt("change_counter is empty".to_owned()))?.int("n")?;
+        let n = n.ok_or_else(empty_counter)?.int("n")?;
         for change in &self.changes {
             self.inner
                 .execute(
@@ -100,32 +104,37 @@ impl Store {
             // The first reading: nothing is remembered yet, so only where to go on from counts.
             let row =
                 self.reader().fetch_optional("SELECT n FROM change_counter WHERE id = 1", Vec::new()).await?;
-            let n = row.ok_or_else(|| StoreError::Corrupt("change_counter is empty".to_owned()))?.int("n")?;
-            self.facts.begin_at(n, now);
+            self.facts.begin_at(row.ok_or_else(empty_counter)?.int("n")?, now);
             return Ok(());
         };
+        // One statement, so that counter and rows are of one moment: every number up to the counter is among the rows,
+        // or its word is lost (deleted while this node slept, cut by the limit, or the database is an older copy).
         let rows = self
             .reader()
-            .fetch_all("SELECT n, kind, item FROM change WHERE n > $1 ORDER BY n LIMIT 10000", values![seen])
+            .fetch_all(
+                "SELECT u.n AS newest, c.n, c.kind, c.item FROM change_counter u LEFT JOIN change c ON c.n > $1 \
+                 WHERE u.id = 1 ORDER BY c.n LIMIT 10000",
+                values![seen],
+            )
             .await?;
+        let newest = rows.first().ok_or_else(empty_counter)?.int("newest")?;
         let mut last = seen;
+        let mut all_heard = rows.len() < 10_000;
         for row in &rows {
-            last = row.int("n")?;
+            let Some(n) = row.opt_int("n")? else { break };
+            all_heard &= n - last <= 1;
+            last = n;
             match Change::read(&row.text("kind")?, &row.text("item")?) {
-                Some(change) => self.facts.forget(last, change),
+                Some(change) => self.facts.forget(n, change),
                 // A newer binary's word: what it means is unknown, so nothing is trusted.
-                None => self.facts.forget_everything(),
+                None => all_heard = false,
             }
         }
-        if rows.len() >= 10_000 {
-            // The last number may be cut in the middle; and so much at once is forgotten faster as a whole.
-            self.facts.forget_everything();
-            let row =
-                self.reader().fetch_optional("SELECT n FROM change_counter WHERE id = 1", Vec::new()).await?;
-            last = row.ok_or_else(|| StoreError::Corrupt("change_counter is empty".to_owned()))?.int("n")?;
-            self.facts.forget_everything();
+        if all_heard && last == newest {
+            self.facts.read_until(newest, now);
+        } else {
+            self.facts.begin_at(newest, now);
         }
-        self.facts.read_until(last, now);
         Ok(())
     }
 

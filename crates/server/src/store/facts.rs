@@ -8,7 +8,7 @@
 use doorward_core::connection::Enforcement;
 use doorward_core::ids::{AccountId, OrganizationId, SessionId};
 use doorward_core::membership::Role;
-use doorward_core::name::Name;
+use doorward_core::name::{NAME_BYTES_MAX, Name};
 use doorward_core::secret::TokenHash;
 use doorward_core::time::{Lifetime, Timestamp};
 use quick_cache::Equivalent;
@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::database::{Query as _, StoreError};
+use super::organizations::RESOURCE_NAME_BYTES_MAX;
 use super::{Change, Store};
 use crate::values;
 
@@ -214,6 +215,7 @@ impl FactsCache {
         let mut notes = self.notes();
         notes.everything = self.sequence.fetch_add(1, Ordering::AcqRel) + 1;
         notes.forgotten.clear();
+        notes.own.clear();
         self.tokens.clear();
         self.accounts.clear();
         self.organizations.clear();
@@ -249,6 +251,11 @@ impl FactsCache {
         }
     }
 
+    /// How many organizations and names that nobody has are in the cache.
+    pub fn organizations_cached(&self) -> usize {
+        self.organizations.len()
+    }
+
     /// How many accounts are in the cache, for metrics.
     pub fn accounts_cached(&self) -> usize {
         self.accounts.len()
@@ -280,6 +287,11 @@ impl Store {
         // A token belongs to one account for ever, so this needs no note.
         self.facts.tokens.insert(token, id);
         let account = self.account_facts(id, now).await?;
+        if let Some(found) = account.and_then(|account| find_session(account, token)) {
+            return Ok(Some(found));
+        }
+        // What is remembered of the account is older than this session: another node made it a moment ago.
+        let account = self.load_and_keep_account(id).await?;
         Ok(account.and_then(|account| find_session(account, token)))
     }
 
@@ -294,6 +306,10 @@ impl Store {
         {
             return Ok(Some(account));
         }
+        self.load_and_keep_account(id).await
+    }
+
+    async fn load_and_keep_account(&self, id: AccountId) -> Result<Option<Arc<AccountFacts>>, StoreError> {
         let stamp = self.facts.sequence.load(Ordering::Acquire);
         let Some(account) = self.load_account_facts(id).await? else { return Ok(None) };
         let account = Arc::new(account);
@@ -368,6 +384,10 @@ impl Store {
         key: &str,
         now: Timestamp,
     ) -> Result<Option<Arc<OrganizationFacts>>, StoreError> {
+        // Strangers ask for any name there is: what can't be one is neither looked up nor remembered.
+        if key.len() > NAME_BYTES_MAX {
+            return Ok(None);
+        }
         if self.facts.is_trusted(now)
             && let Some(organization) = self.facts.organizations.get(key)
         {
@@ -409,6 +429,9 @@ impl Store {
         name_key: &str,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
+        if name_key.len() > RESOURCE_NAME_BYTES_MAX {
+            return Ok(false);
+        }
         if self.facts.is_trusted(now)
             && let Some(public) = self.facts.resources.get(&ResourceRef(organization, prefix, name_key))
         {

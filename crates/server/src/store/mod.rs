@@ -34,8 +34,8 @@ pub use database::{Query, Reader, Row, StoreError, Synchronous, Value};
 pub use facts::{AccountFacts, FactsCache, MembershipFacts, OrganizationFacts, SessionFacts, SsoFacts};
 pub use key_check::load_key_id;
 pub use organizations::{
-    Member, MemberOrganization, Organization, Plan, Resource, count_members, load_members, load_organization,
-    load_organizations, load_organizations_of, load_resources, load_role,
+    Member, MemberOrganization, Organization, Plan, RESOURCE_NAME_BYTES_MAX, Resource, count_members,
+    load_members, load_organization, load_organizations, load_organizations_of, load_resources, load_role,
 };
 pub use sessions::{
     BrowserSession, HOST_SESSIONS_MAX, NewTicket, SESSION_ABSOLUTE, SESSION_IDLE, Ticket,

@@ -10,6 +10,9 @@ use super::database::{Query, Row, StoreError};
 use super::{Change, Transaction};
 use crate::values;
 
+/// The longest name of a registered resource, in bytes.
+pub const RESOURCE_NAME_BYTES_MAX: usize = 100;
+
 /// What the operator grants an organization (hub-sso.md S9).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Plan {

@@ -10,7 +10,7 @@ use doorward_core::connection::Enforcement;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::membership::Role;
 use doorward_core::time::Lifetime;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, ORIGIN};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, ORIGIN, REFERRER_POLICY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::collections::HashMap;
@@ -126,20 +126,15 @@ async fn admit(app: &SharedApp, access: Access, visit: &Visit, parts: &mut Parts
     };
     // Pages show the spelling of the creation; a form's address is ours already.
     if reads && name != organization.name.as_str() {
-        let spelled = visit.target.replacen(
-            &format!("/organizations/{name}"),
-            &format!("/organizations/{}", organization.name),
-            1,
-        );
-        return Err(Denied::GoTo(spelled));
+        return Err(Denied::GoTo(spelled_as_created(app, &visit.target, organization.name.as_str())));
     }
     let complete = signed_in.sso_is_complete(&facts, now);
-    let sso_complete = match facts.sso {
-        None => true,
-        Some(_) => complete || membership.external_collaborator,
-    };
+    let sso_complete = facts.sso.is_none() || complete;
     let blocked = match access {
-        Access::Admin => facts.sso == Some(Enforcement::Enforced) && !sso_complete,
+        // An external collaborator is spared SSO on his way in; what widens entry asks for it all the same.
+        Access::Admin => {
+            facts.sso == Some(Enforcement::Enforced) && !sso_complete && !membership.external_collaborator
+        }
         Access::FreshAdminWithSso => !sso_complete,
         Access::Anyone | Access::Account | Access::FreshAccount | Access::Member | Access::FreshAdmin => {
             false
@@ -163,6 +158,14 @@ async fn admit(app: &SharedApp, access: Access, visit: &Visit, parts: &mut Parts
         sso_complete,
     });
     Ok(())
+}
+
+/// The address of an organization's page with its name as created, however it was spelled or encoded.
+fn spelled_as_created(app: &App, target: &str, name: &str) -> String {
+    let before = app.page("/organizations/");
+    let rest = target.strip_prefix(before.as_str()).unwrap_or_default();
+    let rest = rest.find(['/', '?']).and_then(|at| rest.get(at..)).unwrap_or_default();
+    format!("{before}{name}{rest}")
 }
 
 /// The page where SSO is completed, with where to go on.
@@ -237,6 +240,10 @@ pub fn finish(app: &App, visit: &Visit, mut response: Response) -> Response {
         for cookie in cookies {
             response.headers_mut().append(http::header::SET_COOKIE, cookie);
         }
+    }
+    // Code and state are in the redirect URI's address: nothing that follows may learn of it (conformance.md B8).
+    if visit.target.split('?').next().is_some_and(|path| path.ends_with("/oidc/consume")) {
+        response.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     }
     set_security_headers(response.headers_mut(), app.https());
     response

@@ -51,6 +51,13 @@ impl Failures {
     }
 }
 
+impl Failures {
+    fn give_back(&mut self, now: Timestamp) {
+        self.count = self.count.saturating_sub(1).max(0);
+        self.blocked_until = now.millis();
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Minute {
     began: i64,
@@ -145,6 +152,36 @@ impl SignInThrottle {
         let taken = failures.take(now);
         self.known_browsers.insert((browser, account), failures);
         Some(taken)
+    }
+
+    /// Gives the places of a name that nobody has, or of a known browser, back: the password was not looked at.
+    pub fn give_back(
+        &self,
+        name: &str,
+        browser: Option<TokenHash>,
+        account: Option<AccountId>,
+        now: Timestamp,
+    ) {
+        let _step = self.step();
+        let Some(account) = account else {
+            let key = TokenHash::of(&name.to_ascii_lowercase());
+            if let Some(mut failures) = self.unknown_names.get(&key) {
+                failures.give_back(now);
+                self.unknown_names.insert(key, failures);
+            }
+            return;
+        };
+        if let Some(browser) = browser
+            && let Some(mut failures) = self.known_browsers.get(&(browser, account))
+        {
+            failures.give_back(now);
+            self.known_browsers.insert((browser, account), failures);
+        }
+    }
+
+    /// Whether this account signed in in this browser before, as far as this node remembers.
+    pub fn knows_browser(&self, browser: TokenHash, account: AccountId) -> bool {
+        self.known_browsers.get(&(browser, account)).is_some()
     }
 
     /// The account has signed in in this browser.

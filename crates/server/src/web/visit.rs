@@ -96,7 +96,8 @@ pub struct OrganizationVisit {
     pub role: Role,
     /// Spared SSO.
     pub external_collaborator: bool,
-    /// Whether his session has completed the organization's SSO, or there is none to complete.
+    /// Whether his session has completed the organization's SSO, or the organization has none. An external
+    /// collaborator has not, though he is spared it.
     pub sso_complete: bool,
 }
 

@@ -13,7 +13,7 @@ use crate::harness::{On, START_MS, fresh_store};
 
 const NOW: Timestamp = Timestamp::from_millis(START_MS);
 
-fn account(n: u8, name: &str) -> NewAccount {
+pub fn account(n: u8, name: &str) -> NewAccount {
     NewAccount {
         id: AccountId::new(START_MS, [n; 10]),
         name: Name::parse(name).unwrap(),

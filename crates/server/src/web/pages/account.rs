@@ -14,10 +14,10 @@ use http::header::SET_COOKIE;
 use serde::Deserialize;
 
 use super::audited;
-use super::sign_in::take_place;
+use super::sign_in::{give_back_place, take_place};
 use crate::app::{App, SharedApp};
 use crate::cookies::Cookie;
-use crate::passwords::judge_new_password;
+use crate::passwords::{PasswordError, judge_new_password};
 use crate::refusal::Refusal;
 use crate::session::session_is_alive;
 use crate::store::{load_emails, load_sign_in};
@@ -165,12 +165,17 @@ pub async fn change_password(
     take_place(&app, Some(account.id), &account.name, visit.browser)
         .await?
         .map_err(|wait| Refusal::new(ErrorCode::AccountThrottled).with_retry_after(wait.seconds() + 1))?;
-    let right = current.expose().len() <= super::sign_in::PASSWORD_BYTES_MAX
-        && app.passwords.verify(current, facts.password_hash).await?;
+    let before = facts.password_hash.unwrap_or_default();
+    let fits = current.expose().len() <= super::sign_in::PASSWORD_BYTES_MAX;
+    let verified = app.passwords.verify(current, Some(before.clone()).filter(|hash| !hash.is_empty())).await;
+    if matches!(verified, Err(PasswordError::Busy)) {
+        give_back_place(&app, Some(account.id), &account.name, visit.browser).await?;
+    }
+    let right = fits && verified?;
     let now = app.clock.now();
     if right {
         let mut tx = app.store.begin().await?;
-        tx.clear_failed_sign_ins(account.id).await?;
+        tx.confirm_sign_in(account.id, &before).await?;
         tx.commit(now).await?;
     } else {
         problems.insert(0, Problem::new("current_password", ErrorCode::AccountWrongPassword));
@@ -181,6 +186,10 @@ pub async fn change_password(
     }
     let hash = app.passwords.hash(new, &app.random).await?;
     let mut tx = app.store.begin().await?;
+    // Two changes at once: the first one counts, and the second proved a password that is no more.
+    if !tx.confirm_sign_in(account.id, &before).await? {
+        return Err(ErrorCode::AccountSignInNeeded.into());
+    }
     tx.update_password(account.id, &hash, signed_in.session().map(|session| session.id)).await?;
     tx.audit(audited(&visit, None, AuditAction::AccountPassword, Vec::new())?, now).await?;
     tx.commit(now).await?;

@@ -17,6 +17,7 @@ use super::audited;
 use crate::app::SharedApp;
 use crate::refusal::Refusal;
 use crate::store::{AuditRecord, Reader, StoreError, count_audit_events};
+use crate::web::access::redirect;
 use crate::web::page::{Frame, Moment, OrganizationHead, Tab, show};
 use crate::web::visit::{OrganizationVisit, Visit};
 
@@ -208,6 +209,10 @@ pub async fn download(
     place: OrganizationVisit,
 ) -> Result<Response, Refusal> {
     let organization = &place.organization;
+    // A link elsewhere must not put an event in an admin's name into the log, nor the log on his disk.
+    if visit.from_foreign_site {
+        return Ok(redirect(&app.page(&format!("/organizations/{}/settings/audit-log", organization.name))));
+    }
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
     tx.lock_organization(organization.id).await?;

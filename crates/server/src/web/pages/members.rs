@@ -157,7 +157,8 @@ pub async fn show_members(
     place: OrganizationVisit,
     Query(query): Query<MembersQuery>,
 ) -> Result<Response, Refusal> {
-    if place.facts.sso == Some(Enforcement::Enforced) && !place.sso_complete {
+    let owed = !place.sso_complete && !place.external_collaborator;
+    if place.facts.sso == Some(Enforcement::Enforced) && owed {
         return Ok(redirect(&sso_page(&app, place.organization.name.as_str(), &visit.target)));
     }
     let page = members_page(&app, &visit, &place, &query.after, String::new(), Problems::default()).await?;

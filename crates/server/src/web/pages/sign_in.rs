@@ -105,22 +105,24 @@ fn parameter(query: Option<&str>, name: &str, max: usize) -> String {
 /// Where to go on after signing in: home, or a checked address.
 struct GoOn {
     location: String,
-    same_origin: bool,
+    is_home: bool,
     host: Option<String>,
 }
 
 impl GoOn {
     /// Whether the way ends on another origin, at once or by a page of ours that only redirects: the browser holds a
     /// form's whole chain of redirects to `form-action` (rule 10).
+    ///
+    /// Only of home it is known that it never does: settings lead to single sign-on, and an application on our host
+    /// wherever it likes.
     fn leads_on(&self) -> bool {
-        let path = self.location.split(['?', '#']).next().unwrap_or_default();
-        !self.same_origin || path.starts_with("/.doorward/") || path.ends_with("/sso")
+        !self.is_home
     }
 }
 
 fn go_on(app: &App, next: &str) -> Result<GoOn, Refusal> {
     if next.is_empty() {
-        return Ok(GoOn { location: app.page("/"), same_origin: true, host: None });
+        return Ok(GoOn { location: app.page("/"), is_home: true, host: None });
     }
     // A refused address is no reason for a half sign-in (conformance.md V20).
     let to = app.return_to(next).ok_or_else(|| {
@@ -128,7 +130,7 @@ fn go_on(app: &App, next: &str) -> Result<GoOn, Refusal> {
     })?;
     Ok(GoOn {
         location: to.location().to_owned(),
-        same_origin: to.is_same_origin(),
+        is_home: to.location() == app.page("/"),
         host: if to.is_same_origin() { None } else { host_of(to.location()) },
     })
 }
@@ -200,6 +202,32 @@ pub(super) async fn take_place(
     Ok(Err(blocked_until.since(now).max(Lifetime::from_seconds(1))))
 }
 
+/// Gives back what `take_place` took: there was no room to look at the password, which is nobody's failure.
+pub(super) async fn give_back_place(
+    app: &App,
+    account: Option<AccountId>,
+    name: &str,
+    browser: Option<TokenHash>,
+) -> Result<(), StoreError> {
+    let now = app.clock.now();
+    let counted_here = match (account, browser) {
+        (None, _) => true,
+        (Some(account), Some(browser)) => app.sign_ins.knows_browser(browser, account),
+        (Some(_), None) => false,
+    };
+    match account {
+        Some(account) if !counted_here => {
+            let mut tx = app.store.begin().await?;
+            tx.give_back_sign_in_place(account, now).await?;
+            tx.commit(now).await
+        }
+        _ => {
+            app.sign_ins.give_back(name, browser, account, now);
+            Ok(())
+        }
+    }
+}
+
 /// `POST /login`.
 pub async fn sign_in(
     State(app): State<SharedApp>,
@@ -246,12 +274,16 @@ pub async fn sign_in(
         return Ok(again(ErrorCode::AccountThrottled, Some(wait)));
     }
     let hash = facts.as_ref().and_then(|facts| facts.password_hash.clone());
-    let right = match app.passwords.verify(Secret::new(form.password.clone()), hash).await {
+    let right = match app.passwords.verify(Secret::new(form.password.clone()), hash.clone()).await {
         Ok(right) => right,
-        Err(crate::passwords::PasswordError::Busy) => return Ok(again(ErrorCode::AccountBusy, None)),
+        Err(crate::passwords::PasswordError::Busy) => {
+            app.sign_ins.give_back_address(address);
+            give_back_place(&app, account, username, visit.browser).await?;
+            return Ok(again(ErrorCode::AccountBusy, None));
+        }
         Err(error) => return Err(error.into()),
     };
-    let Some(facts) = facts.filter(|_| right) else {
+    let (Some(facts), Some(hash), true) = (facts, hash, right) else {
         tracing::info!("a sign-in failed");
         return Ok(again(ErrorCode::AccountWrongPassword, None));
     };
@@ -262,7 +294,10 @@ pub async fn sign_in(
 
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    tx.clear_failed_sign_ins(facts.account.id).await?;
+    if !tx.confirm_sign_in(facts.account.id, &hash).await? {
+        drop(tx);
+        return Ok(again(ErrorCode::AccountWrongPassword, None));
+    }
     let token = begin_session(&app, &mut tx, &visit, facts.account.id, now).await?;
     let actor = Actor::Account(facts.account.id, facts.account.name.as_str().to_owned());
     tx.audit(own_entry(&visit, actor, AuditAction::AccountSignIn), now).await?;

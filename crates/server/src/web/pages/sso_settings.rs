@@ -19,7 +19,7 @@ use url::Url;
 use super::step_label;
 use crate::app::{App, SharedApp};
 use crate::refusal::Refusal;
-use crate::sso::callback::{Link, judge_link};
+use crate::sso::callback::{Doubt, Link, judge_link};
 use crate::sso::settings::{FieldMistake, SettingsForm};
 use crate::store::{
     Connection, FrozenEndpoints, Reader, Revision, StoreError, StoredTest, count_linked_members,
@@ -377,8 +377,8 @@ async fn verdict(
     let (Some(identity), true) = (&stored.test.identity, stored.test.account == Some(account)) else {
         return Ok(None);
     };
-    let is_guest = stored.test.findings.iter().any(|finding| finding.code == ErrorCode::SsoGuestRefused);
-    Ok(Some(match judge_link(reader, connection.id, identity, is_guest, account).await? {
+    let doubt = Doubt::of_test(&stored.test);
+    Ok(Some(match judge_link(reader, connection.id, identity, doubt, account).await? {
         Link::Linked => LinkVerdict::Linked,
         Link::WouldLink => LinkVerdict::Would,
         Link::WouldNot(finding) => match finding.code {
