@@ -41,6 +41,7 @@ audit_actions! {
     AccountCreate = "account.create", "An account was made.", "name";
     AccountSignIn = "account.sign_in", "Somebody signed in to an account.", "";
     AccountSignOut = "account.sign_out", "Somebody signed out.", "";
+    AccountName = "account.name", "An account's person changed the name that is shown.", "before, after";
     AccountPassword = "account.password", "An account's password was changed; its other sessions ended.", "name";
     AccountEmail = "account.email", "An e-mail address of an account was proved, by the operator's word.", "name, address";
     AccountSessionEnd = "account.session_end", "One or all sessions of an account were ended.", "count";

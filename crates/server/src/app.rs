@@ -1,6 +1,7 @@
 //! What every handler gets: configuration, store, clock, randomness, keys, and the way to providers.
 
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::configuration::{Application, Configuration};
@@ -38,6 +39,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Passes requests on to applications.
     pub proxy: UpstreamProxy,
+    /// Places for noting beside a request that a session was used.
+    pub notes_of_use: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for App {
@@ -81,6 +84,7 @@ impl App {
             providers: ProviderClient::new(Arc::clone(&outbound)).counted_by(Arc::clone(&metrics)),
             metrics,
             proxy: UpstreamProxy::new(),
+            notes_of_use: Arc::new(Semaphore::new(4)),
             outbound,
             configuration,
             store,

@@ -88,10 +88,13 @@ pub async fn signed_in(
     Ok(Some(SignedIn { account, place }))
 }
 
-/// Notes beside the request that a session was used; a store that can't write now is no reason to refuse.
+/// Notes beside the request that a session was used; a store that can't write now is no reason to refuse. A few at a
+/// time: where there is no place, a later request notes it.
 fn note_use(app: &SharedApp, account: &AccountFacts, session: &SessionFacts, now: Timestamp) {
+    let Ok(place) = Arc::clone(&app.notes_of_use).try_acquire_owned() else { return };
     let (app, account, session) = (Arc::clone(app), account.id, session.id);
     tokio::spawn(async move {
+        let _place = place;
         let noted = async {
             let mut tx = app.store.begin().await?;
             tx.touch_browser_session(session, account, now).await?;

@@ -107,13 +107,10 @@ pub async fn ask(app: &SharedApp, question: Question<'_>) -> Answer {
     answer
 }
 
-/// Whether a request that was let through would be let through now: for cutting running streams. Counted nowhere. A
-/// store that can't be reached for a moment ends nothing.
-pub async fn is_still_allowed(app: &SharedApp, question: Question<'_>) -> bool {
-    match answer(app, &question, false).await {
-        Ok(answer) => answer.outcome == Outcome::Allow,
-        Err(_) => true,
-    }
+/// Whether a request that was let through would be let through now: for cutting running streams. Counted nowhere.
+/// `None`: the store can't be asked.
+pub async fn is_still_allowed(app: &SharedApp, question: Question<'_>) -> Option<bool> {
+    answer(app, &question, false).await.ok().map(|answer| answer.outcome == Outcome::Allow)
 }
 
 async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> Result<Answer, StoreError> {

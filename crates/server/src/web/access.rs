@@ -266,10 +266,7 @@ pub(super) fn set_security_headers(headers: &mut HeaderMap, https: bool) {
         headers.entry(*name).or_insert_with(|| HeaderValue::from_static(value));
     }
     if https {
-        headers.insert(
-            "strict-transport-security",
-            HeaderValue::from_static("max-age=31536000; includeSubDomains"),
-        );
+        headers.insert("strict-transport-security", HeaderValue::from_static("max-age=31536000"));
     }
     headers.entry(CACHE_CONTROL).or_insert_with(|| HeaderValue::from_static("no-store"));
 }

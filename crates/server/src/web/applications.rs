@@ -25,6 +25,9 @@ use crate::refusal::Refusal;
 /// How often a running stream's right to go on is looked at: it ends within a second of its revocation.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
+/// How many looks may find no store before a stream ends: as long as the cache would be trusted (rule 16).
+const UNANSWERED_MAX: u32 = 10;
+
 /// Answers a request for `application`, the one in `place` of the configuration's list.
 pub(super) async fn serve(
     app: &SharedApp,
@@ -71,11 +74,14 @@ fn until_refused(app: SharedApp, place: usize, method: String, target: String, h
     }
     Box::pin(async move {
         let Some(application) = app.configuration.applications.get(place) else { return };
-        loop {
+        let mut unanswered = 0;
+        while unanswered <= UNANSWERED_MAX {
             tokio::time::sleep(LOOK_AGAIN).await;
             let question = Question { application, method: &method, target: &target, headers: &kept };
-            if !is_still_allowed(&app, question).await {
-                return;
+            match is_still_allowed(&app, question).await {
+                Some(true) => unanswered = 0,
+                Some(false) => return,
+                None => unanswered += 1,
             }
         }
     })

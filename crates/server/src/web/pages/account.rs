@@ -123,9 +123,13 @@ pub async fn change_name(
     visit: Visit,
     Form(form): Form<NameForm>,
 ) -> Result<Response, Refusal> {
+    let account = &visit.account()?.account;
+    let full_name = bounded(&form.full_name, 100);
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    tx.update_full_name(visit.account()?.account.id, &bounded(&form.full_name, 100)).await?;
+    tx.update_full_name(account.id, &full_name).await?;
+    let details = vec![("before", account.full_name.clone()), ("after", full_name)];
+    tx.audit(audited(&visit, None, AuditAction::AccountName, details)?, now).await?;
     tx.commit(now).await?;
     Ok(back(&app, Done::Saved))
 }

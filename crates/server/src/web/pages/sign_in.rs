@@ -337,6 +337,9 @@ async fn begin_session(
             }
         } else {
             tx.delete_browser_session(session, before).await?;
+            if let Some(signed_in) = &visit.signed_in {
+                tx.audit(own_entry(visit, signed_in.actor(), AuditAction::AccountSessionEnd), now).await?;
+            }
         }
     }
     let session = SessionId::new(now.millis(), app.random.bytes()?);
