@@ -680,6 +680,17 @@ async fn rule_11_the_session_of_one_applications_host_counts_on_no_other_host() 
     thief.plant_cookie("wiki.localhost", "doorward-app", &token);
     let wiki = world.hub.replace("hub.", "wiki.");
     assert_eq!(thief.get(&format!("{wiki}/acme/secret")).await.status, 302);
+
+    // Nor is a ticket taken on another host than its own, even by a browser that has its nonce there.
+    mira.lose_cookie("hub.localhost", "doorward-app");
+    let start = mira.get(&format!("{}/acme/secret", world.hub)).await.location().unwrap();
+    let handover = mira.get(start.as_str()).await.location().unwrap();
+    let ticket = mira.get(handover.as_str()).await.location().unwrap();
+    let nonce = mira.cookie("hub.localhost", "doorward-handover").unwrap();
+    mira.plant_cookie("wiki.localhost", "doorward-handover", &nonce);
+    let elsewhere = ticket.as_str().replace("hub.", "wiki.");
+    assert_eq!(mira.get(&elsewhere).await.code().as_deref(), Some("gate.ticket_expired"));
+    assert_eq!(mira.get(ticket.as_str()).await.status, 303, "nothing was burnt: {}", mira.history());
 }
 
 // Rule 15: fail closed, and say so.
