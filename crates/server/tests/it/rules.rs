@@ -834,6 +834,31 @@ fn rust_files(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
     }
 }
 
+/// `docs/rules.md` names tests that exist, and at least one of each rule that is built.
+#[test]
+fn the_table_of_rules_names_tests_that_exist() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let page = std::fs::read_to_string(root.parent().unwrap().join("docs/rules.md")).unwrap();
+    let mut files = Vec::new();
+    for folder in ["core/src", "server/src", "server/tests"] {
+        rust_files(&root.join(folder), &mut files);
+    }
+    let code: String = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let named: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .filter_map(|line| line.trim_end_matches(" |").rsplit_once("| `")?.1.strip_suffix('`'))
+        .collect();
+    assert!(named.len() > 100, "{}", named.len());
+    for name in &named {
+        assert!(code.contains(&format!("fn {name}(")), "there is no test {name}");
+    }
+    for rule in [1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 15, 16, 17, 18] {
+        let carries = format!("rule_{rule}_");
+        assert!(named.iter().any(|name| name.starts_with(&carries)), "no test of rule {rule}");
+    }
+}
+
 // Rule 18: benign causes, calm words.
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
