@@ -7,10 +7,11 @@ SYNCHRONOUS="${SYNCHRONOUS:-full}"   # as in doorward.toml: compare with the flo
 PEER_NAME="${PEER_NAME:-product}"
 PEER_VERSION="$("$DOORWARD" --version)"
 
-# Login i is that of account i mod 101 at organization i mod 100: 10,100 pairs, each used once, because a member who has
-# an SSO session is not sent to the provider again.
-ACCOUNTS=101
-LOGIN_ORGS=100
+# Login i is that of account i mod ACCOUNTS at organization i mod LOGIN_ORGS. A member who has an SSO session is not sent to
+# the provider again, so there are more accounts than a run has logins: a morning on which each member comes once. (With
+# few accounts the driver, which works on several at a time, meets the same pair twice.)
+ACCOUNTS="${BENCH_ACCOUNTS:-6007}"
+LOGIN_ORGS="${BENCH_ORGANIZATIONS:-10}"
 N=$((ORGS > LOGIN_ORGS ? ORGS : LOGIN_ORGS))
 OP_USER='user-{account}@example.test'
 
@@ -20,9 +21,9 @@ PEER_ACCOUNTS='python3 "$BENCH/sessions.py" cookies "$ACCOUNTS" > "$DIR/accounts
 READY_URL=http://localhost:9300/readyz
 READY_STATUS='^200$'
 
-# A login is three requests to us, as it is to the floors: start, redirect URI, and the check where it ends. That is why
-# the check's own address counts as an application here (prepare.sh): only those may be gone on to.
-LOGIN_URL='http://localhost:9300/organizations/{org}/sso?next=http%3A%2F%2Flocalhost%3A9301%2Fauth-request'
+# A login is four requests to us: start, redirect URI, the page where it ends (the smallest there is), and the check. The
+# floors are spared the third: they end at the check itself, which is on another listener here.
+LOGIN_URL='http://localhost:9300/organizations/{org}/sso?next=/healthz'
 CHECK_URL=http://localhost:9301/auth-request
 CHECK_HEADERS='X-Original-Method: GET
 X-Original-URL: http://localhost:9300/{org}/secret'

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Browser sessions for the benchmark, without thousands of calls of the command line and without a password each.
+"""Accounts for the benchmark, without thousands of calls of the command line and without hashing a password each.
 
-sessions.py store COUNT DATABASE   makes every account a reader of every organization and gives each a browser session
+sessions.py store COUNT DATABASE   makes the accounts, each a reader of every organization, with a browser session each
 sessions.py cookies COUNT          prints the sessions for the driver: number of the account, tab, cookies
 """
 import base64, hashlib, sqlite3, sys, time, uuid
@@ -18,12 +18,14 @@ def text(octets):
 def store(count, path):
     now = int(time.time() * 1000)
     db = sqlite3.connect(path)
-    ids = dict(db.execute("SELECT n.name_key, a.id FROM account a JOIN name n ON n.name_key = a.name_key"))
     organizations = [row[0] for row in db.execute("SELECT id FROM organization")]
     for account in range(count):
-        id = ids[f"user-{account}"]
-        db.executemany("INSERT INTO membership VALUES (?, ?, 'read', 0, ?) ON CONFLICT DO NOTHING",
-                       [(organization, id, now) for organization in organizations])
+        id, name = str(uuid.uuid4()), f"user-{account}"
+        db.execute("INSERT INTO name VALUES (?, ?, 'account', ?, ?)", (name, name, id, now))
+        db.execute("INSERT INTO account (id, name_key, full_name, created_at) VALUES (?, ?, ?, ?)", (id, name, name, now))
+        address = f"{name}@example.test"
+        db.execute("INSERT INTO account_email VALUES (?, ?, ?, ?, 1)", (id, address, address, now))
+        db.executemany("INSERT INTO membership VALUES (?, ?, 'read', 0, ?)", [(o, id, now) for o in organizations])
         hash = text(hashlib.sha256(token(account, "session").encode()).digest())
         db.execute("INSERT INTO browser_session VALUES (?, ?, ?, ?, ?, ?)", (str(uuid.uuid4()), hash, id, now, now, now))
     db.commit()

@@ -26,8 +26,8 @@ use crate::refusal::Refusal;
 use crate::session::SignedIn;
 use crate::store::{
     Attempt, AuditEntry, FrozenEndpoints, Identity, Organization, Purpose, Query, Revision, RevisionTest,
-    SpentAttempt, StoreError, Taken, Transaction, load_account, load_account_subject, load_connection,
-    load_emails, load_identity_account, load_revision, load_test,
+    SpentAttempt, StoreError, Taken, Transaction, load_account_subject, load_connection, load_emails,
+    load_identity_account, load_revision, load_test,
 };
 use crate::web::access::sso_page;
 use crate::web::visit::Visit;
@@ -380,9 +380,7 @@ async fn end_sign_in(
         }
         None => false,
     };
-    let account_is_good =
-        load_account(&mut tx, attempt.account).await?.is_some_and(|account| !account.disabled);
-    if !allowed || !account_is_good || !tx.browser_session_exists(attempt.session, attempt.account).await? {
+    if !allowed || !tx.browser_session_counts(attempt.session, attempt.account).await? {
         drop(tx);
         return superseded(app, organization, visit, attempt).await;
     }
@@ -447,9 +445,8 @@ async fn still_admin(
     organization: &Organization,
     attempt: &Attempt,
 ) -> Result<bool, StoreError> {
-    Ok(load_account(tx, attempt.account).await?.is_some_and(|account| !account.disabled)
+    Ok(tx.browser_session_counts(attempt.session, attempt.account).await?
         && tx.hold_role(organization.id, attempt.account).await? == Some(Role::Admin)
-        && tx.browser_session_exists(attempt.session, attempt.account).await?
         && load_connection(tx, organization.id).await?.is_some())
 }
 

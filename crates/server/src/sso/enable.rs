@@ -71,7 +71,7 @@ pub async fn enable(
     if !own_test || !test_still_counts(stored.tested_at, now) {
         return Err(ErrorCode::SettingsTestTooOld.into());
     }
-    if !tx.browser_session_exists(session, account).await? {
+    if !tx.browser_session_counts(session, account).await? {
         return Err(ErrorCode::AccountSignInNeeded.into());
     }
     if tx.hold_role(organization.id, account).await? != Some(Role::Admin) {

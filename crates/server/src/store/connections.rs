@@ -207,14 +207,30 @@ pub async fn load_connection(
     organization: OrganizationId,
 ) -> Result<Option<Connection>, StoreError> {
     let sql = "SELECT id, draft, live, enforcement, epoch FROM connection WHERE organization_id = $1";
-    let Some(row) = query.fetch_optional(sql, values![organization]).await? else { return Ok(None) };
-    Ok(Some(Connection {
+    query.fetch_optional(sql, values![organization]).await?.as_ref().map(connection).transpose()
+}
+
+fn connection(row: &Row) -> Result<Connection, StoreError> {
+    Ok(Connection {
         id: row.parsed("id")?,
         draft: row.opt_int("draft")?.map(RevisionNumber),
         live: row.opt_int("live")?.map(RevisionNumber),
         enforcement: row.known("enforcement", Enforcement::from_text)?,
         epoch: row.int("epoch")?,
-    }))
+    })
+}
+
+/// An organization's connection with its live revision; nothing while SSO is off.
+pub async fn load_live(
+    query: &mut impl Query,
+    organization: OrganizationId,
+) -> Result<Option<(Connection, Revision)>, StoreError> {
+    let sql = "SELECT c.id, c.draft, c.live, c.enforcement, c.epoch, r.number, r.issuer_url, r.client_id, \
+               r.client_secret, r.client_secret_end, r.client_auth_method, r.scopes, r.userinfo, r.email_claim, \
+               r.hosted_domains, r.created_by, r.created_at, r.metadata FROM connection c \
+               JOIN revision r ON r.connection_id = c.id AND r.number = c.live WHERE c.organization_id = $1";
+    let row = query.fetch_optional(sql, values![organization]).await?;
+    row.map(|row| Ok((connection(&row)?, revision(&row)?))).transpose()
 }
 
 /// One revision of an organization's connection.

@@ -6,12 +6,15 @@
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
 };
-use sqlx::{Column as _, Row as _, ValueRef as _};
+use sqlx::{Column as _, Connection as _, Row as _, ValueRef as _};
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +60,65 @@ pub enum Synchronous {
 
 #[derive(Clone, Debug)]
 pub(super) enum Database {
-    Sqlite { write: SqlitePool, read: SqlitePool },
+    Sqlite { write: SqlitePool, read: Arc<SqliteReaders> },
     Postgres(PgPool),
+}
+
+/// Binds values to a statement of either database.
+macro_rules! bound {
+    ($sql:expr, $values:expr) => {{
+        let mut query = sqlx::query($sql);
+        for value in $values {
+            query = match value {
+                Value::Text(text) => query.bind(text),
+                Value::Int(int) => query.bind(int),
+                Value::OptText(text) => query.bind(text),
+                Value::OptInt(int) => query.bind(int),
+            };
+        }
+        query
+    }};
+}
+
+/// How long one waits for a connection.
+const WAIT: Duration = Duration::from_secs(5);
+/// SQLite connections that read at the same time.
+const SQLITE_READERS: usize = 4;
+
+/// The connections that read an SQLite file; the one used last is used next, because its memory is warm.
+///
+/// Not sqlx's pool, which asks a connection before and after each use whether it is still there: for a file that is
+/// two more changes of threads for each statement, three times the cost of most of ours (bench/README.md).
+#[derive(Debug)]
+pub(super) struct SqliteReaders {
+    options: SqliteConnectOptions,
+    places: Semaphore,
+    idle: Mutex<Vec<SqliteConnection>>,
+}
+
+impl SqliteReaders {
+    async fn open(options: SqliteConnectOptions) -> Result<Self, StoreError> {
+        let first = SqliteConnection::connect_with(&options).await?;
+        Ok(Self { options, places: Semaphore::new(SQLITE_READERS), idle: Mutex::new(vec![first]) })
+    }
+
+    async fn fetch_all(&self, sql: &'static str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        let place = tokio::time::timeout(WAIT, self.places.acquire()).await;
+        let _place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
+        let idle = self.idle().pop();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => SqliteConnection::connect_with(&self.options).await?,
+        };
+        let rows = bound!(sql, values).fetch_all(&mut connection).await?;
+        // One that failed, or whose user went away in the middle, is closed instead.
+        self.idle().push(connection);
+        Ok(rows.into_iter().map(Row::Sqlite).collect())
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<SqliteConnection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A value bound to `$n`.
@@ -187,22 +247,6 @@ fn unexpected_null(name: &str) -> StoreError {
     StoreError::Corrupt(format!("column {name} is NULL"))
 }
 
-/// Binds values to a statement of either database.
-macro_rules! bound {
-    ($sql:expr, $values:expr) => {{
-        let mut query = sqlx::query($sql);
-        for value in $values {
-            query = match value {
-                Value::Text(text) => query.bind(text),
-                Value::Int(int) => query.bind(int),
-                Value::OptText(text) => query.bind(text),
-                Value::OptInt(int) => query.bind(int),
-            };
-        }
-        query
-    }};
-}
-
 /// Whatever can be asked: the pool of readers, or a transaction that must see its own writes.
 pub trait Query: Send {
     /// All rows of the answer.
@@ -227,9 +271,7 @@ pub struct Reader(pub(super) Database);
 impl Query for Reader {
     async fn fetch_all(&mut self, sql: &'static str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
         Ok(match &self.0 {
-            Database::Sqlite { read, .. } => {
-                bound!(sql, values).fetch_all(read).await?.into_iter().map(Row::Sqlite).collect()
-            }
+            Database::Sqlite { read, .. } => read.fetch_all(sql, values).await?,
             Database::Postgres(pool) => {
                 bound!(sql, values).fetch_all(pool).await?.into_iter().map(Row::Postgres).collect()
             }
@@ -242,7 +284,7 @@ impl Query for Reader {
         values: Vec<Value>,
     ) -> Result<Option<Row>, StoreError> {
         Ok(match &self.0 {
-            Database::Sqlite { read, .. } => bound!(sql, values).fetch_optional(read).await?.map(Row::Sqlite),
+            Database::Sqlite { read, .. } => read.fetch_all(sql, values).await?.into_iter().next(),
             Database::Postgres(pool) => bound!(sql, values).fetch_optional(pool).await?.map(Row::Postgres),
         })
     }
@@ -313,19 +355,18 @@ impl Database {
                 Synchronous::Normal => SqliteSynchronous::Normal,
             })
             .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(5))
+            .busy_timeout(WAIT)
+            // The pages that every sign-in writes are copied into the file once in 16 MB of log instead of 4.
+            .pragma("wal_autocheckpoint", "4000")
             .pragma("trusted_schema", "OFF");
         let write = SqlitePoolOptions::new()
             .max_connections(1)
-            .acquire_timeout(Duration::from_secs(5))
+            .acquire_timeout(WAIT)
+            // A file does not go away between two uses (as in `SqliteReaders`).
+            .test_before_acquire(false)
             .connect_with(options.clone())
             .await?;
-        let read = SqlitePoolOptions::new()
-            .max_connections(4)
-            .min_connections(1)
-            .acquire_timeout(Duration::from_secs(5))
-            .connect_with(options.read_only(true))
-            .await?;
+        let read = Arc::new(SqliteReaders::open(options.read_only(true)).await?);
         Ok(Self::Sqlite { write, read })
     }
 
@@ -336,11 +377,8 @@ impl Database {
             ("lock_timeout", "2s"),
             ("client_encoding", "UTF8"),
         ]);
-        let pool = PgPoolOptions::new()
-            .max_connections(10)
-            .acquire_timeout(Duration::from_secs(5))
-            .connect_with(options)
-            .await?;
+        let pool =
+            PgPoolOptions::new().max_connections(10).acquire_timeout(WAIT).connect_with(options).await?;
         Ok(Self::Postgres(pool))
     }
 

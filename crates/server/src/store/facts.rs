@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::database::{Query as _, StoreError};
 use super::organizations::RESOURCE_NAME_BYTES_MAX;
-use super::{Change, Store};
+use super::{Change, Organization, Plan, Store};
 use crate::values;
 
 /// How long the cache is trusted without a good reading of changes (decisions.md).
@@ -99,6 +99,8 @@ pub struct OrganizationFacts {
     pub name: Name,
     /// What it is called on pages.
     pub display_name: String,
+    /// Its plan.
+    pub plan: Plan,
     /// SSO: `None` is off.
     pub sso: Option<Enforcement>,
     /// The connection's epoch: an SSO session of another one is over.
@@ -107,6 +109,19 @@ pub struct OrganizationFacts {
     pub session_timeout: Lifetime,
     /// Deleted: its name stays owned, its pages are gone.
     pub deleted: bool,
+}
+
+impl OrganizationFacts {
+    /// The organization as its pages know it; nothing if it was deleted.
+    pub fn organization(&self) -> Option<Organization> {
+        (!self.deleted).then(|| Organization {
+            id: self.id,
+            name: self.name.clone(),
+            display_name: self.display_name.clone(),
+            plan: self.plan,
+            session_timeout: self.session_timeout,
+        })
+    }
 }
 
 type ResourceKey = (OrganizationId, String, String);
@@ -272,19 +287,16 @@ impl Store {
         token: TokenHash,
         now: Timestamp,
     ) -> Result<Option<(Arc<AccountFacts>, usize, bool)>, StoreError> {
-        let trusted = self.facts.is_trusted(now);
-        if trusted
-            && let Some(id) = self.facts.tokens.get(&token)
-            && let Some(account) = self.facts.accounts.get(&id)
-        {
-            return Ok(find_session(account, token));
+        // Whose a token is never changes, so this is good however old it is; whether it still counts, the account says.
+        if let Some(id) = self.facts.tokens.get(&token) {
+            let account = self.account_facts(id, now).await?;
+            return Ok(account.and_then(|account| find_session(account, token)));
         }
         let sql = "SELECT account_id FROM browser_session WHERE token_hash = $1 \
                    UNION ALL SELECT s.account_id FROM host_session h JOIN browser_session s ON s.id = h.session_id \
                    WHERE h.token_hash = $1";
         let Some(row) = self.reader().fetch_optional(sql, values![token]).await? else { return Ok(None) };
         let id: AccountId = row.parsed("account_id")?;
-        // A token belongs to one account for ever, so this needs no note.
         self.facts.tokens.insert(token, id);
         let account = self.account_facts(id, now).await?;
         if let Some(found) = account.and_then(|account| find_session(account, token)) {
@@ -342,28 +354,31 @@ impl Store {
                 external_collaborator: row.flag("external_collaborator")?,
             });
         }
-        let sql = "SELECT id, token_hash, created_at, authenticated_at, last_seen_at FROM browser_session \
-                   WHERE account_id = $1 ORDER BY last_seen_at DESC LIMIT 100";
+        let sql = "SELECT s.id, s.token_hash, s.created_at, s.authenticated_at, s.last_seen_at, \
+                   o.organization_id, o.epoch, o.authenticated_at AS sso_at FROM (SELECT * FROM browser_session \
+                   WHERE account_id = $1 ORDER BY last_seen_at DESC LIMIT 100) s \
+                   LEFT JOIN sso_session o ON o.session_id = s.id ORDER BY s.last_seen_at DESC, s.id";
         for row in reader.fetch_all(sql, values![id]).await? {
-            account.sessions.push(SessionFacts {
-                id: row.parsed("id")?,
-                token_hash: row.known("token_hash", TokenHash::from_text)?,
-                created_at: row.time("created_at")?,
-                authenticated_at: row.time("authenticated_at")?,
-                last_seen_at: row.time("last_seen_at")?,
-                sso: Vec::new(),
-                hosts: Vec::new(),
-            });
-        }
-        let sql = "SELECT o.session_id, o.organization_id, o.epoch, o.authenticated_at FROM browser_session s \
-                   JOIN sso_session o ON o.session_id = s.id WHERE s.account_id = $1";
-        for row in reader.fetch_all(sql, values![id]).await? {
-            let session: SessionId = row.parsed("session_id")?;
-            if let Some(session) = account.sessions.iter_mut().find(|s| s.id == session) {
+            let session: SessionId = row.parsed("id")?;
+            if account.sessions.last().is_none_or(|last| last.id != session) {
+                account.sessions.push(SessionFacts {
+                    id: session,
+                    token_hash: row.known("token_hash", TokenHash::from_text)?,
+                    created_at: row.time("created_at")?,
+                    authenticated_at: row.time("authenticated_at")?,
+                    last_seen_at: row.time("last_seen_at")?,
+                    sso: Vec::new(),
+                    hosts: Vec::new(),
+                });
+            }
+            // The columns of a session without SSO are NULL.
+            if row.opt_text("organization_id")?.is_some()
+                && let Some(session) = account.sessions.last_mut()
+            {
                 session.sso.push(SsoFacts {
                     organization: row.parsed("organization_id")?,
                     epoch: row.int("epoch")?,
-                    authenticated_at: row.time("authenticated_at")?,
+                    authenticated_at: row.time("sso_at")?,
                 });
             }
         }
@@ -394,7 +409,7 @@ impl Store {
             return Ok(organization);
         }
         let stamp = self.facts.sequence.load(Ordering::Acquire);
-        let sql = "SELECT o.id, n.spelled, o.display_name, o.session_timeout, o.deleted_at, c.live, c.enforcement, \
+        let sql = "SELECT o.id, n.spelled, o.display_name, o.plan, o.session_timeout, o.deleted_at, c.live, c.enforcement, \
                    c.epoch FROM organization o JOIN name n ON n.name_key = o.name_key \
                    LEFT JOIN connection c ON c.organization_id = o.id WHERE o.name_key = $1";
         let organization = match self.reader().fetch_optional(sql, values![key]).await? {
@@ -408,6 +423,7 @@ impl Store {
                     id: row.parsed("id")?,
                     name: Name::from_store(row.text("spelled")?),
                     display_name: row.text("display_name")?,
+                    plan: row.known("plan", Plan::from_text)?,
                     sso: enforcement,
                     epoch: row.opt_int("epoch")?.unwrap_or(0),
                     session_timeout: Lifetime::from_millis(row.int("session_timeout")?),

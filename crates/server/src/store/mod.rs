@@ -27,8 +27,8 @@ pub use audit_log::{Actor, AuditEntry, AuditRecord, count_audit_events};
 pub use changes::Change;
 pub use connections::{
     Connection, FrozenEndpoints, Identity, NewRevision, Revision, RevisionTest, StoredTest,
-    count_linked_members, load_account_subject, load_connection, load_identity_account, load_revision,
-    load_state, load_test,
+    count_linked_members, load_account_subject, load_connection, load_identity_account, load_live,
+    load_revision, load_state, load_test,
 };
 pub use database::{Query, Reader, Row, StoreError, Synchronous, Value};
 pub use facts::{AccountFacts, FactsCache, MembershipFacts, OrganizationFacts, SessionFacts, SsoFacts};

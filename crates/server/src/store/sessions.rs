@@ -158,13 +158,15 @@ impl Transaction {
         Ok(())
     }
 
-    /// Whether a browser session of this account is there, read inside this transaction.
-    pub async fn browser_session_exists(
+    /// Whether a browser session of this account is there and the account is not switched off, read inside this
+    /// transaction.
+    pub async fn browser_session_counts(
         &mut self,
         id: SessionId,
         account: AccountId,
     ) -> Result<bool, StoreError> {
-        let sql = "SELECT id FROM browser_session WHERE id = $1 AND account_id = $2";
+        let sql = "SELECT s.id FROM browser_session s JOIN account a ON a.id = s.account_id \
+                   WHERE s.id = $1 AND s.account_id = $2 AND a.disabled = 0";
         Ok(self.fetch_optional(sql, values![id, account]).await?.is_some())
     }
 

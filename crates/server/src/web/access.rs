@@ -19,7 +19,6 @@ use super::page::render_refusal;
 use super::visit::{OrganizationVisit, Visit};
 use crate::app::{App, SharedApp};
 use crate::refusal::Refusal;
-use crate::store::load_organization;
 
 /// A login this fresh opens security settings (rule 12).
 pub const FRESH_LOGIN: Lifetime = Lifetime::from_minutes(15);
@@ -121,7 +120,7 @@ async fn admit(app: &SharedApp, access: Access, visit: &Visit, parts: &mut Parts
     if facts.deleted || (access != Access::Member && membership.role != Role::Admin) {
         return Err(unknown().into());
     }
-    let Some(organization) = load_organization(&mut app.store.reader(), &name).await? else {
+    let Some(organization) = facts.organization() else {
         return Err(unknown().into());
     };
     // Pages show the spelling of the creation; a form's address is ours already.

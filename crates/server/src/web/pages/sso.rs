@@ -21,8 +21,7 @@ use crate::sso::enable::{NotDone, disable, enable, set_enforcement};
 use crate::sso::settings::{By, Saved, SettingsForm, refresh, save};
 use crate::sso::start::{Started, start};
 use crate::store::{
-    AuditEntry, Connection, Organization, Purpose, Revision, load_connection, load_organization,
-    load_revision,
+    AuditEntry, Connection, Organization, Purpose, Revision, load_connection, load_live, load_revision,
 };
 use crate::web::access::{redirect, sso_page};
 use crate::web::page::{Frame, going_on, host_of, show};
@@ -348,9 +347,8 @@ async fn find_way(
     }
     let mut reader = app.store.reader();
     let organization = place.organization.id;
-    let connection = load_connection(&mut reader, organization).await?.ok_or(ErrorCode::SsoNotEnabled)?;
-    let live = connection.live.ok_or(ErrorCode::SsoNotEnabled)?;
-    let revision = load_revision(&mut reader, organization, live).await?.ok_or(ErrorCode::SsoNotEnabled)?;
+    let live = load_live(&mut reader, organization).await?;
+    let (connection, revision) = live.ok_or(ErrorCode::SsoNotEnabled)?;
     if let (Some(iss), Some(endpoints)) = (&query.iss, &revision.endpoints)
         && *iss != endpoints.issuer
     {
@@ -455,7 +453,8 @@ pub async fn consume(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
-    let organization = load_organization(&mut app.store.reader(), &name).await?;
+    let facts = app.store.organization_facts(&name.to_ascii_lowercase(), app.clock.now()).await?;
+    let organization = facts.and_then(|facts| facts.organization());
     // The redirect URI has one spelling: that of the creation (rule 1).
     let organization = organization.filter(|organization| organization.name.as_str() == name);
     let organization = organization.ok_or(ErrorCode::OrganizationUnknown)?;
