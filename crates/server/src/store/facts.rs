@@ -277,6 +277,7 @@ impl FactsCache {
     }
 }
 
+// What must be loaded is loaded in a box: the gate's future, which mostly finds everything here, stays small.
 impl Store {
     /// The account whose session has this token, with that session's place in `sessions`; and on which host the token
     /// counts (`None`: on our own). `None` for a token that nobody has.
@@ -292,6 +293,14 @@ impl Store {
             let account = self.account_facts(id, now).await?;
             return Ok(account.and_then(|account| find_session(account, token)));
         }
+        Box::pin(self.load_session_facts(token, now)).await
+    }
+
+    async fn load_session_facts(
+        &self,
+        token: TokenHash,
+        now: Timestamp,
+    ) -> Result<Option<(Arc<AccountFacts>, usize, bool)>, StoreError> {
         let sql = "SELECT account_id FROM browser_session WHERE token_hash = $1 \
                    UNION ALL SELECT s.account_id FROM host_session h JOIN browser_session s ON s.id = h.session_id \
                    WHERE h.token_hash = $1";
@@ -323,7 +332,7 @@ impl Store {
 
     async fn load_and_keep_account(&self, id: AccountId) -> Result<Option<Arc<AccountFacts>>, StoreError> {
         let stamp = self.facts.sequence.load(Ordering::Acquire);
-        let Some(account) = self.load_account_facts(id).await? else { return Ok(None) };
+        let Some(account) = Box::pin(self.load_account_facts(id)).await? else { return Ok(None) };
         let account = Arc::new(account);
         self.facts.keep(stamp, &Change::Account(id), || self.facts.accounts.insert(id, Arc::clone(&account)));
         Ok(Some(account))
@@ -408,6 +417,10 @@ impl Store {
         {
             return Ok(organization);
         }
+        Box::pin(self.load_organization_facts(key)).await
+    }
+
+    async fn load_organization_facts(&self, key: &str) -> Result<Option<Arc<OrganizationFacts>>, StoreError> {
         let stamp = self.facts.sequence.load(Ordering::Acquire);
         let sql = "SELECT o.id, n.spelled, o.display_name, o.plan, o.session_timeout, o.deleted_at, c.live, c.enforcement, \
                    c.epoch FROM organization o JOIN name n ON n.name_key = o.name_key \
@@ -453,6 +466,15 @@ impl Store {
         {
             return Ok(public);
         }
+        Box::pin(self.load_resource_is_public(organization, prefix, name_key)).await
+    }
+
+    async fn load_resource_is_public(
+        &self,
+        organization: OrganizationId,
+        prefix: &str,
+        name_key: &str,
+    ) -> Result<bool, StoreError> {
         let stamp = self.facts.sequence.load(Ordering::Acquire);
         let sql =
             "SELECT is_public FROM resource WHERE organization_id = $1 AND prefix = $2 AND name_key = $3";
