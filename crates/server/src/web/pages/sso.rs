@@ -21,7 +21,8 @@ use crate::sso::enable::{NotDone, disable, enable, set_enforcement};
 use crate::sso::settings::{By, Saved, SettingsForm, refresh, save};
 use crate::sso::start::{Started, start};
 use crate::store::{
-    AuditEntry, Connection, Organization, Purpose, Revision, load_connection, load_live, load_revision,
+    AuditEntry, Connection, Organization, Purpose, Revision, load_connection, load_live, load_organization,
+    load_revision,
 };
 use crate::web::access::{redirect, sso_page};
 use crate::web::page::{Frame, going_on, host_of, show};
