@@ -16,6 +16,7 @@ use doorward_core::oidc::{
     judge_issuer, parse_callback,
 };
 use doorward_core::secret::Secret;
+use doorward_core::time::Timestamp;
 
 use super::Endpoints;
 use super::settings::{By, keeps_provider};
@@ -53,6 +54,40 @@ struct Person {
     claims: Vec<(String, String)>,
 }
 
+/// Why a trip ends without what it was for.
+enum Stopped {
+    /// Something is wrong with the settings, at the provider, or with the person.
+    Finding(Finding),
+    /// What the trip began under is no more; nobody's fault (rule 18).
+    Superseded,
+    /// The store.
+    Store(StoreError),
+}
+
+impl From<Finding> for Stopped {
+    fn from(finding: Finding) -> Self {
+        Self::Finding(finding)
+    }
+}
+
+impl From<StoreError> for Stopped {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// One trip back from the provider, with what it runs under.
+#[derive(Clone, Copy)]
+struct Trip<'a> {
+    app: &'a App,
+    organization: &'a Organization,
+    attempt: &'a Attempt,
+    signed_in: &'a SignedIn,
+    revision: &'a Revision,
+    frozen: &'a FrozenEndpoints,
+    by: &'a By,
+}
+
 /// Carries the callback of an organization's redirect URI through to its end.
 pub async fn callback(app: &App, organization: &Organization, visit: &Visit, query: &str) -> Ending {
     match run(app, organization, visit, query).await {
@@ -80,132 +115,234 @@ async fn run(
     let mut tx = app.store.begin().await?;
     let taken = tx.take_attempt(parameters.state.hash(), browser, organization.id, now).await?;
     tx.commit(now).await?;
-    let attempt = match taken {
-        Taken::Fresh(attempt) => attempt,
+    let (attempt, ended) = match taken {
+        Taken::Fresh(attempt) => {
+            let ended = end(app, organization, visit, &attempt, parameters).await;
+            (attempt, ended)
+        }
         Taken::Expired(attempt) => {
-            return fail(
-                app,
-                organization,
-                visit,
-                &attempt,
-                None,
-                Finding::new(Step::Authorization, ErrorCode::SsoAttemptExpired),
-            )
-            .await;
+            let expired = Finding::new(Step::Authorization, ErrorCode::SsoAttemptExpired);
+            return fail(app, organization, visit, &attempt, expired, false).await;
         }
         Taken::Spent(spent) => return Ok(explain_spent(app, organization, visit, &spent)),
         Taken::Unknown => return take_on_or(app, organization, visit, unknown()).await,
     };
-    let signed_in = match &visit.signed_in {
-        Some(signed_in) if signed_in.account.id == attempt.account && is_session(signed_in, &attempt) => {
-            signed_in
+    match ended {
+        Ok(()) => {
+            app.metrics.sso_attempt(attempt.purpose, Ok(()));
+            Ok(Ending::GoTo(attempt.next.clone()))
         }
-        _ => return superseded(app, organization, visit, &attempt).await,
-    };
-    let Some(revision) = load_revision(&mut app.store.reader(), organization.id, attempt.revision).await?
-    else {
-        return superseded(app, organization, visit, &attempt).await;
-    };
-    let Some(frozen) = revision.endpoints.clone() else {
-        return superseded(app, organization, visit, &attempt).await;
-    };
-
-    match ask(app, organization, &attempt, &revision, &frozen, parameters).await? {
-        Err(finding) => fail(app, organization, visit, &attempt, Some(&revision), finding).await,
-        Ok(person) => match attempt.purpose {
-            Purpose::Test => {
-                end_test(app, organization, visit, signed_in, &attempt, &revision, &frozen, person).await
-            }
-            Purpose::SignIn => {
-                end_sign_in(app, organization, visit, signed_in, &attempt, &revision, person).await
-            }
-        },
+        Err(Stopped::Finding(finding)) => fail(app, organization, visit, &attempt, finding, true).await,
+        Err(Stopped::Superseded) => {
+            let finding = Finding::new(Step::Policy, ErrorCode::SsoAttemptSuperseded);
+            fail(app, organization, visit, &attempt, finding, false).await
+        }
+        Err(Stopped::Store(error)) => Err(error),
     }
 }
 
-fn is_session(signed_in: &SignedIn, attempt: &Attempt) -> bool {
-    signed_in.session().is_some_and(|session| session.id == attempt.session)
-}
-
-/// From the provider's answer to a verified person, or to the one finding that stopped it.
-async fn ask(
+/// From a taken attempt to its end; the purpose is read here, after everything was verified.
+async fn end(
     app: &App,
     organization: &Organization,
+    visit: &Visit,
     attempt: &Attempt,
-    revision: &Revision,
-    frozen: &FrozenEndpoints,
     parameters: CallbackParameters,
-) -> Result<Result<Person, Finding>, StoreError> {
-    if let Err(finding) = judge_issuer(parameters.iss.as_deref(), &frozen.issuer, frozen.iss_promised) {
-        return Ok(Err(finding));
+) -> Result<(), Stopped> {
+    let is_the_one = |signed_in: &&SignedIn| {
+        signed_in.account.id == attempt.account
+            && signed_in.session().is_some_and(|session| session.id == attempt.session)
+    };
+    let signed_in = visit.signed_in.as_ref().filter(is_the_one).ok_or(Stopped::Superseded)?;
+    let revision = load_revision(&mut app.store.reader(), organization.id, attempt.revision).await?;
+    let revision = revision.as_ref().ok_or(Stopped::Superseded)?;
+    let frozen = revision.endpoints.as_ref().ok_or(Stopped::Superseded)?;
+    let by =
+        &By { actor: signed_in.actor(), address: visit.address, request_id: Some(visit.request_id.clone()) };
+    let trip = Trip { app, organization, attempt, signed_in, revision, frozen, by };
+
+    let person = trip.ask(parameters).await?;
+    match attempt.purpose {
+        Purpose::Test => trip.end_test(person).await,
+        Purpose::SignIn => trip.end_sign_in(person).await,
     }
-    let code = match parameters.answer {
-        CallbackAnswer::Code(code) => code,
-        CallbackAnswer::Error { error, description, subcode } => {
-            return Ok(Err(explain_authorization_error(&error, description.as_deref(), subcode.as_deref())));
-        }
-    };
-    let endpoints = Endpoints::of(frozen)?;
-    let client_secret = revision.open_secret(attempt.connection, &app.sealing)?;
-    let both = app.sealing.open_sealed(sealed_place(&attempt.state.to_text()), &attempt.sealed)?;
-    let Some((nonce, verifier)) = both.expose().split_once('.') else {
-        return Err(StoreError::Corrupt("a sealed attempt".to_owned()));
-    };
-    let (nonce, verifier) = (Secret::new(nonce.to_owned()), Secret::new(verifier.to_owned()));
-    let redemption = CodeRedemption {
-        code: &code,
-        redirect_uri: &app.redirect_uri(organization.name.as_str()),
-        code_verifier: &verifier,
-        client_id: &revision.client_id,
-        client_secret: &client_secret,
-        auth_method: endpoints.auth_method,
-    };
-    let tokens = match app.providers.redeem(organization.id, &endpoints.token, &redemption).await {
-        Ok(tokens) => tokens,
-        Err(finding) => return Ok(Err(finding)),
-    };
-    let source = KeySource {
-        organization: organization.id,
-        connection: attempt.connection,
-        revision: attempt.revision,
-        issuer: frozen.issuer.clone(),
-        jwks_uri: endpoints.jwks.clone(),
-    };
-    let expected = Expected {
-        issuer: &frozen.issuer,
-        client_id: &revision.client_id,
-        nonce: &nonce,
-        algorithms: &endpoints.algorithms,
-        attempt_started_at: attempt.created_at,
-        access_token: tokens.access_token.as_ref(),
-        max_age: None,
-        acr_values: &[],
-        hosted_domains: &revision.hosted_domains,
-        entra_tenant: frozen.entra_tenant.as_deref(),
-    };
-    let verified = match app.providers.verify(&source, &tokens.id_token, &expected, app.clock.now()).await {
-        Ok(verified) => verified,
-        Err(finding) => return Ok(Err(finding)),
-    };
-    let email_claim = Some(revision.email_claim.as_str()).filter(|claim| !claim.is_empty());
-    let wanted = match revision.userinfo {
-        UserinfoMode::Always => true,
-        UserinfoMode::WhenNeeded => oidc::Identity::needs_userinfo(&verified, email_claim),
-    };
-    let userinfo = match (&endpoints.userinfo, &tokens.access_token) {
-        (Some(endpoint), Some(access_token)) if wanted => {
-            match app.providers.userinfo(organization.id, endpoint, access_token, &verified).await {
-                Ok(userinfo) => Some(userinfo),
-                Err(finding) => return Ok(Err(finding)),
+}
+
+impl Trip<'_> {
+    /// From the provider's answer to a verified person, or to the one finding that stopped it.
+    async fn ask(self, parameters: CallbackParameters) -> Result<Person, Stopped> {
+        let Self { app, organization, attempt, revision, frozen, .. } = self;
+        judge_issuer(parameters.iss.as_deref(), &frozen.issuer, frozen.iss_promised)?;
+        let code = match parameters.answer {
+            CallbackAnswer::Code(code) => code,
+            CallbackAnswer::Error { error, description, subcode } => {
+                return Err(
+                    explain_authorization_error(&error, description.as_deref(), subcode.as_deref()).into()
+                );
             }
+        };
+        let endpoints = Endpoints::of(frozen)?;
+        let client_secret = revision.open_secret(attempt.connection, &app.sealing)?;
+        let (nonce, verifier) = self.open_sealed()?;
+        let redemption = CodeRedemption {
+            code: &code,
+            redirect_uri: &app.redirect_uri(organization.name.as_str()),
+            code_verifier: &verifier,
+            client_id: &revision.client_id,
+            client_secret: &client_secret,
+            auth_method: endpoints.auth_method,
+        };
+        let tokens = app.providers.redeem(organization.id, &endpoints.token, &redemption).await?;
+        let source = KeySource {
+            organization: organization.id,
+            connection: attempt.connection,
+            revision: attempt.revision,
+            issuer: frozen.issuer.clone(),
+            jwks_uri: endpoints.jwks.clone(),
+        };
+        let expected = Expected {
+            issuer: &frozen.issuer,
+            client_id: &revision.client_id,
+            nonce: &nonce,
+            algorithms: &endpoints.algorithms,
+            attempt_started_at: attempt.created_at,
+            access_token: tokens.access_token.as_ref(),
+            max_age: None,
+            acr_values: &[],
+            hosted_domains: &revision.hosted_domains,
+            entra_tenant: frozen.entra_tenant.as_deref(),
+        };
+        let verified = app.providers.verify(&source, &tokens.id_token, &expected, app.clock.now()).await?;
+        let email_claim = Some(revision.email_claim.as_str()).filter(|claim| !claim.is_empty());
+        let wanted = match revision.userinfo {
+            UserinfoMode::Always => true,
+            UserinfoMode::WhenNeeded => oidc::Identity::needs_userinfo(&verified, email_claim),
+        };
+        let userinfo = match (&endpoints.userinfo, &tokens.access_token) {
+            (Some(endpoint), Some(access_token)) if wanted => {
+                Some(app.providers.userinfo(organization.id, endpoint, access_token, &verified).await?)
+            }
+            _ => None,
+        };
+        let identity = oidc::Identity::from_verified(&verified, userinfo.as_ref(), email_claim)?;
+        Ok(Person { identity, claims: verified.claims_for_display() })
+    }
+
+    /// The attempt's nonce and PKCE verifier.
+    fn open_sealed(self) -> Result<(Secret, Secret), StoreError> {
+        let state = self.attempt.state.to_text();
+        let both = self.app.sealing.open_sealed(sealed_place(&state), &self.attempt.sealed)?;
+        let (nonce, verifier) = both
+            .expose()
+            .split_once('.')
+            .ok_or_else(|| StoreError::Corrupt("a sealed attempt".to_owned()))?;
+        Ok((Secret::new(nonce.to_owned()), Secret::new(verifier.to_owned())))
+    }
+
+    /// Ends a test: the draft has passed, with what the identity would mean. Opens nothing (architecture.md §3), but a
+    /// harmless change of a live connection goes live at once.
+    async fn end_test(self, person: Person) -> Result<(), Stopped> {
+        let Self { app, organization, attempt, revision, frozen, by, .. } = self;
+        let now = app.clock.now();
+        let identity = stored(&person.identity);
+        let mut tx = app.store.begin().await?;
+        tx.lock_organization(organization.id).await?;
+        let still_admin = tx.browser_session_counts(attempt.session, attempt.account).await?
+            && tx.hold_role(organization.id, attempt.account).await? == Some(Role::Admin);
+        let connection = load_connection(&mut tx, organization.id).await?.filter(|_| still_admin);
+        let connection = connection.ok_or(Stopped::Superseded)?;
+        let doubt = Doubt::of(&person.identity);
+        let link = judge_link(&mut tx, attempt.connection, &identity, doubt, attempt.account).await?;
+        let test = RevisionTest {
+            passed: true,
+            findings: match &link {
+                Link::Linked | Link::WouldLink => Vec::new(),
+                Link::WouldNot(finding) => vec![finding.clone()],
+            },
+            claims: person.claims,
+            account: Some(attempt.account),
+            browser: Some(attempt.browser),
+            identity: Some(identity),
+        };
+        tx.put_test(attempt.connection, attempt.revision, &test, now).await?;
+        let outcome = TestOutcome::Passed.as_str().to_owned();
+        let details = vec![("revision", attempt.revision.to_string()), ("outcome", outcome)];
+        tx.audit(entry(organization, AuditAction::OrgSettingsSsoTest, by, details), now).await?;
+
+        if let Some(live) = connection.live.filter(|live| *live != attempt.revision)
+            && connection.draft == Some(attempt.revision)
+            && link == Link::Linked
+            && let Some(live_revision) = load_revision(&mut tx, organization.id, live).await?
+            && keeps_provider(&live_revision, revision)
+            && tx
+                .enable_revision(organization, attempt.revision, Some(live), connection.enforcement, false)
+                .await?
+        {
+            let details = vec![
+                ("revision", attempt.revision.to_string()),
+                ("enforcement", connection.enforcement.as_str().to_owned()),
+                ("issuer", frozen.issuer.clone()),
+            ];
+            tx.audit(entry(organization, AuditAction::OrgSettingsSsoEnable, by, details), now).await?;
         }
-        _ => None,
-    };
-    let identity = match oidc::Identity::from_verified(&verified, userinfo.as_ref(), email_claim) {
-        Ok(identity) => identity,
-        Err(finding) => return Ok(Err(finding)),
-    };
-    Ok(Ok(Person { identity, claims: verified.claims_for_display() }))
+        tx.note_outcome(attempt.state, "ok").await?;
+        tx.commit(now).await?;
+        Ok(())
+    }
+
+    /// Ends a sign-in: the browser session has an SSO session for this organization, and nothing else has changed
+    /// (rule 4).
+    async fn end_sign_in(self, person: Person) -> Result<(), Stopped> {
+        let Self { app, organization, attempt, signed_in, revision, by, .. } = self;
+        let policy = |code| Stopped::Finding(Finding::new(Step::Policy, code));
+        let now = app.clock.now();
+        let identity = stored(&person.identity);
+        let mut tx = app.store.begin().await?;
+        // Nobody enables, disables or removes meanwhile; and all who lock more than this lock it first.
+        tx.lock_organization(organization.id).await?;
+        let connection = load_connection(&mut tx, organization.id).await?.ok_or(Stopped::Superseded)?;
+        // The revision is still the live one; or the live one differs in its secret alone.
+        let live = revision_for(&connection, Purpose::SignIn).ok_or(Stopped::Superseded)?;
+        let allowed = live == attempt.revision
+            || load_revision(&mut tx, organization.id, live)
+                .await?
+                .is_some_and(|live| keeps_provider(&live, revision));
+        if !allowed || !tx.browser_session_counts(attempt.session, attempt.account).await? {
+            return Err(Stopped::Superseded);
+        }
+        if tx.hold_role(organization.id, attempt.account).await?.is_none() {
+            return Err(policy(ErrorCode::SsoNotMember));
+        }
+        let doubt = Doubt::of(&person.identity);
+        match judge_link(&mut tx, attempt.connection, &identity, doubt, attempt.account).await? {
+            Link::Linked => tx.update_identity(attempt.connection, &identity).await?,
+            Link::WouldLink => {
+                match tx.insert_identity(attempt.connection, &identity, attempt.account, now).await {
+                    Err(StoreError::Conflict) => return Err(policy(ErrorCode::SsoIdentityInUse)),
+                    inserted => inserted?,
+                }
+                let details = link_details(&signed_in.account.name, &identity);
+                tx.audit(entry(organization, AuditAction::OrgSsoLink, by, details), now).await?;
+            }
+            Link::WouldNot(finding) => return Err(finding.into()),
+        }
+        tx.put_sso_session(
+            attempt.session,
+            attempt.account,
+            organization.id,
+            connection.epoch,
+            &identity.issuer,
+            &identity.subject,
+            now,
+        )
+        .await?;
+        let mut details = link_details(&signed_in.account.name, &identity);
+        details.remove(0);
+        tx.audit(entry(organization, AuditAction::OrgSsoLogin, by, details), now).await?;
+        tx.note_outcome(attempt.state, "ok").await?;
+        tx.commit(now).await?;
+        Ok(())
+    }
 }
 
 /// Whether an identity may be linked to an account: what the page after a test says, and what a first sign-in does.
@@ -283,153 +420,6 @@ fn stored(identity: &oidc::Identity) -> Identity {
     }
 }
 
-/// Ends a test: the draft has passed, with what the identity would mean. Opens nothing (architecture.md §3), but a
-/// harmless change of a live connection goes live at once.
-#[expect(clippy::too_many_arguments, reason = "one ending, and all that it was made from")]
-async fn end_test(
-    app: &App,
-    organization: &Organization,
-    visit: &Visit,
-    signed_in: &SignedIn,
-    attempt: &Attempt,
-    revision: &Revision,
-    frozen: &FrozenEndpoints,
-    person: Person,
-) -> Result<Ending, StoreError> {
-    let now = app.clock.now();
-    let identity = stored(&person.identity);
-    let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization.id).await?;
-    if !still_admin(&mut tx, organization, attempt).await? {
-        drop(tx);
-        return superseded(app, organization, visit, attempt).await;
-    }
-    let doubt = Doubt::of(&person.identity);
-    let link = judge_link(&mut tx, attempt.connection, &identity, doubt, attempt.account).await?;
-    let findings = match &link {
-        Link::Linked | Link::WouldLink => Vec::new(),
-        Link::WouldNot(finding) => vec![finding.clone()],
-    };
-    let test = RevisionTest {
-        passed: true,
-        findings,
-        claims: person.claims,
-        account: Some(attempt.account),
-        browser: Some(attempt.browser),
-        identity: Some(identity.clone()),
-    };
-    tx.put_test(attempt.connection, attempt.revision, &test, now).await?;
-    let by = by(visit, signed_in);
-    let outcome = TestOutcome::Passed.as_str().to_owned();
-    let details = vec![("revision", attempt.revision.to_string()), ("outcome", outcome)];
-    tx.audit(entry(organization, AuditAction::OrgSettingsSsoTest, &by, details), now).await?;
-
-    let connection = load_connection(&mut tx, organization.id).await?;
-    if let Some(connection) = connection
-        && let Some(live) = connection.live.filter(|live| *live != attempt.revision)
-        && connection.draft == Some(attempt.revision)
-        && link == Link::Linked
-        && let Some(live_revision) = load_revision(&mut tx, organization.id, live).await?
-        && keeps_provider(&live_revision, revision)
-        && tx
-            .enable_revision(organization, attempt.revision, Some(live), connection.enforcement, false)
-            .await?
-    {
-        let details = vec![
-            ("revision", attempt.revision.to_string()),
-            ("enforcement", connection.enforcement.as_str().to_owned()),
-            ("issuer", frozen.issuer.clone()),
-        ];
-        tx.audit(entry(organization, AuditAction::OrgSettingsSsoEnable, &by, details), now).await?;
-    }
-    tx.note_outcome(attempt.state, "ok").await?;
-    tx.commit(now).await?;
-    app.metrics.sso_attempt(Purpose::Test, Ok(()));
-    Ok(Ending::GoTo(attempt.next.clone()))
-}
-
-/// Ends a sign-in: the browser session has an SSO session for this organization, and nothing else has changed (rule 4).
-async fn end_sign_in(
-    app: &App,
-    organization: &Organization,
-    visit: &Visit,
-    signed_in: &SignedIn,
-    attempt: &Attempt,
-    revision: &Revision,
-    person: Person,
-) -> Result<Ending, StoreError> {
-    let now = app.clock.now();
-    let identity = stored(&person.identity);
-    let mut tx = app.store.begin().await?;
-    // Nobody enables, disables or removes meanwhile; and all who lock more than this lock it first.
-    tx.lock_organization(organization.id).await?;
-    let connection = load_connection(&mut tx, organization.id).await?;
-    // The revision is still the live one; or the live one differs in its secret alone.
-    let connection = match connection {
-        Some(connection) if connection.live.is_some() => connection,
-        _ => {
-            drop(tx);
-            return superseded(app, organization, visit, attempt).await;
-        }
-    };
-    let allowed = match revision_for(&connection, Purpose::SignIn) {
-        Some(live) if live == attempt.revision => true,
-        Some(live) => {
-            let live = load_revision(&mut tx, organization.id, live).await?;
-            live.is_some_and(|live| keeps_provider(&live, revision))
-        }
-        None => false,
-    };
-    if !allowed || !tx.browser_session_counts(attempt.session, attempt.account).await? {
-        drop(tx);
-        return superseded(app, organization, visit, attempt).await;
-    }
-    if tx.hold_role(organization.id, attempt.account).await?.is_none() {
-        drop(tx);
-        let finding = Finding::new(Step::Policy, ErrorCode::SsoNotMember);
-        return fail(app, organization, visit, attempt, Some(revision), finding).await;
-    }
-    let by = by(visit, signed_in);
-    let doubt = Doubt::of(&person.identity);
-    match judge_link(&mut tx, attempt.connection, &identity, doubt, attempt.account).await? {
-        Link::Linked => tx.update_identity(attempt.connection, &identity).await?,
-        Link::WouldLink => {
-            match tx.insert_identity(attempt.connection, &identity, attempt.account, now).await {
-                Ok(()) => {}
-                Err(StoreError::Conflict) => {
-                    drop(tx);
-                    let finding = Finding::new(Step::Policy, ErrorCode::SsoIdentityInUse);
-                    return fail(app, organization, visit, attempt, Some(revision), finding).await;
-                }
-                Err(error) => return Err(error),
-            }
-            let details = link_details(&signed_in.account.name, &identity);
-            tx.audit(entry(organization, AuditAction::OrgSsoLink, &by, details), now).await?;
-        }
-        Link::WouldNot(finding) => {
-            drop(tx);
-            return fail(app, organization, visit, attempt, Some(revision), finding).await;
-        }
-    }
-    tx.put_sso_session(
-        attempt.session,
-        attempt.account,
-        organization.id,
-        connection.epoch,
-        &identity.issuer,
-        &identity.subject,
-        now,
-    )
-    .await?;
-    let mut details = link_details(&signed_in.account.name, &identity);
-    details.remove(0);
-    tx.audit(entry(organization, AuditAction::OrgSsoLogin, &by, details), now).await?;
-    tx.note_outcome(attempt.state, "ok").await?;
-    tx.commit(now).await?;
-    app.metrics.sso_attempt(Purpose::SignIn, Ok(()));
-    Ok(Ending::GoTo(attempt.next.clone()))
-}
-
 /// What the audit log says of a link.
 pub(super) fn link_details(account: &str, identity: &Identity) -> Vec<(&'static str, String)> {
     vec![
@@ -440,36 +430,15 @@ pub(super) fn link_details(account: &str, identity: &Identity) -> Vec<(&'static 
     ]
 }
 
-async fn still_admin(
-    tx: &mut Transaction,
-    organization: &Organization,
-    attempt: &Attempt,
-) -> Result<bool, StoreError> {
-    Ok(tx.browser_session_counts(attempt.session, attempt.account).await?
-        && tx.hold_role(organization.id, attempt.account).await? == Some(Role::Admin)
-        && load_connection(tx, organization.id).await?.is_some())
-}
-
-/// What changed under the trip is nobody's fault (rule 18).
-async fn superseded(
-    app: &App,
-    organization: &Organization,
-    visit: &Visit,
-    attempt: &Attempt,
-) -> Result<Ending, StoreError> {
-    let finding = Finding::new(Step::Policy, ErrorCode::SsoAttemptSuperseded);
-    fail(app, organization, visit, attempt, None, finding).await
-}
-
 /// Ends a trip without a session: one audit event, the outcome noted, and a page or, after a test, the settings page
-/// with the finding. `revision` is given when the fault says something about it.
+/// with the finding. `is_about_revision`: the finding says something about the revision that was tested.
 async fn fail(
     app: &App,
     organization: &Organization,
     visit: &Visit,
     attempt: &Attempt,
-    revision: Option<&Revision>,
     finding: Finding,
+    is_about_revision: bool,
 ) -> Result<Ending, StoreError> {
     let now = app.clock.now();
     tracing::info!(code = %finding.code, step = finding.step.as_str(), purpose = attempt.purpose.as_str(), "an attempt ended without a session");
@@ -487,31 +456,12 @@ async fn fail(
             details.insert(0, ("outcome", TestOutcome::Failed.as_str().to_owned()));
             details.insert(0, ("revision", attempt.revision.to_string()));
             tx.audit(entry(organization, AuditAction::OrgSettingsSsoTest, &by, details), now).await?;
-            match revision {
-                Some(revision) => {
-                    // A later failure doesn't take back what a passed test has shown of the same revision while live.
-                    let is_live = load_connection(&mut tx, organization.id)
-                        .await?
-                        .is_some_and(|c| c.live == Some(revision.number));
-                    let passed = load_test(&mut tx, organization.id, revision.number)
-                        .await?
-                        .is_some_and(|t| t.test.passed);
-                    if !(is_live && passed && finding.code == ErrorCode::OidcCancelled) {
-                        let test = RevisionTest {
-                            passed: false,
-                            findings: vec![finding.clone()],
-                            claims: Vec::new(),
-                            account: Some(attempt.account),
-                            browser: Some(attempt.browser),
-                            identity: None,
-                        };
-                        tx.put_test(attempt.connection, revision.number, &test, now).await?;
-                    }
-                    Ending::GoTo(attempt.next.clone())
-                }
-                None => Ending::Stop(
-                    Refusal::of(&finding).with_action("Back to the settings", attempt.next.clone()),
-                ),
+            if is_about_revision {
+                note_failed_test(&mut tx, organization, attempt, &finding, now).await?;
+                Ending::GoTo(attempt.next.clone())
+            } else {
+                let back = attempt.next.clone();
+                Ending::Stop(Refusal::of(&finding).with_action("Back to the settings", back))
             }
         }
         Purpose::SignIn => {
@@ -523,6 +473,32 @@ async fn fail(
     tx.commit(now).await?;
     app.metrics.sso_attempt(attempt.purpose, Err(finding.code));
     Ok(ending)
+}
+
+/// Stores the failed test; but who merely turns back at the provider doesn't take back what a passed test has shown of
+/// the live revision.
+async fn note_failed_test(
+    tx: &mut Transaction,
+    organization: &Organization,
+    attempt: &Attempt,
+    finding: &Finding,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let live = load_connection(tx, organization.id).await?.and_then(|connection| connection.live);
+    let passed =
+        load_test(tx, organization.id, attempt.revision).await?.is_some_and(|stored| stored.test.passed);
+    if live == Some(attempt.revision) && passed && finding.code == ErrorCode::OidcCancelled {
+        return Ok(());
+    }
+    let test = RevisionTest {
+        passed: false,
+        findings: vec![finding.clone()],
+        claims: Vec::new(),
+        account: Some(attempt.account),
+        browser: Some(attempt.browser),
+        identity: None,
+    };
+    tx.put_test(attempt.connection, attempt.revision, &test, now).await
 }
 
 /// A reload, a second tab, or the back button (rule 18): whoever is through already is simply taken on.
@@ -553,10 +529,6 @@ async fn take_on_or(
         })
     });
     Ok(if is_good || is_off { Ending::GoTo(app.page("/")) } else { otherwise })
-}
-
-fn by(visit: &Visit, signed_in: &SignedIn) -> By {
-    By { actor: signed_in.actor(), address: visit.address, request_id: Some(visit.request_id.clone()) }
 }
 
 /// An audit entry of this organization.
