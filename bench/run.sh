@@ -15,7 +15,7 @@ export PEERS_TMP="${PEERS_TMP:-/tmp/doorward-bench}"
 
 mkdir -p "$PEERS_TMP"
 results="$PEERS_TMP/results-$(date +%s).jsonl"
-"$PEERS/compare.sh" --product bench/product.sh --peers "bare,full,floor-rp,floor-sqlite,floor-sqlite-full" \
+"$PEERS/compare.sh" --product "$PWD/bench/product.sh" --peers "bare,full,floor-rp,floor-sqlite,floor-sqlite-full" \
   --rounds 5 --out "$results" "$@"
 echo
 bench/first_logins.sh > "$PEERS_TMP/first.json"
