@@ -5,7 +5,6 @@ error_codes! {
     RequestTooLarge = "request.too_large", Member, 413, "This is too much at once", "What was sent is larger than this address takes.", "Shorten what you entered and send it again.";
     RequestMethodNotAllowed = "request.method_not_allowed", Member, 405, "This address doesn't take that", "The address exists, but not for this HTTP method.", "Open the page from the menu instead.";
     RequestUnknownHost = "request.unknown_host", Operator, 421, "Nothing is served under this host name", "The host name of the request is neither this service's own nor that of a configured application.", "Add the host to an [[app]] in doorward.toml, or correct the proxy's Host header.";
-    RequestTimeout = "request.timeout", Nobody, 408, "The request took too long", "The request did not arrive completely within the time allowed.", "Send it again.";
     PageNotFound = "page.not_found", Member, 404, "There is nothing here", "The page does not exist, or it is not yours to see.", "Check the address, or sign in with the account that may see it.";
 
     // Accounts.
@@ -22,7 +21,6 @@ error_codes! {
     AccountPasswordTooLong = "account.password_too_long", Member, 422, "The password is too long", "A password has at most 256 characters.", "Choose a shorter one.";
     AccountPasswordCommon = "account.password_common", Member, 422, "The password is easy to guess", "The password is one of those that are tried first, or is made of the account's own name.", "Choose another one; a few words in a row are easy to remember.";
     AccountLinkExpired = "account.link_expired", Member, 410, "This link no longer works", "The link was used already, is too old, or never existed.", "Ask whoever gave you the link for a new one.";
-    AccountSignUpClosed = "account.sign_up_closed", Operator, 403, "Accounts are made by the operator", "This site does not let people make accounts by themselves.", "Ask the operator of this site for an account.";
 
     // Organizations.
     OrganizationUnknown = "organization.unknown", Member, 404, "There is nothing here", "The organization does not exist, or it is not yours to see.", "Check the address, or sign in with an account that is a member.";
@@ -154,7 +152,6 @@ error_codes! {
     SsoGuestRefused = "sso.guest_refused", Admin, 403, "Guests are not admitted", "The provider says that this person is a guest from another organization.", "Ask an admin of the organization.";
     SsoRequired = "sso.required", Member, 401, "Single sign-on is needed", "This organization's pages open after its single sign-on.", "Complete single sign-on at the address given.";
     SsoForeignIssuer = "sso.foreign_issuer", Provider, 400, "This start belongs to another provider", "The sign-in was started in the name of an issuer other than this organization's.", "Start from this organization's own page.";
-    SsoTooManyAttempts = "sso.too_many_attempts", Member, 429, "Too many sign-ins at once", "This browser has started many sign-ins without finishing one.", "Finish one of them, or wait a while.";
 
     // The gate.
     GateForbidden = "gate.forbidden", Member, 403, "This is not yours to see", "The page does not exist, or the account may not see it.", "Sign in with another account, or ask an admin of the organization.";
@@ -166,7 +163,6 @@ error_codes! {
     GateUpstreamUnavailable = "gate.upstream_unavailable", Operator, 502, "The application does not answer", "You may enter, but the application behind this page can't be reached.", "Wait a moment and reload. Operator: start the application at its upstream address.";
     GateUpstreamTimeout = "gate.upstream_timeout", Operator, 504, "The application takes too long", "You may enter, but the application did not begin its answer within 30 seconds.", "Reload; if it stays so, tell the operator.";
     GateTicketExpired = "gate.ticket_expired", Nobody, 400, "This sign-in has to be taken over again", "The hand-over between the sign-in page and the application was used already or took more than a minute.", "Reload the application's page.";
-    GateLoop = "gate.redirect_loop", Operator, 400, "The browser goes round in circles", "The same sign-in was started three times within 30 seconds; most often the browser does not keep our cookie.", "Allow cookies for this site. Operator: check that base_url and the host of the application are those that the browser sees, http or https included.";
     GateReturnRefused = "gate.return_refused", Member, 400, "This return address is not ours", "After signing in we lead back to pages of this site and its applications only.", "Open the application and start from there.";
 
     // What only the operator meets, at the command line.

@@ -7,14 +7,10 @@ use doorward_core::error_code::ErrorCode;
 
 /// Codes that no test can provoke from outside yet, and why.
 const NOT_PROVOKED: &[(&str, &str)] = &[
-    ("request.timeout", "nothing answers with it: a head that does not arrive ends the connection"),
     ("account.busy", "needs 66 passwords checked at once; rule_9 in passwords.rs does it inside"),
-    ("account.sign_up_closed", "there is no sign-up yet"),
     ("settings.hosted_domain_missing", "needs an issuer that everybody shares, which is not on loopback"),
     ("oidc.metadata_assumed", "a hint, which no page shows yet"),
-    ("sso.too_many_attempts", "nothing answers with it: the oldest attempts of a browser give way"),
     ("gate.upstream_timeout", "needs 30 s of real time"),
-    ("gate.redirect_loop", "nothing answers with it yet"),
     ("service.cannot_listen", "its text is read in command_line.rs, which says it in words"),
 ];
 
