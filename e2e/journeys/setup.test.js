@@ -95,6 +95,8 @@ for (const which of TWO) {
     await fillConnection(page, { clientId: 'another-client' });
     await fillConnection(page, { clientSecret: 'another-secret' });
     await updateAndTest(page);
+    // The page goes on to the provider by itself; opening another one before that would be overtaken by it.
+    await page.waitForURL((url) => url.origin !== stage.sso, { waitUntil: 'commit' });
     await openSettings(page, stage);
     assert.equal(await greenCheck(page).count(), 0);
     await hasNoButton(page, 'Enable');
