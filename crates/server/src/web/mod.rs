@@ -107,10 +107,10 @@ pub fn routes() -> Vec<Route> {
 
 /// The pages under the base URL's path. Whole paths rather than a nested router, so that every handler sees the address
 /// as it was asked.
-fn pages_router(app: &SharedApp) -> Router {
+fn pages_router(app: &SharedApp, routes: Vec<Route>) -> Router {
     let base = app.configuration.base_url.path.as_str();
     let mut router: Router<SharedApp> = Router::new();
-    for Route { path, access, handler, .. } in routes() {
+    for Route { path, access, handler, .. } in routes {
         let handler = handler.route_layer(from_fn_with_state((app.clone(), access), access::enforce));
         // The front page answers without its last slash too.
         if path == "/" && !base.is_empty() {
@@ -149,7 +149,12 @@ fn plain_refusal(app: &SharedApp, request: Request, code: ErrorCode) -> Response
 
 /// Everything on the main listener, by host.
 pub fn router(app: &SharedApp) -> Router {
-    let pages = pages_router(app);
+    router_of(app, routes())
+}
+
+/// The same with another route list: for a proof that wants to know whether it would see a hole in it.
+pub fn router_of(app: &SharedApp, routes: Vec<Route>) -> Router {
+    let pages = pages_router(app, routes);
     let dispatch = any(move |State(app): State<SharedApp>, request: Request| {
         let pages = pages.clone();
         async move { dispatch(&app, pages, request).await }

@@ -21,6 +21,7 @@ use doorward::store::{
     AuditRecord, NewAccount, Organization, Plan, Query as _, Store, Synchronous, load_account_by_name,
     load_organization,
 };
+use doorward::web::Route;
 use doorward_core::email::Email;
 use doorward_core::ids::{AccountId, OrganizationId, SessionId};
 use doorward_core::membership::Role;
@@ -88,6 +89,7 @@ fn url_of(text: &str) -> Url {
 pub struct World {
     pub app: SharedApp,
     pub idp: FakeIdp,
+    second_idp: Option<FakeIdp>,
     pub clock: SharedClock,
     /// `http://localhost:PORT`.
     pub base: String,
@@ -128,6 +130,10 @@ pub struct Options {
     pub hasty: bool,
     /// A path that `base_url` carries.
     pub base_path: &'static str,
+    /// The route list; a proof plants its holes here.
+    pub routes: fn() -> Vec<Route>,
+    /// A second provider, which admins' URLs may reach too.
+    pub second_provider: bool,
 }
 
 impl Default for Options {
@@ -141,6 +147,8 @@ impl Default for Options {
             entra: false,
             hasty: false,
             base_path: "",
+            routes: doorward::web::routes,
+            second_provider: false,
         }
     }
 }
@@ -154,6 +162,7 @@ impl World {
     pub async fn with(options: Options) -> Self {
         let clock = clock_at(START_MS);
         let idp = if options.entra { FakeIdp::entra_like(&clock) } else { FakeIdp::generic(&clock) };
+        let second_idp = options.second_provider.then(|| FakeIdp::generic(&clock));
         let folder = TempDir::new();
         let (store, database) = fresh_store(options.on, &folder).await;
 
@@ -164,13 +173,14 @@ impl World {
         let hub = format!("http://hub.localhost:{main}");
         let text = format!(
             "base_url = \"{base}\"\nlisten = \"127.0.0.1:{main}\"\ndatabase = \"{database}\"\n\
-             master_key_file = \"{key}\"\n[outbound]\nallow = [\"{idp}\"]\n[gate]\nlisten = \"127.0.0.1:{gate}\"\n\
+             master_key_file = \"{key}\"\n[outbound]\nallow = [\"{idp}\"{second}]\n[gate]\nlisten = \"127.0.0.1:{gate}\"\n\
              trusted_proxies = [\"127.0.0.1\"]\n{more}\n[[app]]\nname = \"hub\"\nhost = \"hub.localhost:{main}\"\n\
              upstream = \"http://{upstream_address}\"\norganization = [\"/{{org}}/{{resource}}/**\", \"/{{org}}/**\"]\n\
              public = [\"/\", \"/static/**\"]\n\
              rules = [{{ methods = [\"DELETE\"], path = \"/{{org}}/settings/**\", role = \"admin\" }}]\n",
             key = folder.join("master.key").display(),
             idp = idp.address(),
+            second = second_idp.as_ref().map_or_else(String::new, |idp| format!(", \"{}\"", idp.address())),
             more = options.configuration.replace("PORT", &main.to_string()),
         );
         let configuration =
@@ -202,13 +212,17 @@ impl World {
         store.read_changes(app.clock.now()).await.unwrap();
         tokio::spawn(store.follow_changes(app.clock.clone(), Duration::from_millis(50), stopping));
         let (stop, signals) = mpsc::channel(2);
-        let built = Built { main: doorward::web::router(&app), gate: doorward::gate::door(&app) };
+        let built = Built {
+            main: doorward::web::router_of(&app, (options.routes)()),
+            gate: doorward::gate::door(&app),
+        };
         let routers = doorward::serve::assemble(&app, built);
         tokio::spawn(doorward::serve::run(listeners, routers, signals));
 
         let world = Self {
             app,
             idp,
+            second_idp,
             clock,
             base,
             hub,
@@ -493,6 +507,11 @@ impl World {
         let to_provider = to_provider.unwrap_or_else(|| panic!("{}\n{}", page.text(), browser.history()));
         let back = browser.get(to_provider.as_str()).await;
         back.location().unwrap_or_else(|| panic!("{}\n{}", back.text(), browser.history()))
+    }
+
+    /// The second provider that `Options::second_provider` asked for.
+    pub fn second_idp(&self) -> &FakeIdp {
+        self.second_idp.as_ref().expect("Options::second_provider")
     }
 
     /// Turns the clock ahead.

@@ -15,4 +15,5 @@ mod routes;
 mod rules;
 mod secrets;
 mod sso;
+mod stolen_password;
 mod store;
