@@ -31,7 +31,25 @@ pub struct Identity {
     pub is_guest: bool,
 }
 
+/// What the provider itself says against linking a person for the first time. Either lasts until the provider says
+/// otherwise; what an organization's settings make of it is `sso/linking.rs` in the server.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Doubts {
+    /// A guest of an Entra tenant.
+    pub guest: bool,
+    /// The provider says that nobody has verified the address that it sent.
+    pub email_unverified: bool,
+}
+
 impl Identity {
+    /// What speaks against a first link.
+    pub fn doubts(&self) -> Doubts {
+        Doubts {
+            guest: self.is_guest,
+            email_unverified: self.email.is_some() && self.email_verified == Some(false),
+        }
+    }
+
     /// Reads the identity. `email_claim` is the claim that the connection names; `None` for the usual rule: `email`,
     /// and for an Entra-shaped issuer without it `preferred_username` if that is one address (decisions.md).
     ///
@@ -203,6 +221,17 @@ mod tests {
         assert_eq!(address(&identity), None);
         let entra = verify_entra(&sign(&entra_claims())).unwrap();
         assert_eq!(address(&Identity::from_verified(&entra, None, Some("upn")).unwrap()), None);
+    }
+
+    #[test]
+    fn a_guest_and_an_unverified_address_are_doubts_and_an_absent_verdict_is_none() {
+        assert_eq!(entra("acct", json!(1)).doubts(), Doubts { guest: true, email_unverified: false });
+        assert_eq!(
+            identity("email_verified", json!(false)).doubts(),
+            Doubts { guest: false, email_unverified: true }
+        );
+        assert_eq!(identity("email_verified", json!(true)).doubts(), Doubts::default());
+        assert_eq!(identity("x", json!(1)).doubts(), Doubts::default());
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use authorization_response::{
 };
 pub use http_answer::HttpAnswer;
 pub use id_token::{Expected, TokenFault, VerifiedIdToken, verify_id_token};
-pub use identity::Identity;
+pub use identity::{Doubts, Identity};
 pub use idp_metadata::{Metadata, choose_auth_method, parse_metadata};
 pub use issuer_input::{ExpectedIssuer, IssuerInput, parse_issuer_input};
 pub use signing_keys::{KeySet, SignatureAlgorithm, parse_jwks};

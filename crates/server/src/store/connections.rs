@@ -25,8 +25,10 @@ pub struct Connection {
     pub live: Option<RevisionNumber>,
     /// Whether SSO is needed or only asked for, once live.
     pub enforcement: Enforcement,
-    /// Grows when the live issuer changes and at Disable.
+    /// Grows when the live provider changes and at Disable.
     pub epoch: i64,
+    /// Whether the provider's guests may be linked.
+    pub guests_may_link: bool,
 }
 
 /// What discovery froze into a revision (conformance.md D5, D7).
@@ -206,7 +208,7 @@ pub async fn load_connection(
     query: &mut impl Query,
     organization: OrganizationId,
 ) -> Result<Option<Connection>, StoreError> {
-    let sql = "SELECT id, draft, live, enforcement, epoch FROM connection WHERE organization_id = $1";
+    let sql = "SELECT id, draft, live, enforcement, epoch, guests_may_link FROM connection WHERE organization_id = $1";
     query.fetch_optional(sql, values![organization]).await?.as_ref().map(connection).transpose()
 }
 
@@ -217,6 +219,7 @@ fn connection(row: &Row) -> Result<Connection, StoreError> {
         live: row.opt_int("live")?.map(RevisionNumber),
         enforcement: row.known("enforcement", Enforcement::from_text)?,
         epoch: row.int("epoch")?,
+        guests_may_link: row.flag("guests_may_link")?,
     })
 }
 
@@ -225,8 +228,8 @@ pub async fn load_live(
     query: &mut impl Query,
     organization: OrganizationId,
 ) -> Result<Option<(Connection, Revision)>, StoreError> {
-    let sql = "SELECT c.id, c.draft, c.live, c.enforcement, c.epoch, r.number, r.issuer_url, r.client_id, \
-               r.client_secret, r.client_secret_end, r.client_auth_method, r.scopes, r.userinfo, r.email_claim, \
+    let sql = "SELECT c.id, c.draft, c.live, c.enforcement, c.epoch, c.guests_may_link, r.number, r.issuer_url, \
+               r.client_id, r.client_secret, r.client_secret_end, r.client_auth_method, r.scopes, r.userinfo, r.email_claim, \
                r.hosted_domains, r.created_by, r.created_at, r.metadata FROM connection c \
                JOIN revision r ON r.connection_id = c.id AND r.number = c.live WHERE c.organization_id = $1";
     let row = query.fetch_optional(sql, values![organization]).await?;
@@ -522,11 +525,12 @@ impl Transaction {
         Ok(Some(live))
     }
 
-    /// Deletes the SSO sessions and the open attempts of an organization. The new epoch already voids them in every
-    /// cache, so accounts need no word each.
+    /// Deletes the SSO sessions, the open attempts and the held identities of an organization. The new epoch already
+    /// voids the sessions in every cache, so accounts need no word each.
     async fn end_sso_sessions(&mut self, organization: OrganizationId) -> Result<(), StoreError> {
         self.execute("DELETE FROM sso_session WHERE organization_id = $1", values![organization]).await?;
-        self.delete_attempts_of(organization).await
+        self.delete_attempts_of(organization).await?;
+        self.delete_held_of_organization(organization).await
     }
 
     /// Links an identity to an account. `Conflict` if either is linked otherwise at this issuer.

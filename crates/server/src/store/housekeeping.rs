@@ -14,7 +14,7 @@ impl Store {
     /// One round: at most a batch of each kind, so that writers wait for milliseconds only. How many rows went.
     pub async fn clean_up(&self, now: Timestamp) -> Result<u64, StoreError> {
         let mut gone = 0;
-        let over: [(&'static str, Timestamp); 4] = [
+        let over: [(&'static str, Timestamp); 6] = [
             (
                 "DELETE FROM attempt WHERE state_hash IN \
                  (SELECT state_hash FROM attempt WHERE expires_at < $1 LIMIT $2)",
@@ -28,6 +28,16 @@ impl Store {
             ),
             (
                 "DELETE FROM ticket WHERE ticket_hash IN (SELECT ticket_hash FROM ticket WHERE expires_at < $1 LIMIT $2)",
+                now,
+            ),
+            (
+                "DELETE FROM held_identity WHERE handle_hash IN \
+                 (SELECT handle_hash FROM held_identity WHERE expires_at < $1 LIMIT $2)",
+                now,
+            ),
+            (
+                "DELETE FROM recovery WHERE session_id IN \
+                 (SELECT session_id FROM recovery WHERE expires_at < $1 LIMIT $2) AND expires_at < $1",
                 now,
             ),
             (

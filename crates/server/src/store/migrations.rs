@@ -5,8 +5,10 @@ use sqlx::{Connection as _, SqlSafeStr as _};
 
 use super::database::{Database, Query as _, Reader, StoreError};
 
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "start", include_str!("../../../../migrations/0001_start.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "start", include_str!("../../../../migrations/0001_start.sql")),
+    (2, "linking", include_str!("../../../../migrations/0002_linking.sql")),
+];
 
 fn migrator() -> Migrator {
     Migrator::with_migrations(

@@ -12,10 +12,12 @@ mod changes;
 mod connections;
 mod database;
 mod facts;
+mod held_identities;
 mod housekeeping;
 mod key_check;
 mod migrations;
 mod organizations;
+mod recovery;
 mod sessions;
 
 pub use accounts::{
@@ -32,11 +34,16 @@ pub use connections::{
 };
 pub use database::{Query, Reader, Row, StoreError, Synchronous, Value};
 pub use facts::{AccountFacts, FactsCache, MembershipFacts, OrganizationFacts, SessionFacts, SsoFacts};
+pub use held_identities::{
+    HELD_LIFETIME, HeldIdentity, LINK_REQUESTS_MAX, LinkRequest, REQUEST_LIFETIME, count_link_requests,
+    load_held, load_link_request_of, load_link_requests,
+};
 pub use key_check::load_key_id;
 pub use organizations::{
     Member, MemberOrganization, Organization, Plan, RESOURCE_NAME_BYTES_MAX, Resource, count_members,
     load_members, load_organization, load_organizations, load_organizations_of, load_resources, load_role,
 };
+pub use recovery::{RECOVERY_LIFETIME, count_recovery_codes, load_recovery};
 pub use sessions::{
     BrowserSession, HOST_SESSIONS_MAX, NewTicket, SESSION_ABSOLUTE, SESSION_IDLE, Ticket,
     load_browser_sessions,

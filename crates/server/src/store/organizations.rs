@@ -320,7 +320,8 @@ impl Transaction {
             .transpose()
     }
 
-    /// Removes a member with what the membership opened: SSO sessions and attempts. Whether there was one.
+    /// Removes a member with what the membership opened: SSO sessions, attempts, held identities, recovery. Whether
+    /// there was one.
     pub async fn delete_membership(
         &mut self,
         organization: OrganizationId,
@@ -336,6 +337,13 @@ impl Transaction {
         .await?;
         self.execute(
             "DELETE FROM attempt WHERE organization_id = $1 AND account_id = $2",
+            values![organization, account],
+        )
+        .await?;
+        self.delete_held_of(organization, account).await?;
+        self.execute(
+            "DELETE FROM recovery WHERE organization_id = $1 AND session_id IN \
+             (SELECT id FROM browser_session WHERE account_id = $2)",
             values![organization, account],
         )
         .await?;

@@ -9,6 +9,7 @@ mod docs;
 mod error_codes;
 mod gate;
 mod harness;
+mod linking;
 mod pages;
 mod provider_faults;
 mod routes;
