@@ -10,6 +10,7 @@ mod error_codes;
 mod gate;
 mod harness;
 mod linking;
+mod hostile_provider;
 mod pages;
 mod provider_faults;
 mod routes;
