@@ -57,8 +57,15 @@ audit_actions! {
     OrgSettingsSsoDisable = "org.settings.sso.disable", "SSO was switched off; its sessions ended.", "revision";
     OrgSettingsSsoEnforcement = "org.settings.sso.enforcement", "Enforcement was changed.", "before, after";
     OrgSettingsSsoTimeout = "org.settings.sso.session_timeout", "The SSO session time-out was changed.", "before, after";
+    OrgSettingsSsoGuests = "org.settings.sso.guests", "Whether the provider's guests may be linked was changed.", "before, after";
+    OrgRecoveryCodes = "org.recovery.codes", "Recovery codes were made; older ones are void.", "count";
+    OrgRecoveryUse = "org.recovery.use", "A recovery code was used: for 60 minutes it stands in for SSO in this browser, on settings pages alone.", "number, left";
+    OrgRecoveryFailed = "org.recovery.failed", "A recovery code was refused.", "";
     OrgSsoLogin = "org.sso_login", "A member completed SSO.", "issuer, subject, email";
-    OrgSsoLink = "org.sso_link", "An identity of the provider was linked to an account.", "account, issuer, subject, email";
+    OrgSsoLink = "org.sso_link", "An identity of the provider was linked to an account: by its proved address, by the admin's own Enable, or by an approval.", "account, issuer, subject, email, how";
+    OrgSsoLinkRequest = "org.sso_link.request", "A member asked the admins to approve a first link.", "account, issuer, subject, email, code";
+    OrgSsoLinkRefuse = "org.sso_link.refuse", "An admin refused a first link.", "account, issuer, subject, email";
+    OrgSsoUnlink = "org.sso_unlink", "An account was unlinked from an identity; its SSO sessions ended.", "account, issuer, subject, email";
     OrgSsoLoginFailed = "org.sso_login_failed", "A member's SSO ended without a session.", "code, step";
     ResourceSet = "resource.set", "A resource was registered as public or private.", "name, prefix, public";
     OrgAuditLogExport = "org.audit_log.export", "The audit log was downloaded. Hidden from the default view.", "count";

@@ -6,19 +6,18 @@
 
 use doorward_core::audit_event::AuditAction;
 use doorward_core::connection::{TestOutcome, UserinfoMode, sso_session_ends_at};
-use doorward_core::email::Email;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::finding::{Finding, Step};
-use doorward_core::ids::AccountId;
 use doorward_core::membership::Role;
 use doorward_core::oidc::{
     self, CallbackAnswer, CallbackParameters, CodeRedemption, Expected, explain_authorization_error,
     judge_issuer, parse_callback,
 };
-use doorward_core::secret::Secret;
+use doorward_core::secret::{Secret, TokenHash};
 use doorward_core::time::Timestamp;
 
 use super::Endpoints;
+use super::linking::{How, Link, findings_of, judge_link, link_details, may_be_approved};
 use super::settings::{By, keeps_provider};
 use super::start::{revision_for, sealed_place};
 use crate::app::App;
@@ -26,11 +25,11 @@ use crate::idp::KeySource;
 use crate::refusal::Refusal;
 use crate::session::SignedIn;
 use crate::store::{
-    Attempt, AuditEntry, FrozenEndpoints, Identity, Organization, Purpose, Query, Revision, RevisionTest,
-    SpentAttempt, StoreError, Taken, Transaction, load_account_subject, load_connection, load_emails,
-    load_identity_account, load_revision, load_test,
+    Attempt, AuditEntry, FrozenEndpoints, HeldIdentity, Identity, Organization, Purpose, Revision,
+    RevisionTest, SpentAttempt, StoreError, Taken, Transaction, load_connection, load_link_request_of,
+    load_revision, load_test,
 };
-use crate::web::access::sso_page;
+use crate::web::access::{link_page, sso_page};
 use crate::web::visit::Visit;
 
 /// What the browser is told in the end.
@@ -52,6 +51,14 @@ impl From<StoreError> for Ending {
 struct Person {
     identity: oidc::Identity,
     claims: Vec<(String, String)>,
+}
+
+/// How a trip ends that was verified to its end.
+enum Ended {
+    /// With what it was for.
+    Done,
+    /// Whom the provider named is held: a person decides, there.
+    Held { why: ErrorCode, decide_at: String },
 }
 
 /// Why a trip ends without what it was for.
@@ -128,9 +135,13 @@ async fn run(
         Taken::Unknown => return take_on_or(app, organization, visit, unknown()).await,
     };
     match ended {
-        Ok(()) => {
+        Ok(Ended::Done) => {
             app.metrics.sso_attempt(attempt.purpose, Ok(()));
             Ok(Ending::GoTo(attempt.next.clone()))
+        }
+        Ok(Ended::Held { why, decide_at }) => {
+            app.metrics.sso_attempt(attempt.purpose, Err(why));
+            Ok(Ending::GoTo(decide_at))
         }
         Err(Stopped::Finding(finding)) => fail(app, organization, visit, &attempt, finding, true).await,
         Err(Stopped::Superseded) => {
@@ -148,7 +159,7 @@ async fn end(
     visit: &Visit,
     attempt: &Attempt,
     parameters: CallbackParameters,
-) -> Result<(), Stopped> {
+) -> Result<Ended, Stopped> {
     let is_the_one = |signed_in: &&SignedIn| {
         signed_in.account.id == attempt.account
             && signed_in.session().is_some_and(|session| session.id == attempt.session)
@@ -241,7 +252,7 @@ impl Trip<'_> {
 
     /// Ends a test: the draft has passed, with what the identity would mean. Opens nothing (architecture.md §3), but a
     /// harmless change of a live connection goes live at once.
-    async fn end_test(self, person: Person) -> Result<(), Stopped> {
+    async fn end_test(self, person: Person) -> Result<Ended, Stopped> {
         let Self { app, organization, attempt, revision, frozen, by, .. } = self;
         let now = app.clock.now();
         let identity = stored(&person.identity);
@@ -251,14 +262,11 @@ impl Trip<'_> {
             && tx.hold_role(organization.id, attempt.account).await? == Some(Role::Admin);
         let connection = load_connection(&mut tx, organization.id).await?.filter(|_| still_admin);
         let connection = connection.ok_or(Stopped::Superseded)?;
-        let doubt = Doubt::of(&person.identity);
-        let link = judge_link(&mut tx, attempt.connection, &identity, doubt, attempt.account).await?;
+        let doubts = person.identity.doubts();
+        let link = judge_link(&mut tx, &connection, &identity, doubts, attempt.account).await?;
         let test = RevisionTest {
             passed: true,
-            findings: match &link {
-                Link::Linked | Link::WouldLink => Vec::new(),
-                Link::WouldNot(finding) => vec![finding.clone()],
-            },
+            findings: findings_of(&link, doubts),
             claims: person.claims,
             account: Some(attempt.account),
             browser: Some(attempt.browser),
@@ -287,12 +295,12 @@ impl Trip<'_> {
         }
         tx.note_outcome(attempt.state, "ok").await?;
         tx.commit(now).await?;
-        Ok(())
+        Ok(Ended::Done)
     }
 
     /// Ends a sign-in: the browser session has an SSO session for this organization, and nothing else has changed
     /// (rule 4).
-    async fn end_sign_in(self, person: Person) -> Result<(), Stopped> {
+    async fn end_sign_in(self, person: Person) -> Result<Ended, Stopped> {
         let Self { app, organization, attempt, signed_in, revision, by, .. } = self;
         let policy = |code| Stopped::Finding(Finding::new(Step::Policy, code));
         let now = app.clock.now();
@@ -313,16 +321,21 @@ impl Trip<'_> {
         if tx.hold_role(organization.id, attempt.account).await?.is_none() {
             return Err(policy(ErrorCode::SsoNotMember));
         }
-        let doubt = Doubt::of(&person.identity);
-        match judge_link(&mut tx, attempt.connection, &identity, doubt, attempt.account).await? {
+        let doubts = person.identity.doubts();
+        match judge_link(&mut tx, &connection, &identity, doubts, attempt.account).await? {
             Link::Linked => tx.update_identity(attempt.connection, &identity).await?,
             Link::WouldLink => {
                 match tx.insert_identity(attempt.connection, &identity, attempt.account, now).await {
                     Err(StoreError::Conflict) => return Err(policy(ErrorCode::SsoIdentityInUse)),
                     inserted => inserted?,
                 }
-                let details = link_details(&signed_in.account.name, &identity);
+                // Whatever was asked before is answered by this.
+                tx.delete_held_of(organization.id, attempt.account).await?;
+                let details = link_details(&signed_in.account.name, &identity, How::Address);
                 tx.audit(entry(organization, AuditAction::OrgSsoLink, by, details), now).await?;
+            }
+            Link::WouldNot(finding) if may_be_approved(finding.code) => {
+                return self.end_held(tx, &person, &finding, now).await;
             }
             Link::WouldNot(finding) => return Err(finding.into()),
         }
@@ -336,77 +349,63 @@ impl Trip<'_> {
             now,
         )
         .await?;
-        let mut details = link_details(&signed_in.account.name, &identity);
-        details.remove(0);
+        let details = vec![
+            ("issuer", identity.issuer.clone()),
+            ("subject", identity.subject.clone()),
+            ("email", identity.email.clone().unwrap_or_default()),
+        ];
         tx.audit(entry(organization, AuditAction::OrgSsoLogin, by, details), now).await?;
         tx.note_outcome(attempt.state, "ok").await?;
         tx.commit(now).await?;
-        Ok(())
+        Ok(Ended::Done)
     }
-}
 
-/// Whether an identity may be linked to an account: what the page after a test says, and what a first sign-in does.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Link {
-    /// It is linked already.
-    Linked,
-    /// Its address is a proved one of the account.
-    WouldLink,
-    /// It would not, because of this.
-    WouldNot(Finding),
-}
-
-/// What the provider itself says against linking a person for the first time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Doubt(ErrorCode);
-
-impl Doubt {
-    fn of(identity: &oidc::Identity) -> Option<Self> {
-        if identity.is_guest {
-            Some(Self(ErrorCode::SsoGuestRefused))
-        } else if identity.email.is_some() && identity.email_verified == Some(false) {
-            Some(Self(ErrorCode::SsoEmailUnverified))
+    /// Ends a sign-in whose link somebody has to decide on: the identity is held, and the page that asks is next.
+    async fn end_held(
+        self,
+        mut tx: Transaction,
+        person: &Person,
+        finding: &Finding,
+        now: Timestamp,
+    ) -> Result<Ended, Stopped> {
+        let Self { app, organization, attempt, by, .. } = self;
+        let name = organization.name.as_str();
+        let open = load_link_request_of(&mut tx, organization.id, attempt.account, now).await?;
+        let decide_at = if open.is_some_and(|open| {
+            open.held.identity.issuer == person.identity.issuer
+                && open.held.identity.subject == person.identity.subject
+        }) {
+            // The admins were asked about this very identity: the question stays where it is.
+            link_page(app, name, None)
         } else {
-            None
+            let handle = app.random.token().map_err(StoreError::from)?;
+            tx.hold_identity(&self.held(person, handle.hash(), now)).await?;
+            link_page(app, name, Some(&handle))
+        };
+        let details = vec![("code", finding.code.to_string()), ("step", finding.step.as_str().to_owned())];
+        tx.audit(entry(organization, AuditAction::OrgSsoLoginFailed, by, details), now).await?;
+        tx.note_outcome(attempt.state, finding.code.as_str()).await?;
+        tx.commit(now).await?;
+        Ok(Ended::Held { why: finding.code, decide_at })
+    }
+
+    /// Whom the provider named, with all that a decision about it is pinned to (conformance.md V37).
+    fn held(self, person: &Person, handle: TokenHash, now: Timestamp) -> HeldIdentity {
+        let attempt = self.attempt;
+        HeldIdentity {
+            handle,
+            organization: attempt.organization,
+            connection: attempt.connection,
+            revision: attempt.revision,
+            purpose: attempt.purpose,
+            account: attempt.account,
+            session: Some(attempt.session),
+            identity: stored(&person.identity),
+            doubts: person.identity.doubts(),
+            next: attempt.next.clone(),
+            created_at: now,
+            requested_at: None,
         }
-    }
-
-    /// The doubt that a stored test was left with.
-    pub fn of_test(test: &RevisionTest) -> Option<Self> {
-        let is_doubt =
-            |code: &ErrorCode| matches!(code, ErrorCode::SsoGuestRefused | ErrorCode::SsoEmailUnverified);
-        test.findings.iter().map(|finding| finding.code).find(is_doubt).map(Self)
-    }
-}
-
-/// Judges a link (architecture.md §3, Linking). One identity per account and connection, and the reverse.
-pub async fn judge_link(
-    query: &mut impl Query,
-    connection: doorward_core::ids::ConnectionId,
-    identity: &Identity,
-    doubt: Option<Doubt>,
-    account: AccountId,
-) -> Result<Link, StoreError> {
-    let policy = |code| Finding::new(Step::Policy, code);
-    match load_identity_account(query, connection, &identity.issuer, &identity.subject).await? {
-        Some(linked) if linked == account => return Ok(Link::Linked),
-        Some(_) => return Ok(Link::WouldNot(policy(ErrorCode::SsoIdentityInUse))),
-        None => {}
-    }
-    if load_account_subject(query, connection, &identity.issuer, account).await?.is_some() {
-        return Ok(Link::WouldNot(policy(ErrorCode::SsoAccountLinkedElsewhere)));
-    }
-    if let Some(Doubt(code)) = doubt {
-        return Ok(Link::WouldNot(policy(code)));
-    }
-    let Some(email) = identity.email.as_deref().and_then(|text| Email::parse(text).ok()) else {
-        return Ok(Link::WouldNot(policy(ErrorCode::SsoEmailMissing)));
-    };
-    let proved = load_emails(query, account).await?;
-    if proved.iter().any(|own| own.proved_at.is_some() && own.key == email.key()) {
-        Ok(Link::WouldLink)
-    } else {
-        Ok(Link::WouldNot(policy(ErrorCode::SsoEmailNotProved).with("address", email)))
     }
 }
 
@@ -418,16 +417,6 @@ fn stored(identity: &oidc::Identity) -> Identity {
         email: identity.email.as_ref().map(|email| email.as_str().to_owned()),
         display_name: identity.display_name.clone(),
     }
-}
-
-/// What the audit log says of a link.
-pub(super) fn link_details(account: &str, identity: &Identity) -> Vec<(&'static str, String)> {
-    vec![
-        ("account", account.to_owned()),
-        ("issuer", identity.issuer.clone()),
-        ("subject", identity.subject.clone()),
-        ("email", identity.email.clone().unwrap_or_default()),
-    ]
 }
 
 /// Ends a trip without a session: one audit event, the outcome noted, and a page or, after a test, the settings page

@@ -11,7 +11,8 @@ use doorward_core::ids::RevisionNumber;
 use doorward_core::membership::Role;
 use doorward_core::secret::TokenHash;
 
-use super::callback::{Doubt, Link, entry, judge_link, link_details};
+use super::callback::entry;
+use super::linking::{How, Link, doubts_of_test, judge_link, link_details};
 use super::settings::{By, keeps_provider};
 use crate::app::App;
 use crate::session::SignedIn;
@@ -91,7 +92,7 @@ pub async fn enable(
 
     // The admin's own link: confirmed by pressing Enable, which shows whom it links. While another revision is live,
     // only whoever has completed its SSO may confirm what the address does not say: a password alone links nobody.
-    match judge_link(&mut tx, connection.id, identity, Doubt::of_test(&stored.test), account).await? {
+    match judge_link(&mut tx, &connection, identity, doubts_of_test(&stored.test), account).await? {
         Link::Linked => {}
         Link::WouldNot(finding)
             if matches!(finding.code, ErrorCode::SsoIdentityInUse | ErrorCode::SsoAccountLinkedElsewhere) =>
@@ -101,12 +102,13 @@ pub async fn enable(
         Link::WouldNot(_) if live.is_some() && !sso_complete => {
             return Err(ErrorCode::SettingsSsoNeeded.into());
         }
-        Link::WouldLink | Link::WouldNot(_) => {
+        link @ (Link::WouldLink | Link::WouldNot(_)) => {
             match tx.insert_identity(connection.id, identity, account, now).await {
                 Err(StoreError::Conflict) => return Err(ErrorCode::SsoIdentityInUse.into()),
                 inserted => inserted?,
             }
-            let details = link_details(&signed_in.account.name, identity);
+            let how = if link == Link::WouldLink { How::Address } else { How::Enable };
+            let details = link_details(&signed_in.account.name, identity, how);
             tx.audit(entry(organization, AuditAction::OrgSsoLink, by, details), now).await?;
         }
     }

@@ -5,6 +5,7 @@
 //!                           ├─▶ start ──▶ provider ──▶ callback ──▶ verify ──┬─ test:    findings on the draft
 //!  member: complete SSO ────┘   (attempt)              (taken once)          └─ sign-in: SSO session
 //!  enable / disable: point `live` at a tested draft, or at nothing
+//!  linking: what a first sign-in may link by itself, and what an admin decides
 //! ```
 //!
 //! Never here: pages (`web/`), SQL (`store/`), the network (`idp/`). The purpose of an attempt is read in one place,
@@ -12,6 +13,7 @@
 
 pub mod callback;
 pub mod enable;
+pub mod linking;
 pub mod settings;
 pub mod start;
 

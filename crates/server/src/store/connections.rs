@@ -354,6 +354,49 @@ pub async fn count_linked_members(
     query.fetch_optional(sql, values![organization, connection]).await?.map_or(Ok(0), |row| row.int("n"))
 }
 
+/// Whom a member is linked to, as the members page shows it.
+#[derive(Clone, Debug)]
+pub struct MemberLink {
+    /// The account.
+    pub account: AccountId,
+    /// The issuer.
+    pub issuer: String,
+    /// The key within the issuer.
+    pub subject: String,
+    /// The address that came with the newest sign-in.
+    pub email: Option<String>,
+    /// Since when.
+    pub linked_at: Timestamp,
+    /// Who approved it, where the address alone did not make it.
+    pub approved_by: Option<String>,
+}
+
+/// The links of the members whose names (in lower case) lie from `first` to `last`.
+pub async fn load_member_links(
+    query: &mut impl Query,
+    organization: OrganizationId,
+    first: &str,
+    last: &str,
+) -> Result<Vec<MemberLink>, StoreError> {
+    let sql = "SELECT i.account_id, i.issuer, i.subject, i.email, i.linked_at, i.approved_by FROM membership m \
+               JOIN account a ON a.id = m.account_id JOIN connection c ON c.organization_id = m.organization_id \
+               JOIN identity i ON i.account_id = m.account_id AND i.connection_id = c.id \
+               WHERE m.organization_id = $1 AND a.name_key >= $2 AND a.name_key <= $3 ORDER BY i.linked_at LIMIT 1000";
+    let rows = query.fetch_all(sql, values![organization, first, last]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(MemberLink {
+                account: row.parsed("account_id")?,
+                issuer: row.text("issuer")?,
+                subject: row.text("subject")?,
+                email: row.opt_text("email")?,
+                linked_at: row.time("linked_at")?,
+                approved_by: row.opt_text("approved_by")?,
+            })
+        })
+        .collect()
+}
+
 /// The subject that an account is linked to at an issuer.
 pub async fn load_account_subject(
     query: &mut impl Query,
@@ -556,6 +599,51 @@ impl Transaction {
         )
         .await?;
         Ok(())
+    }
+
+    /// Notes who approved a link that the address alone did not make.
+    pub async fn note_approval(
+        &mut self,
+        connection: ConnectionId,
+        identity: &Identity,
+        approved_by: &str,
+    ) -> Result<(), StoreError> {
+        let sql =
+            "UPDATE identity SET approved_by = $4 WHERE connection_id = $1 AND issuer = $2 AND subject = $3";
+        self.execute(sql, values![connection, &identity.issuer, &identity.subject, approved_by]).await?;
+        Ok(())
+    }
+
+    /// Unlinks an account from all its identities at a connection; which they were.
+    pub async fn delete_identities_of(
+        &mut self,
+        connection: ConnectionId,
+        account: AccountId,
+    ) -> Result<Vec<Identity>, StoreError> {
+        let sql = "DELETE FROM identity WHERE connection_id = $1 AND account_id = $2 \
+                   RETURNING issuer, subject, sub, email";
+        let rows = self.fetch_all(sql, values![connection, account]).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Identity {
+                    issuer: row.text("issuer")?,
+                    subject: row.text("subject")?,
+                    sub: row.text("sub")?,
+                    email: row.opt_text("email")?,
+                    display_name: None,
+                })
+            })
+            .collect()
+    }
+
+    /// Sets whether the provider's guests may be linked. Whether there is a connection.
+    pub async fn update_guests_may_link(
+        &mut self,
+        organization: OrganizationId,
+        may: bool,
+    ) -> Result<bool, StoreError> {
+        let sql = "UPDATE connection SET guests_may_link = $2 WHERE organization_id = $1";
+        Ok(self.execute(sql, values![organization, may]).await? > 0)
     }
 
     /// Notes the address and the `sub` that came with the newest sign-in of a linked identity.

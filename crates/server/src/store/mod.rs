@@ -28,9 +28,9 @@ pub use attempts::{ATTEMPT_LIFETIME, Attempt, Purpose, SpentAttempt, Taken};
 pub use audit_log::{Actor, AuditEntry, AuditRecord, count_audit_events};
 pub use changes::Change;
 pub use connections::{
-    Connection, FrozenEndpoints, Identity, NewRevision, Revision, RevisionTest, StoredTest,
+    Connection, FrozenEndpoints, Identity, MemberLink, NewRevision, Revision, RevisionTest, StoredTest,
     count_linked_members, load_account_subject, load_connection, load_identity_account, load_live,
-    load_revision, load_state, load_test,
+    load_member_links, load_revision, load_state, load_test,
 };
 pub use database::{Query, Reader, Row, StoreError, Synchronous, Value};
 pub use facts::{AccountFacts, FactsCache, MembershipFacts, OrganizationFacts, SessionFacts, SsoFacts};

@@ -329,25 +329,13 @@ impl Transaction {
     ) -> Result<bool, StoreError> {
         let sql = "DELETE FROM membership WHERE organization_id = $1 AND account_id = $2";
         let removed = self.execute(sql, values![organization, account]).await? > 0;
-        self.execute(
-            "DELETE FROM sso_session WHERE organization_id = $1 AND session_id IN \
-             (SELECT id FROM browser_session WHERE account_id = $2)",
-            values![organization, account],
-        )
-        .await?;
-        self.execute(
-            "DELETE FROM attempt WHERE organization_id = $1 AND account_id = $2",
-            values![organization, account],
-        )
-        .await?;
-        self.delete_held_of(organization, account).await?;
+        self.end_sso_of(organization, account).await?;
         self.execute(
             "DELETE FROM recovery WHERE organization_id = $1 AND session_id IN \
              (SELECT id FROM browser_session WHERE account_id = $2)",
             values![organization, account],
         )
         .await?;
-        self.changed(Change::Account(account));
         Ok(removed)
     }
 

@@ -193,6 +193,28 @@ impl Transaction {
         Ok(())
     }
 
+    /// Ends what an account has open in an organization by its SSO: sessions, attempts, and what is held.
+    pub async fn end_sso_of(
+        &mut self,
+        organization: OrganizationId,
+        account: AccountId,
+    ) -> Result<(), StoreError> {
+        self.execute(
+            "DELETE FROM sso_session WHERE organization_id = $1 AND session_id IN \
+             (SELECT id FROM browser_session WHERE account_id = $2)",
+            values![organization, account],
+        )
+        .await?;
+        self.execute(
+            "DELETE FROM attempt WHERE organization_id = $1 AND account_id = $2",
+            values![organization, account],
+        )
+        .await?;
+        self.delete_held_of(organization, account).await?;
+        self.changed(Change::Account(account));
+        Ok(())
+    }
+
     /// Makes a ticket.
     pub async fn insert_ticket(&mut self, ticket: &NewTicket) -> Result<(), StoreError> {
         self.execute(

@@ -9,6 +9,7 @@ use axum::response::Response;
 use doorward_core::connection::Enforcement;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::membership::Role;
+use doorward_core::secret::Secret;
 use doorward_core::time::Lifetime;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, ORIGIN, REFERRER_POLICY};
 use http::request::Parts;
@@ -170,6 +171,12 @@ fn spelled_as_created(app: &App, target: &str, name: &str) -> String {
 /// The page where SSO is completed, with where to go on.
 pub fn sso_page(app: &App, organization: &str, next: &str) -> String {
     app.page(&format!("/organizations/{organization}/sso?{}", query(&[("next", next)])))
+}
+
+/// The page where a first link is decided on; `handle` finds what is held for this browser.
+pub fn link_page(app: &App, organization: &str, handle: Option<&Secret>) -> String {
+    let held = handle.map_or_else(String::new, |handle| format!("?{}", query(&[("held", handle.expose())])));
+    app.page(&format!("/organizations/{organization}/sso/link{held}"))
 }
 
 /// The sign-in page, with where to go on.

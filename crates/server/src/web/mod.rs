@@ -25,7 +25,10 @@ use tower::ServiceExt as _;
 use crate::app::SharedApp;
 use crate::refusal::Refusal;
 use access::Access;
-use pages::{account, audit_log, home, members, organization, sign_in, sso, sso_settings, sso_users};
+use pages::{
+    account, audit_log, home, link_requests, members, organization, sign_in, sso, sso_link, sso_settings,
+    sso_users,
+};
 use visit::Visit;
 
 /// Largest form of ours, in bytes.
@@ -86,6 +89,9 @@ pub fn routes() -> Vec<Route> {
         post "/organizations/{org}/settings/members"         Admin             members::add;
         post "/organizations/{org}/settings/members/role"    Admin             members::change_role;
         post "/organizations/{org}/settings/members/remove"  Admin             members::remove;
+        post "/organizations/{org}/settings/members/links/approve" FreshAdminWithSso link_requests::approve_link;
+        post "/organizations/{org}/settings/members/links/refuse"  Admin             link_requests::refuse_link;
+        post "/organizations/{org}/settings/members/links/remove"  FreshAdminWithSso link_requests::remove_link;
         post "/organizations/{org}/leave"                    Member            members::leave;
         get  "/organizations/{org}/settings/audit-log"       Admin             audit_log::show_log;
         get  "/organizations/{org}/settings/audit-log/download" Admin          audit_log::download;
@@ -101,6 +107,8 @@ pub fn routes() -> Vec<Route> {
         post "/organizations/{org}/settings/sso/users"       FreshAdmin        sso::change_timeout;
         get  "/organizations/{org}/sso"                      Member            sso::show_sso;
         post "/organizations/{org}/sso"                      Member            sso::complete_sso;
+        get  "/organizations/{org}/sso/link"                 Member            sso_link::show_link;
+        post "/organizations/{org}/sso/link"                 Member            sso_link::ask_admins;
         get  "/organizations/{org}/oidc/consume"             Anyone            sso::consume;
     }
 }

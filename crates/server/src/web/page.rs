@@ -89,12 +89,22 @@ pub enum Done {
     EnforcementChanged,
     /// SSO was completed.
     SsoCompleted,
+    /// The admins were asked to approve a first link.
+    LinkRequested,
+    /// A first link was approved.
+    LinkApproved,
+    /// A first link was refused.
+    LinkRefused,
+    /// A member was unlinked.
+    LinkRemoved,
+    /// A recovery code was used.
+    Recovered,
     /// The account was signed out.
     SignedOut,
 }
 
 impl Done {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 18] = [
         Self::Saved,
         Self::OrganizationCreated,
         Self::MemberAdded,
@@ -107,6 +117,11 @@ impl Done {
         Self::SsoDisabled,
         Self::EnforcementChanged,
         Self::SsoCompleted,
+        Self::LinkRequested,
+        Self::LinkApproved,
+        Self::LinkRefused,
+        Self::LinkRemoved,
+        Self::Recovered,
         Self::SignedOut,
     ];
 
@@ -125,6 +140,11 @@ impl Done {
             Self::SsoDisabled => "sso-disabled",
             Self::EnforcementChanged => "enforcement-changed",
             Self::SsoCompleted => "sso-completed",
+            Self::LinkRequested => "link-requested",
+            Self::LinkApproved => "link-approved",
+            Self::LinkRefused => "link-refused",
+            Self::LinkRemoved => "link-removed",
+            Self::Recovered => "recovered",
             Self::SignedOut => "signed-out",
         }
     }
@@ -149,6 +169,13 @@ impl Done {
             Self::SsoDisabled => "Single sign-on is disabled. Its settings are kept.",
             Self::EnforcementChanged => "Enforcement is changed.",
             Self::SsoCompleted => "Single sign-on is complete.",
+            Self::LinkRequested => "The admins are asked.",
+            Self::LinkApproved => "The link is made. The member's next single sign-on simply works.",
+            Self::LinkRefused => "The link is refused; the member may ask again.",
+            Self::LinkRemoved => "The member is unlinked; the single sign-on sessions have ended.",
+            Self::Recovered => {
+                "The recovery code is used. For 60 minutes it stands in for single sign-on on these pages."
+            }
             Self::SignedOut => "You are signed out.",
         }
     }

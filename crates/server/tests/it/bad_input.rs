@@ -398,17 +398,17 @@ async fn an_identity_of_another_account_or_of_nobody_here_is_explained() {
     for (person, code) in [("ada", "sso.identity_in_use"), ("mira", "sso.email_not_proved")] {
         world.idp.signs_in(person);
         let callback = world.returning(&eve, "acme").await;
-        reads(&eve.get(callback.as_str()).await, code);
+        reads(&eve.visit(callback.as_str()).await, code);
     }
     world.idp.add_person(doorward_testkit::Person::new("ghost", "No Address", "x").without_mailbox());
     world.idp.signs_in("ghost");
     let callback = world.returning(&eve, "acme").await;
-    reads(&eve.get(callback.as_str()).await, "sso.email_missing");
+    reads(&eve.visit(callback.as_str()).await, "sso.email_missing");
     // Linked already, and somebody else at the provider.
     world.idp.signs_in("eve");
     let again = world.browser_of("ada").await;
     let callback = world.returning(&again, "acme").await;
-    reads(&again.get(callback.as_str()).await, "sso.account_linked_elsewhere");
+    reads(&again.visit(callback.as_str()).await, "sso.account_linked_elsewhere");
     // Not a member.
     let stranger = world.browser_of("ben").await;
     let page = stranger.get(&format!("{}/organizations/acme/sso", world.base)).await;

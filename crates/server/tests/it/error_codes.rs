@@ -53,6 +53,7 @@ fn provoked() -> Vec<(ErrorCode, String)> {
         ("bad_input", include_str!("bad_input.rs")),
         ("command_line", include_str!("command_line.rs")),
         ("gate", include_str!("gate.rs")),
+        ("linking", include_str!("linking.rs")),
         ("pages", include_str!("pages.rs")),
         ("provider_faults", include_str!("provider_faults.rs")),
         ("rules", include_str!("rules.rs")),

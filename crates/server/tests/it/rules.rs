@@ -416,7 +416,7 @@ async fn rule_4_an_address_counts_for_a_first_link_only_when_the_account_has_pro
     let mira = world.browser_of("mira").await;
     world.idp.signs_in("mira");
     let callback = world.returning(&mira, "acme").await;
-    assert_eq!(mira.get(callback.as_str()).await.code().as_deref(), Some("sso.email_not_proved"));
+    assert_eq!(mira.visit(callback.as_str()).await.code().as_deref(), Some("sso.email_not_proved"));
     assert_eq!(world.count(SSO_SESSIONS).await, 1);
 }
 

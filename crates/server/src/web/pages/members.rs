@@ -13,9 +13,12 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::audited;
+use super::link_requests::{LinkLine, RequestLine, load_requests};
 use crate::app::{App, SharedApp};
 use crate::refusal::Refusal;
-use crate::store::{Transaction, count_members, load_account_by_name, load_members, load_role};
+use crate::store::{
+    Transaction, count_members, load_account_by_name, load_member_links, load_members, load_role,
+};
 use crate::web::access::{FRESH_LOGIN_POST, redirect, sso_page};
 use crate::web::page::{
     Done, Frame, OrganizationHead, Problem, Problems, Tab, counted, role_label, show, show_with,
@@ -38,6 +41,8 @@ pub struct MemberLine {
     pub external_collaborator: bool,
     /// The account that looks.
     pub is_self: bool,
+    /// The provider's identities that are linked to it; for admins alone.
+    pub links: Vec<LinkLine>,
 }
 
 impl MemberLine {
@@ -76,6 +81,8 @@ pub struct MembersPage {
     pub total: i64,
     /// Where the next page begins.
     pub next_after: Option<String>,
+    /// First links that wait for an admin; for admins alone.
+    pub link_requests: Vec<RequestLine>,
     /// As typed in the form that adds.
     pub add_account: String,
     /// Mistakes: `account`, `role`, or of the page as a whole.
@@ -121,6 +128,11 @@ async fn members_page(
     let mut members = load_members(&mut reader, organization, &after.to_ascii_lowercase(), limit).await?;
     let more = members.len() > PAGE;
     members.truncate(PAGE);
+    let (mut links, mut link_requests) = (Vec::new(), Vec::new());
+    if let (Role::Admin, Some(first), Some(last)) = (place.role, members.first(), members.last()) {
+        links = load_member_links(&mut reader, organization, first.name.key(), last.name.key()).await?;
+        link_requests = load_requests(&mut reader, app, visit, place).await?;
+    }
     // Who may see nothing of the organization sees himself, so that he can leave.
     if place.role < Role::Read {
         members.retain(|member| member.account == own);
@@ -142,8 +154,15 @@ async fn members_page(
                 role: member.role,
                 external_collaborator: member.external_collaborator,
                 is_self: member.account == own,
+                links: links
+                    .iter()
+                    .filter(|l| l.account == member.account)
+                    .cloned()
+                    .map(Into::into)
+                    .collect(),
             })
             .collect(),
+        link_requests,
         add_account,
         problems,
         same_host_trusted: app.configuration.shares_host_with_application(),

@@ -11,9 +11,11 @@ use super::account::{AccountEmailLine, AccountPage, SessionLine};
 use super::answer::{Action, ErrorPage};
 use super::audit_log::{AuditLine, AuditLogPage};
 use super::home::{HomeOrganization, HomePage, HomeSso};
+use super::link_requests::{LinkLine, RequestLine};
 use super::members::{MemberLine, MembersPage};
 use super::organization::{GeneralSettingsPage, NewOrganizationPage};
 use super::sign_in::{FirstOperatorPage, SignInPage, SignOutPage};
+use super::sso_link::{Question, SsoLinkPage};
 use super::sso_settings::{
     EnableCard, IdentityShown, LinkVerdict, LiveCard, OidcForm, ProviderFound, SsoSettingsPage, StoredSecret,
     TestAgain, TestShown, step_lines,
@@ -87,6 +89,9 @@ pub(super) fn all() -> Vec<(String, String)> {
         add(name, &page);
     }
     for (name, page) in sso_start() {
+        add(name, &page);
+    }
+    for (name, page) in sso_link() {
         add(name, &page);
     }
     add(
@@ -291,6 +296,83 @@ fn general() -> Vec<(&'static str, GeneralSettingsPage)> {
     ]
 }
 
+fn link() -> LinkLine {
+    LinkLine {
+        who: text("jonas.weber@acme-robotics.example"),
+        provider_host: text("login.microsoftonline.com"),
+        since: at(-40_000),
+        approved_by: text("mira"),
+    }
+}
+
+fn identity(name: &str, email: &str) -> IdentityShown {
+    IdentityShown {
+        display_name: text(name),
+        email: text(email),
+        issuer: text("https://login.microsoftonline.com/8f1cf8e4-8d0e-4b0a-a3c0-9e3e0d3d9f11/v2.0"),
+        subject: text("5b1c2f60-2f51-4a1e-9a94-5d2c8c1f7ab3"),
+    }
+}
+
+fn link_requests() -> Vec<RequestLine> {
+    let line = |account: &str, why, is_own| RequestLine {
+        account: text(account),
+        full_name: text("Jonas Weber"),
+        identity: identity("J. Weber", "jw@corp.example"),
+        why,
+        asked_at: at(-90),
+        request: text("wTnEJ2m1a9wTnEJ2m1a9wTnEJ2m1a9wTnEJ2m1a9abc"),
+        is_own,
+    };
+    vec![
+        line("jonas", Some(ErrorCode::SsoEmailNotProved), false),
+        RequestLine {
+            identity: identity(HOSTILE, ""),
+            full_name: String::new(),
+            ..line("s-anders", Some(ErrorCode::SsoAccountLinkedElsewhere), false)
+        },
+        line("zoe", Some(ErrorCode::SsoIdentityInUse), false),
+        line("mira", None, true),
+    ]
+}
+
+fn sso_link() -> Vec<(&'static str, SsoLinkPage)> {
+    let page = SsoLinkPage {
+        frame: frame(),
+        organization: text("acme"),
+        display_name: text("Acme Robotics"),
+        identity: identity("Mira Novak", "mira.novak@acme-robotics-and-controls.example"),
+        provider_host: text("login.microsoftonline.com"),
+        account: text("mira"),
+        addresses: vec![text("mira@acme.example"), text("mira@home.example")],
+        fault: Fault::new(ErrorCode::SsoEmailNotProved),
+        question: Question::Open { handle: text("wTnEJ2m1a9wTnEJ2m1a9wTnEJ2m1a9wTnEJ2m1a9abc") },
+        again: text("/door/organizations/acme/sso?next=%2Fdoor%2F"),
+    };
+    let because = |code| SsoLinkPage { fault: Fault::new(code), ..page.clone() };
+    vec![
+        ("sso-link", page.clone()),
+        ("sso-link-unverified", because(ErrorCode::SsoEmailUnverified)),
+        (
+            "sso-link-no-address",
+            SsoLinkPage {
+                identity: identity(HOSTILE, ""),
+                addresses: Vec::new(),
+                ..because(ErrorCode::SsoEmailMissing)
+            },
+        ),
+        ("sso-link-replaces", because(ErrorCode::SsoAccountLinkedElsewhere)),
+        (
+            "sso-link-waiting",
+            SsoLinkPage {
+                frame: Frame { done: Some(Done::LinkRequested), ..frame() },
+                question: Question::Waiting { since: at(0), until: at(20_160) },
+                ..page
+            },
+        ),
+    ]
+}
+
 fn members() -> Vec<(&'static str, MembersPage)> {
     let member = |name: &str, full_name: &str, role| MemberLine {
         name: text(name),
@@ -298,6 +380,7 @@ fn members() -> Vec<(&'static str, MembersPage)> {
         role,
         external_collaborator: name == "zoe",
         is_self: name == "mira",
+        links: if name == "jonas" { vec![link()] } else { Vec::new() },
     };
     let page = MembersPage {
         frame: Frame { done: Some(Done::MemberAdded), ..frame() },
@@ -311,12 +394,14 @@ fn members() -> Vec<(&'static str, MembersPage)> {
         ],
         total: 240,
         next_after: Some(text("zoe")),
+        link_requests: Vec::new(),
         add_account: String::new(),
         problems: Problems::default(),
         same_host_trusted: false,
     };
     vec![
         ("members", page.clone()),
+        ("members-links", MembersPage { frame: frame(), link_requests: link_requests(), ..page.clone() }),
         (
             "members-problem",
             MembersPage {
@@ -417,6 +502,7 @@ fn sso_settings() -> Vec<(&'static str, SsoSettingsPage)> {
         test: None,
         enable: None,
         live: None,
+        link_requests: 0,
         complete_sso_first: false,
         same_host_trusted: false,
     };
@@ -509,6 +595,7 @@ fn sso_settings() -> Vec<(&'static str, SsoSettingsPage)> {
                 test: Some(passed_test(LinkVerdict::WouldNot(ErrorCode::SsoIdentityInUse))),
                 enable: Some(EnableCard { test_again: Some(TestAgain::NotHere), ..enable }),
                 live: Some(live.clone()),
+                link_requests: 2,
                 complete_sso_first: true,
                 same_host_trusted: true,
                 ..tested.clone()

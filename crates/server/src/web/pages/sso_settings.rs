@@ -19,11 +19,11 @@ use url::Url;
 use super::step_label;
 use crate::app::{App, SharedApp};
 use crate::refusal::Refusal;
-use crate::sso::callback::{Doubt, Link, judge_link};
+use crate::sso::linking::{Link, doubts_of_test, judge_link};
 use crate::sso::settings::{FieldMistake, SettingsForm};
 use crate::store::{
-    Connection, FrozenEndpoints, Reader, Revision, StoreError, StoredTest, count_linked_members,
-    count_members, load_account, load_connection, load_revision, load_test,
+    Connection, FrozenEndpoints, Reader, Revision, StoreError, StoredTest, count_link_requests,
+    count_linked_members, count_members, load_account, load_connection, load_revision, load_test,
 };
 use crate::web::page::{
     Fault, Frame, Moment, OrganizationHead, Problem, Problems, Tab, counted, host_of, show, show_with,
@@ -298,6 +298,8 @@ pub struct SsoSettingsPage {
     pub enable: Option<EnableCard>,
     /// Shown when SSO is on.
     pub live: Option<LiveCard>,
+    /// First links that wait for an admin.
+    pub link_requests: i64,
     /// What widens entry asks for the organization's SSO first (rule 12).
     pub complete_sso_first: bool,
     /// An application shares our host (rule 11).
@@ -377,8 +379,8 @@ async fn verdict(
     let (Some(identity), true) = (&stored.test.identity, stored.test.account == Some(account)) else {
         return Ok(None);
     };
-    let doubt = Doubt::of_test(&stored.test);
-    Ok(Some(match judge_link(reader, connection.id, identity, doubt, account).await? {
+    let doubts = doubts_of_test(&stored.test);
+    Ok(Some(match judge_link(reader, connection, identity, doubts, account).await? {
         Link::Linked => LinkVerdict::Linked,
         Link::WouldLink => LinkVerdict::Would,
         Link::WouldNot(finding) => match finding.code {
@@ -462,6 +464,7 @@ async fn load(app: &App, visit: &Visit, place: &OrganizationVisit) -> Result<Sso
         test: None,
         enable: None,
         live: None,
+        link_requests: count_link_requests(&mut reader, organization.id, app.clock.now()).await?,
         complete_sso_first: !place.sso_complete,
         same_host_trusted: app.configuration.shares_host_with_application(),
     };
@@ -596,6 +599,11 @@ impl SsoSettingsPage {
             ConnectionState::Tested | ConnectionState::Live => "good",
             ConnectionState::LiveChangePending => "warn",
         }
+    }
+
+    /// How many members wait for an admin's decision.
+    fn waiting(&self) -> String {
+        counted(self.link_requests, "member waits", "members wait")
     }
 
     /// What members go on with while a newer draft waits.
