@@ -40,6 +40,7 @@ macro_rules! audit_actions {
 audit_actions! {
     AccountCreate = "account.create", "An account was made.", "name";
     AccountSignIn = "account.sign_in", "Somebody signed in to an account.", "";
+    AccountSignInFailed = "account.sign_in_failed", "A wrong password was given for an account. The first one tells where from; those of the hour after it are counted in one more entry.", "name, count";
     AccountSignOut = "account.sign_out", "Somebody signed out.", "";
     AccountName = "account.name", "An account's person changed the name that is shown.", "before, after";
     AccountPassword = "account.password", "An account's password was changed; its other sessions ended.", "name";
@@ -68,6 +69,7 @@ audit_actions! {
     OrgSsoUnlink = "org.sso_unlink", "An account was unlinked from an identity; its SSO sessions ended.", "account, issuer, subject, email";
     OrgSsoLoginFailed = "org.sso_login_failed", "A member's SSO ended without a session.", "code, step";
     ResourceSet = "resource.set", "A resource was registered as public or private.", "name, prefix, public";
+    AuditChainStart = "audit.chain_start", "From here on each entry carries a hash; the entries before are bound by their number and their SHA-256.", "events, sha256";
     OrgAuditLogExport = "org.audit_log.export", "The audit log was downloaded. Hidden from the default view.", "count";
 }
 

@@ -176,6 +176,8 @@ error_codes! {
     StoreSchema = "store.schema", Operator, 500, "The database's schema is another one", "The database was made by another version of Doorward, or has no tables yet.", "Run doorward migrate with the newest doorward that uses this database.";
     StoreCorrupt = "store.corrupt", Operator, 500, "The database is damaged", "The database holds something that can't be read.", "Restore the database from its last backup.";
     KeyUnusable = "key.unusable", Operator, 500, "The master key can't be used", "The master key is missing, readable by others, or not the one that sealed this database.", "Restore the master key file from its copy, with mode 0600.";
+    AuditChainBroken = "audit.chain_broken", Operator, 500, "The audit log is not what was written", "An event was changed, taken out or put in after it was written, or the log's newest events are gone.", "Keep a copy of the database as it is, and compare the log from that number on with the last export or backup.";
+    AuditFileUnreadable = "audit.file_unreadable", Operator, 422, "The file is no audit log", "The file can't be read as an export, a download or a list of checkpoints.", "Give the file as doorward audit export, the page's download or doorward audit checkpoint wrote it.";
     CommandInputMissing = "command.input_missing", Operator, 422, "Nothing was given on standard input", "The command reads a secret from standard input and found none.", "Pipe one line into the command.";
     CommandResourceInvalid = "command.resource_invalid", Operator, 422, "This is not a resource", "A resource's name, and each segment of its prefix, has 1 to 100 letters, digits, points, hyphens and underscores.", "Give the name as it stands in the path.";
 

@@ -41,6 +41,8 @@ pub struct App {
     pub proxy: UpstreamProxy,
     /// Places for noting beside a request that a session was used.
     pub notes_of_use: Arc<Semaphore>,
+    /// Places for noting a wrong password after its answer.
+    pub notes_of_failures: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for App {
@@ -85,6 +87,7 @@ impl App {
             metrics,
             proxy: UpstreamProxy::new(),
             notes_of_use: Arc::new(Semaphore::new(4)),
+            notes_of_failures: Arc::new(Semaphore::new(64)),
             outbound,
             configuration,
             store,

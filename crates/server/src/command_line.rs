@@ -6,7 +6,7 @@
 
 use crate::app::SharedApp;
 use crate::clock::Clock;
-use crate::commands::{self, Context};
+use crate::commands::{self, Context, VerifyFile};
 use crate::configuration::{Configuration, ConfigurationMistake};
 use crate::failure::Failure;
 use crate::gate;
@@ -283,15 +283,71 @@ pub struct SsoSet {
 
 #[derive(Subcommand, Debug)]
 enum AuditCommand {
-    /// Write an organization's audit log, one JSON object a line, oldest first
-    Export(AuditExport),
+    /// Write an organization's audit log, one JSON object a line, oldest first, with a signed checkpoint at the end
+    Export(OrgExport),
+    /// Find what was changed, taken out or put in: in the database, or in an exported file
+    Verify(AuditVerify),
+    /// Sign what the audit log is now; keep the output where the database's writers can't reach it
+    Checkpoint(AuditCheckpoint),
+    /// Print the key with which exports and checkpoints are checked elsewhere
+    PublicKey,
 }
 
 /// `audit export`.
 #[derive(Args, Debug)]
-pub struct AuditExport {
+pub struct OrgExport {
     /// The organization
     pub organization: String,
+}
+
+/// Which logs.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct AuditLogs {
+    /// The organization
+    pub organization: Option<String>,
+    /// Every organization, deleted ones too, and the system's own log
+    #[arg(long)]
+    pub all: bool,
+    /// An export or a download, without the database
+    #[arg(long, value_name = "FILE", requires = "public_key")]
+    file: Option<PathBuf>,
+}
+
+/// `audit verify`.
+#[derive(Args, Debug)]
+pub struct AuditVerify {
+    /// Which.
+    #[command(flatten)]
+    pub logs: AuditLogs,
+    /// The key that `audit public-key` once printed
+    #[arg(long, value_name = "KEY", requires = "file")]
+    public_key: Option<String>,
+    /// Checkpoints that were kept elsewhere: what `audit checkpoint` or an export wrote
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
+    /// As JSON, one object a log
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `audit checkpoint`.
+#[derive(Args, Debug)]
+pub struct AuditCheckpoint {
+    /// Which.
+    #[command(flatten)]
+    pub logs: KeptLogs,
+}
+
+/// Which logs of the database.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct KeptLogs {
+    /// The organization
+    pub organization: Option<String>,
+    /// Every organization, deleted ones too, and the system's own log
+    #[arg(long)]
+    pub all: bool,
 }
 
 fn parse_role(text: &str) -> Result<Role, UnknownRole> {
@@ -361,6 +417,13 @@ fn execute(
         let checked = runtime.block_on(crate::check::check(file.as_deref(), loaded, output));
         return checked.map_err(|failure| vec![failure]);
     }
+    if let Command::Audit(AuditCommand::Verify(verify)) = &parsed.command
+        && let (Some(file), Some(public_key)) = (&verify.logs.file, &verify.public_key)
+    {
+        let AuditVerify { checkpoint, json, .. } = verify;
+        let given = VerifyFile { file, public_key, checkpoint: checkpoint.as_deref(), json: *json };
+        return commands::verify_audit_file(given, output).map_err(|failure| vec![failure]);
+    }
     let configuration = loaded.map_err(|mistakes| mistakes.iter().map(mistaken).collect::<Vec<_>>())?;
     logging::start(configuration.log_format, configuration.log_level);
     if matches!(parsed.command, Command::Serve) {
@@ -412,9 +475,15 @@ fn execute(
             Command::Sso(SsoCommand::Disable(disable)) => {
                 commands::disable_sso(context, disable, output).await.map_err(one)
             }
-            Command::Audit(AuditCommand::Export(export)) => {
-                commands::export_audit_log(&context, export, output).await.map_err(one)
+            Command::Audit(command) => match command {
+                AuditCommand::Export(export) => commands::export_audit_log(&context, export, output).await,
+                AuditCommand::Verify(verify) => commands::verify_audit_logs(&context, verify, output).await,
+                AuditCommand::Checkpoint(wanted) => {
+                    commands::print_checkpoints(&context, wanted, output).await
+                }
+                AuditCommand::PublicKey => commands::print_public_key(&context, output).await,
             }
+            .map_err(one),
         }
     })
 }
@@ -472,6 +541,12 @@ mod tests {
             "doorward sso disable acme",
             "doorward sso set acme --issuer-url https://a.example --client-id c --client-secret-stdin",
             "doorward audit export acme",
+            "doorward audit verify acme",
+            "doorward audit verify --all --json --checkpoint kept.jsonl",
+            "doorward audit verify --file acme.jsonl --public-key k",
+            "doorward audit checkpoint acme",
+            "doorward audit checkpoint --all",
+            "doorward audit public-key",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
         }

@@ -56,7 +56,7 @@ impl From<StoreError> for Failure {
                 ErrorCode::StoreCorrupt
             }
             StoreError::Unavailable(_) => ErrorCode::StoreUnreachable,
-            StoreError::Sealing(_) => ErrorCode::KeyUnusable,
+            StoreError::Sealing(_) | StoreError::AuditKeys(_) => ErrorCode::KeyUnusable,
             StoreError::Conflict | StoreError::NoRandomness(_) => ErrorCode::ServiceInternal,
         };
         let what = match &error {

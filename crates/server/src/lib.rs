@@ -5,6 +5,8 @@
 //! trip to the provider) and `gate/mod.rs` (what happens to a request).
 
 pub mod app;
+pub mod audit_chain;
+pub mod audit_export;
 pub mod check;
 pub mod client_address;
 pub mod clock;

@@ -63,7 +63,7 @@ fn without_credentials(url: &Secret) -> String {
 }
 
 /// Reads the master key, or makes it if the store has never had one, and compares it with the one that sealed the
-/// store (conformance.md F24).
+/// store (conformance.md F24). Opens the audit log's keys with it.
 pub async fn open_sealing(
     configuration: &Configuration,
     store: &Store,
@@ -85,6 +85,7 @@ pub async fn open_sealing(
         None => Sealing::open_or_create(path, random)?,
     };
     store.check_key(&sealing, now).await?;
+    store.open_audit(&sealing, random, now).await?;
     Ok(sealing)
 }
 

@@ -124,6 +124,7 @@ impl From<StoreError> for Refusal {
             StoreError::Conflict
             | StoreError::Corrupt(_)
             | StoreError::NoRandomness(_)
+            | StoreError::AuditKeys(_)
             | StoreError::Sealing(_) => Self::new(ErrorCode::ServiceInternal),
         }
     }

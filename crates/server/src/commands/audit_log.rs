@@ -1,54 +1,450 @@
-//! `audit …`.
+//! `audit …`: export, check, sign and show the key.
 
-use super::{Context, organization, rfc3339};
-use crate::command_line::AuditExport;
+use super::{Context, organization};
+use crate::audit_chain::{AuditKeys, ChainWalk, Checkpoint, Damage, Wrong, is_signed_by};
+use crate::audit_export::{AuditExport, event_from_json};
+use crate::command_line::{AuditCheckpoint, AuditVerify, OrgExport};
 use crate::failure::Failure;
-use crate::store::AuditRecord;
+use crate::store::{Reader, Store, StoreError, load_audit_sequence, load_name};
 use doorward_core::audit_event::AuditAction;
-use serde_json::{Value, json};
-use std::io::Write;
+use doorward_core::error_code::ErrorCode;
+use serde_json::{Value as Json, json};
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufRead, BufReader, Read as _, Write};
+use std::path::Path;
 
-/// Events of one read.
-const PAGE: i64 = 1000;
+/// Rows of one read.
+const PAGE: i64 = 500;
+/// The longest line of a file that is read, in bytes; ours are below 10 KiB.
+const LINE_BYTES_MAX: u64 = 1024 * 1024;
+/// The most checkpoints that one file may hold.
+const CHECKPOINTS_MAX: usize = 1_000_000;
 
-/// `audit export`: one JSON object a line, oldest first. The export itself is an event, after the exported ones.
+/// `audit export`: one JSON object a line, oldest first, then a checkpoint. The export itself is an event, after the
+/// exported ones.
 pub async fn export_audit_log(
     context: &Context,
-    export: AuditExport,
+    export: OrgExport,
     output: &mut dyn Write,
 ) -> Result<(), Failure> {
     let store = context.store().await?;
-    let mut reader = store.reader();
-    let organization = organization(&mut reader, &export.organization).await?;
+    let organization = organization(&mut store.reader(), &export.organization).await?;
+    let until = load_audit_sequence(&mut store.reader(), &organization.id.to_string()).await?;
+    let until = until.map_or(0, |sequence| sequence.count);
+    let mut export = AuditExport::new(store.clone(), organization.id, organization.name.as_str(), until);
     let (mut after, mut count) = (0, 0_u64);
     loop {
-        let page = reader.audit_after(organization.id, after, PAGE).await?;
-        let Some(last) = page.last() else { break };
-        after = last.sequence;
-        for record in &page {
-            writeln!(output, "{}", audit_record_as_json(organization.name.as_str(), record))?;
+        let events = export.next(&mut after).await?;
+        if events.is_empty() {
+            break;
+        }
+        for event in events {
+            writeln!(output, "{event}")?;
             count += 1;
         }
     }
-    output.flush()?;
     let now = context.clock.now();
+    let (end, wrong) = export.end(now)?;
+    writeln!(output, "{end}")?;
+    output.flush()?;
     let mut tx = store.begin().await?;
     let details = vec![("count", count.to_string())];
     tx.audit(context.entry(Some(organization.id), AuditAction::OrgAuditLogExport, details), now).await?;
     tx.commit(now).await?;
+    wrong.map_or(Ok(()), |wrong| Err(broken(organization.name.as_str(), wrong)))
+}
+
+fn broken(log: &str, wrong: Wrong) -> Failure {
+    Failure::about(ErrorCode::AuditChainBroken, format!("the audit log of {log}: {wrong}"))
+}
+
+fn unreadable(path: &Path, why: impl std::fmt::Display) -> Failure {
+    Failure::about(ErrorCode::AuditFileUnreadable, format!("{}: {why}", path.display()))
+}
+
+/// `audit public-key`: what an auditor keeps, to check exports and checkpoints without the database.
+pub async fn print_public_key(context: &Context, output: &mut dyn Write) -> Result<(), Failure> {
+    let store = context.store().await?;
+    writeln!(output, "{}", store.audit_keys()?.public_key())?;
     Ok(())
 }
 
-/// One event as the export and the download give it.
-pub fn audit_record_as_json(organization: &str, record: &AuditRecord) -> Value {
-    json!({
-        "organization": organization,
-        "sequence": record.sequence,
-        "at": rfc3339(record.at),
-        "action": record.action,
-        "actor": { "kind": record.actor_kind, "id": record.actor_id, "name": record.actor_name },
-        "details": record.details,
-        "address": record.address,
-        "request_id": record.request_id,
-    })
+/// `audit checkpoint`: signs what each log is now, one JSON object a line. For the machine that keeps them elsewhere.
+pub async fn print_checkpoints(
+    context: &Context,
+    wanted: AuditCheckpoint,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let store = context.store().await?;
+    let keys = store.audit_keys()?;
+    let mut scopes = Scopes::of(&store, wanted.logs.organization.as_deref()).await?;
+    let mut first_wrong = None;
+    while let Some((scope, name)) = scopes.next().await? {
+        let Some(sequence) = load_audit_sequence(&mut store.reader(), &scope).await? else { continue };
+        let Some(hash) = sequence.hash else { continue };
+        // What is signed must at least be the hash of an event of ours; the whole chain is for `audit verify`.
+        let newest = store.reader().audit_of_scope_after(&scope, sequence.count - 1, 1).await?;
+        let newest = newest.first().filter(|event| {
+            let ours = |mac: &String| keys.mac_fits(&hash, mac);
+            event.sequence == sequence.count && event.mac.as_ref().is_some_and(ours)
+        });
+        if newest.is_none() {
+            let wrong = Wrong { sequence: sequence.count, damage: Damage::BesideTheSequence };
+            first_wrong.get_or_insert_with(|| broken(&name, wrong));
+            continue;
+        }
+        let signed = keys.sign(&scope, sequence.count, &hash, context.clock.now());
+        writeln!(output, "{}", json!({ "organization": name, "checkpoint": signed.to_json() }))?;
+    }
+    output.flush()?;
+    first_wrong.map_or(Ok(()), Err)
+}
+
+/// Logs, one after the other: of one organization, or all.
+struct Scopes {
+    reader: Reader,
+    one: Option<(String, String)>,
+    all: bool,
+    after: String,
+    waiting: VecDeque<String>,
+}
+
+impl Scopes {
+    async fn of(store: &Store, name: Option<&str>) -> Result<Self, Failure> {
+        let mut reader = store.reader();
+        let one = match name {
+            Some(name) => {
+                let organization = organization(&mut reader, name).await?;
+                Some((organization.id.to_string(), organization.name.as_str().to_owned()))
+            }
+            None => None,
+        };
+        let all = one.is_none();
+        Ok(Self { reader, one, all, after: String::new(), waiting: VecDeque::new() })
+    }
+
+    /// The next scope, and the name of its organization.
+    async fn next(&mut self) -> Result<Option<(String, String)>, StoreError> {
+        if !self.all {
+            return Ok(self.one.take());
+        }
+        if self.waiting.is_empty() {
+            self.waiting = self.reader.audit_scopes_after(&self.after, PAGE).await?.into();
+        }
+        let Some(scope) = self.waiting.pop_front() else { return Ok(None) };
+        self.after.clone_from(&scope);
+        // A deleted organization's log outlives it; its name does too.
+        let name = load_name(&mut self.reader, &scope).await?.unwrap_or_else(|| scope.clone());
+        Ok(Some((scope, name)))
+    }
+}
+
+/// `audit verify ORG` or `--all`: goes through the logs as they are kept. Fails if one is not what was written.
+pub async fn verify_audit_logs(
+    context: &Context,
+    verify: AuditVerify,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut kept: BTreeMap<String, Vec<Checkpoint>> = BTreeMap::new();
+    for checkpoint in verify.checkpoint.as_deref().map(read_checkpoints).transpose()?.unwrap_or_default() {
+        kept.entry(checkpoint.scope.clone()).or_default().push(checkpoint);
+    }
+    let store = context.store().await?;
+    let mut scopes = Scopes::of(&store, verify.logs.organization.as_deref()).await?;
+    let mut first_wrong = None;
+    while let Some((scope, name)) = scopes.next().await? {
+        let of_scope = kept.remove(&scope).unwrap_or_default();
+        let verified = verify_scope(&store, &scope, of_scope).await?;
+        verified.tell(&name, &scope, verify.json, output)?;
+        if let Some(wrong) = verified.wrong {
+            first_wrong.get_or_insert_with(|| broken(&name, wrong));
+        }
+    }
+    // Logs of which nothing at all is left.
+    for scope in kept.keys().filter(|_| verify.logs.all) {
+        let wrong = Wrong { sequence: 1, damage: Damage::MissingAtEnd };
+        let verified = Verified { events: 0, checkpoints: 0, newest: None, wrong: Some(wrong) };
+        verified.tell(scope, scope, verify.json, output)?;
+        first_wrong.get_or_insert_with(|| broken(scope, wrong));
+    }
+    output.flush()?;
+    first_wrong.map_or(Ok(()), Err)
+}
+
+/// What was found of one log.
+struct Verified {
+    events: i64,
+    checkpoints: u64,
+    newest: Option<i64>,
+    wrong: Option<Wrong>,
+}
+
+impl Verified {
+    fn tell(&self, name: &str, scope: &str, as_json: bool, output: &mut dyn Write) -> Result<(), Failure> {
+        let Self { events, checkpoints, newest, wrong } = self;
+        if as_json {
+            let line = json!({
+                "organization": name,
+                "scope": scope,
+                "intact": wrong.is_none(),
+                "events": events,
+                "checkpoints": checkpoints,
+                "newest_checkpoint": newest,
+                "first_wrong": wrong.map(|wrong| wrong.sequence),
+                "reason": wrong.map(|wrong| wrong.damage.as_str()),
+            });
+            writeln!(output, "{line}")?;
+        } else if let Some(wrong) = wrong {
+            writeln!(output, "{name}: not intact: {wrong}")?;
+        } else {
+            let newest = newest.map_or_else(|| "none".to_owned(), |newest| format!("the newest at {newest}"));
+            writeln!(output, "{name}: intact, {events} events, {checkpoints} checkpoints, {newest}")?;
+        }
+        Ok(())
+    }
+}
+
+async fn verify_scope(store: &Store, scope: &str, kept: Vec<Checkpoint>) -> Result<Verified, StoreError> {
+    let keys = store.audit_keys()?;
+    let mut reader = store.reader();
+    let mut verified = Verified { events: 0, checkpoints: 0, newest: None, wrong: None };
+    let mut walk = ChainWalk::new(scope);
+    let mut judge = Judge::new(scope, keys, kept);
+    loop {
+        let page = match reader.audit_of_scope_after(scope, walk.last(), PAGE).await {
+            Ok(page) => page,
+            // One row can't be read: which one, by asking one by one.
+            Err(StoreError::Corrupt(_)) => match reader.audit_of_scope_after(scope, walk.last(), 1).await {
+                Ok(page) => page,
+                Err(StoreError::Corrupt(_)) => {
+                    let sequence = walk.last() + 1;
+                    verified.wrong = Some(Wrong { sequence, damage: Damage::Unreadable });
+                    return Ok(verified);
+                }
+                Err(error) => return Err(error),
+            },
+            Err(error) => return Err(error),
+        };
+        for event in &page {
+            let mut taken = walk.take(event, Some(keys));
+            if taken.is_ok() {
+                taken = judge.compare(&walk, &mut reader).await?;
+            }
+            verified.events = walk.last();
+            (verified.checkpoints, verified.newest) = (judge.seen, judge.newest);
+            if let Err(wrong) = taken {
+                verified.wrong = Some(wrong);
+                return Ok(verified);
+            }
+        }
+        if !page.is_empty() {
+            continue;
+        }
+        // One statement, after the last event was read: what was written in between is read first.
+        let sequence = load_audit_sequence(&mut reader, scope).await?;
+        let (count, hash) = sequence.map_or((0, None), |sequence| (sequence.count, sequence.hash));
+        let is_newer =
+            count > walk.last() && !reader.audit_of_scope_after(scope, walk.last(), 1).await?.is_empty();
+        if is_newer {
+            continue;
+        }
+        let end = walk.finish(count, hash.as_deref());
+        verified.wrong = end.err().or(judge.beyond(&walk, &mut reader).await?);
+        return Ok(verified);
+    }
+}
+
+/// Holds the walk against checkpoints: those that the store keeps, and those that were kept elsewhere.
+struct Judge<'a> {
+    scope: &'a str,
+    keys: &'a AuditKeys,
+    /// From the store, page by page.
+    stored: VecDeque<Checkpoint>,
+    after: i64,
+    kept: VecDeque<Checkpoint>,
+    seen: u64,
+    newest: Option<i64>,
+}
+
+impl<'a> Judge<'a> {
+    fn new(scope: &'a str, keys: &'a AuditKeys, mut kept: Vec<Checkpoint>) -> Self {
+        kept.sort_by_key(|checkpoint| checkpoint.sequence);
+        let (stored, kept) = (VecDeque::new(), kept.into());
+        Self { scope, keys, stored, after: 0, kept, seen: 0, newest: None }
+    }
+
+    /// Compares every checkpoint for the number that was taken last.
+    async fn compare(
+        &mut self,
+        walk: &ChainWalk,
+        reader: &mut Reader,
+    ) -> Result<Result<(), Wrong>, StoreError> {
+        while let Some(checkpoint) = self.take_up_to(walk.last(), reader).await? {
+            if !self.keys.signed(&checkpoint) {
+                let damage = Damage::CheckpointNotSigned;
+                return Ok(Err(Wrong { sequence: checkpoint.sequence, damage }));
+            }
+            if let Err(wrong) = walk.compare(&checkpoint) {
+                return Ok(Err(wrong));
+            }
+            self.seen += 1;
+            self.newest = Some(checkpoint.sequence);
+        }
+        Ok(Ok(()))
+    }
+
+    /// What is wrong if a checkpoint names a number that is not there.
+    async fn beyond(&mut self, walk: &ChainWalk, reader: &mut Reader) -> Result<Option<Wrong>, StoreError> {
+        let checkpoint = self.take_up_to(i64::MAX, reader).await?;
+        Ok(checkpoint.map(|checkpoint| {
+            if self.keys.signed(&checkpoint) {
+                Wrong { sequence: walk.last() + 1, damage: Damage::MissingAtEnd }
+            } else {
+                Wrong { sequence: checkpoint.sequence, damage: Damage::CheckpointNotSigned }
+            }
+        }))
+    }
+
+    async fn take_up_to(
+        &mut self,
+        sequence: i64,
+        reader: &mut Reader,
+    ) -> Result<Option<Checkpoint>, StoreError> {
+        if self.kept.front().is_some_and(|first| first.sequence <= sequence) {
+            return Ok(self.kept.pop_front());
+        }
+        if self.stored.is_empty() && self.after < i64::MAX {
+            self.stored = reader.checkpoints_after(self.scope, self.after, PAGE).await?.into();
+            self.after = self.stored.back().map_or(i64::MAX, |last| last.sequence);
+        }
+        Ok(match self.stored.front() {
+            Some(first) if first.sequence <= sequence => self.stored.pop_front(),
+            _ => None,
+        })
+    }
+}
+
+/// What `audit verify --file` is given.
+#[derive(Clone, Copy, Debug)]
+pub struct VerifyFile<'a> {
+    /// The export or download.
+    pub file: &'a Path,
+    /// The key that the auditor kept.
+    pub public_key: &'a str,
+    /// Checkpoints that the auditor kept.
+    pub checkpoint: Option<&'a Path>,
+    /// Whether to tell as JSON.
+    pub json: bool,
+}
+
+/// `audit verify --file`: an exported file, without any database. Its hashes must make one chain, and its checkpoint
+/// must be signed by the holder of the public key; codes need the key that only the database has.
+pub fn verify_audit_file(given: VerifyFile<'_>, output: &mut dyn Write) -> Result<(), Failure> {
+    let kept = given.checkpoint.map(read_checkpoints).transpose()?.unwrap_or_default();
+    let mut name = String::new();
+    let mut walk: Option<ChainWalk> = None;
+    let mut end: Option<Json> = None;
+    let mut verified = Verified { events: 0, checkpoints: 0, newest: None, wrong: None };
+    for_each_line(given.file, |line| {
+        if end.is_some() {
+            return Err("something follows the checkpoint".to_owned());
+        }
+        let line: Json = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
+        if line.get("checkpoint").is_some() {
+            end = Some(line);
+            return Ok(());
+        }
+        let (scope, event) = event_from_json(&line).ok_or("not an event of an audit log")?;
+        let walk = walk.get_or_insert_with(|| ChainWalk::new(&scope));
+        if name.is_empty() {
+            line.get("organization").and_then(Json::as_str).unwrap_or_default().clone_into(&mut name);
+        }
+        if verified.wrong.is_none() {
+            let taken = if scope == walk.scope() {
+                walk.take(&event, None)
+            } else {
+                Err(Wrong { sequence: event.sequence, damage: Damage::OutOfPlace })
+            };
+            let of_event = |kept: &&Checkpoint| kept.scope == scope && kept.sequence == event.sequence;
+            let compared = taken.and_then(|()| {
+                kept.iter().filter(of_event).try_for_each(|kept| {
+                    judge_signature(given.public_key, kept)?;
+                    verified.checkpoints += 1;
+                    verified.newest = Some(kept.sequence);
+                    walk.compare(kept)
+                })
+            });
+            verified.events = walk.last();
+            verified.wrong = compared.err();
+        }
+        Ok(())
+    })?;
+    let walk = walk.ok_or_else(|| unreadable(given.file, "it holds no event"))?;
+    let end = end.ok_or_else(|| unreadable(given.file, "it ends without a checkpoint: it was cut off"))?;
+    if verified.wrong.is_none() {
+        verified.wrong = match end.get("checkpoint").and_then(Checkpoint::from_json) {
+            Some(checkpoint) => {
+                verified.checkpoints += 1;
+                verified.newest = Some(checkpoint.sequence);
+                judge_signature(given.public_key, &checkpoint)
+                    .and_then(|()| walk.finish(checkpoint.sequence, Some(&checkpoint.hash)))
+                    .and_then(|()| walk.compare(&checkpoint))
+                    .err()
+            }
+            None => Some(Wrong { sequence: walk.last(), damage: Damage::CheckpointNotSigned }),
+        };
+    }
+    let missing = kept.iter().find(|kept| kept.scope == walk.scope() && kept.sequence > walk.last());
+    if let (None, Some(_)) = (verified.wrong, missing) {
+        verified.wrong = Some(Wrong { sequence: walk.last() + 1, damage: Damage::MissingAtEnd });
+    }
+    verified.tell(&name, walk.scope(), given.json, output)?;
+    output.flush()?;
+    verified.wrong.map_or(Ok(()), |wrong| Err(broken(&name, wrong)))
+}
+
+fn judge_signature(public_key: &str, checkpoint: &Checkpoint) -> Result<(), Wrong> {
+    if is_signed_by(public_key, checkpoint) {
+        Ok(())
+    } else {
+        Err(Wrong { sequence: checkpoint.sequence, damage: Damage::CheckpointNotSigned })
+    }
+}
+
+/// Every checkpoint in a file: of `audit checkpoint`, of an export, or of both one after the other.
+fn read_checkpoints(path: &Path) -> Result<Vec<Checkpoint>, Failure> {
+    let mut kept = Vec::new();
+    for_each_line(path, |line| {
+        let line: Json = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
+        if let Some(json) = line.get("checkpoint") {
+            kept.push(Checkpoint::from_json(json).ok_or("this checkpoint is not of the form that we write")?);
+        }
+        if kept.len() > CHECKPOINTS_MAX {
+            return Err("more checkpoints than can be held".to_owned());
+        }
+        Ok(())
+    })?;
+    if kept.is_empty() {
+        return Err(unreadable(path, "it holds no checkpoint"));
+    }
+    Ok(kept)
+}
+
+/// Each line that holds something: of JSON lines, and of an array whose elements stand on lines of their own.
+fn for_each_line(path: &Path, mut each: impl FnMut(&str) -> Result<(), String>) -> Result<(), Failure> {
+    let mut file = BufReader::new(std::fs::File::open(path).map_err(|error| unreadable(path, error))?);
+    let mut line = Vec::new();
+    for number in 1_u64.. {
+        line.clear();
+        let read = file.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
+        if read.map_err(|error| unreadable(path, error))? == 0 {
+            break;
+        }
+        let text = std::str::from_utf8(&line).map_err(|error| unreadable(path, error))?;
+        let text = text.trim_end().trim_end_matches(',');
+        if !matches!(text, "" | "[" | "]") {
+            each(text).map_err(|why| unreadable(path, format!("line {number}: {why}")))?;
+        }
+    }
+    Ok(())
 }

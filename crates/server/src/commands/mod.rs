@@ -10,7 +10,9 @@ mod organizations;
 mod sso;
 
 pub use accounts::{add_email, create_account, set_password};
-pub use audit_log::{audit_record_as_json, export_audit_log};
+pub use audit_log::{
+    VerifyFile, export_audit_log, print_checkpoints, print_public_key, verify_audit_file, verify_audit_logs,
+};
 pub use organizations::{
     create_organization, list_organizations, remove_member, set_member, set_plan, set_resource,
 };
@@ -20,7 +22,7 @@ use crate::app::SharedApp;
 use crate::clock::Clock;
 use crate::configuration::Configuration;
 use crate::failure::Failure;
-use crate::opening::{open_and_migrate, open_app, open_store};
+use crate::opening::{open_and_migrate, open_app, open_sealing, open_store};
 use crate::random::Random;
 use crate::sso::settings::By;
 use crate::store::{self, Account, Actor, AuditEntry, Organization, Query, Store};
@@ -28,7 +30,6 @@ use doorward_core::audit_event::AuditAction;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::ids::OrganizationId;
 use doorward_core::secret::Secret;
-use doorward_core::time::Timestamp;
 use std::io::{BufRead, Read as _, Write};
 use std::os::unix::fs::MetadataExt as _;
 
@@ -49,8 +50,11 @@ pub struct Context {
 }
 
 impl Context {
+    /// The store, with the audit log's keys opened: whatever a command does, it must be able to write down.
     async fn store(&self) -> Result<Store, Failure> {
-        open_store(&self.configuration).await
+        let store = open_store(&self.configuration).await?;
+        open_sealing(&self.configuration, &store, &self.random, self.clock.now()).await?;
+        Ok(store)
     }
 
     /// Everything open, for what the pages do too. Our own listeners are those of the configuration.
@@ -141,11 +145,6 @@ async fn account(query: &mut impl Query, name: &str) -> Result<Account, Failure>
             "Check the spelling, or make it with: doorward account create",
         )
     })
-}
-
-/// As RFC 3339, in UTC, with milliseconds.
-fn rfc3339(at: Timestamp) -> Option<String> {
-    jiff::Timestamp::from_millisecond(at.millis()).ok().map(|at| format!("{at:.3}"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `sso …`.
 
-use super::{Context, organization, rfc3339};
+use super::{Context, organization};
+use crate::audit_export::rfc3339;
 use crate::command_line::{SsoDisable, SsoEnable, SsoSet, SsoShow};
 use crate::failure::Failure;
 use crate::sso::enable::{self, NotDone, enable_by_operator, set_enforcement};

@@ -1,14 +1,19 @@
 //! Accounts, their names, addresses and passwords.
 
+use doorward_core::audit_event::AuditAction;
 use doorward_core::email::Email;
 use doorward_core::ids::AccountId;
 use doorward_core::name::Name;
 use doorward_core::secret::TokenHash;
-use doorward_core::time::Timestamp;
+use doorward_core::time::{Lifetime, Timestamp};
 
+use super::audit_log::{Actor, AuditEntry};
 use super::database::{Query, Row, StoreError};
 use super::{Change, Transaction};
 use crate::values;
+
+/// For how long wrong passwords of one account are counted before their number is told.
+const SIGN_IN_FAILURES_COUNTED: Lifetime = Lifetime::from_hours(1);
 
 /// An account to be made.
 #[derive(Clone, Debug)]
@@ -282,6 +287,74 @@ impl Transaction {
         Ok(confirmed > 0)
     }
 
+    /// Notes a wrong password for an account. The first one in an hour is an event; the others are counted until
+    /// `report_sign_in_failures` tells their number, so that strangers add at most two events an account and hour.
+    pub async fn note_sign_in_failure(
+        &mut self,
+        id: AccountId,
+        mut entry: AuditEntry,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let counted = self
+            .execute(
+                "UPDATE sign_in_failure SET failures = failures + 1 \
+                 WHERE account_id = $1 AND began_at > $2 AND began_at <= $3",
+                values![id, now.minus(SIGN_IN_FAILURES_COUNTED), now],
+            )
+            .await?;
+        if counted > 0 {
+            return Ok(());
+        }
+        // What an hour that is over has counted is told before the new one begins.
+        self.report_failures_of(id, now).await?;
+        let sql = "INSERT INTO sign_in_failure (account_id, began_at, failures) VALUES ($1, $2, 1) \
+                   ON CONFLICT (account_id) DO NOTHING";
+        // Another node's failure of the same moment was first: it has told.
+        if self.execute(sql, values![id, now]).await? == 0 {
+            return Ok(());
+        }
+        entry.details.push(("count", "1".to_owned()));
+        self.audit(entry, now).await?;
+        Ok(())
+    }
+
+    async fn report_failures_of(&mut self, id: AccountId, now: Timestamp) -> Result<(), StoreError> {
+        let sql = "DELETE FROM sign_in_failure WHERE account_id = $1 RETURNING account_id, failures";
+        let rows = self.fetch_all(sql, values![id]).await?;
+        self.report_failures(&rows, now).await
+    }
+
+    /// Tells how many wrong passwords were counted in hours that are over, of at most `limit` accounts; how many those
+    /// were.
+    pub async fn report_sign_in_failures(&mut self, limit: i64, now: Timestamp) -> Result<u64, StoreError> {
+        let sql = "DELETE FROM sign_in_failure WHERE account_id IN \
+                   (SELECT account_id FROM sign_in_failure WHERE began_at <= $1 LIMIT $2) \
+                   RETURNING account_id, failures";
+        let rows = self.fetch_all(sql, values![now.minus(SIGN_IN_FAILURES_COUNTED), limit]).await?;
+        self.report_failures(&rows, now).await?;
+        Ok(u64::try_from(rows.len()).unwrap_or(u64::MAX))
+    }
+
+    async fn report_failures(&mut self, rows: &[Row], now: Timestamp) -> Result<(), StoreError> {
+        for row in rows {
+            let further = row.int("failures")?.saturating_sub(1);
+            if further > 0 {
+                let id = row.text("account_id")?;
+                let name = load_name(self, &id).await?.unwrap_or(id);
+                let entry = AuditEntry {
+                    organization: None,
+                    action: AuditAction::AccountSignInFailed,
+                    actor: Actor::System,
+                    details: vec![("name", name), ("count", further.to_string())],
+                    address: None,
+                    request_id: None,
+                };
+                self.audit(entry, now).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Leaves exactly one link for the first operator: the one of this start.
     pub async fn replace_operator_link(
         &mut self,
@@ -307,6 +380,12 @@ impl Transaction {
             None => false,
         })
     }
+}
+
+/// The name that was given to an account or organization of this id, as it was spelled.
+pub async fn load_name(query: &mut impl Query, id: &str) -> Result<Option<String>, StoreError> {
+    let sql = "SELECT spelled FROM name WHERE owner_id = $1";
+    query.fetch_optional(sql, values![id]).await?.map(|row| row.text("spelled")).transpose()
 }
 
 /// Whether a link for the first operator is good, without taking it.

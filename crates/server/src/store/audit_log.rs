@@ -1,7 +1,7 @@
 //! The audit log: appended to in the transaction of the deed, never changed (rule 8).
 //!
 //! Sequences are gap-free within a scope (an organization, or the system), because the number is taken under a row
-//! lock in the same transaction.
+//! lock in the same transaction. The same row holds the hash that the next event's hash goes on from (ADR 0021).
 
 use doorward_core::audit_event::AuditAction;
 use doorward_core::ids::{AccountId, OrganizationId};
@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use super::database::{Query, Row, StoreError};
 use super::{Reader, Transaction};
+use crate::audit_chain::{AuditKeys, CHECKPOINT_AFTER, CHECKPOINT_EVENTS, Checkpoint, event_hash};
 use crate::values;
 
 /// Who did it.
@@ -62,7 +63,23 @@ pub struct AuditRecord {
     pub address: Option<String>,
     /// The request that did it.
     pub request_id: Option<String>,
+    /// SHA-256 over all this, the scope and the hash before; `None` from before there was a chain.
+    pub hash: Option<String>,
+    /// The keyed code over the hash.
+    pub mac: Option<String>,
 }
+
+/// Where a scope's log stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AuditSequence {
+    /// The number of the newest event.
+    pub count: i64,
+    /// Its hash.
+    pub hash: Option<String>,
+}
+
+/// The scope of what concerns no organization.
+pub const SYSTEM_SCOPE: &str = "system";
 
 /// The network of an address: /24 of IPv4, /48 of IPv6 (hub-sso.md A1).
 fn anonymised(address: IpAddr) -> String {
@@ -79,7 +96,7 @@ fn anonymised(address: IpAddr) -> String {
 }
 
 fn scope(organization: Option<OrganizationId>) -> String {
-    organization.map_or_else(|| "system".to_owned(), |id| id.to_string())
+    organization.map_or_else(|| SYSTEM_SCOPE.to_owned(), |id| id.to_string())
 }
 
 /// The number of an organization's newest event: how many there are, because there are no gaps.
@@ -92,39 +109,130 @@ pub async fn count_audit_events(
     row.map_or(Ok(0), |row| row.int("n"))
 }
 
+/// Where a scope's log stands: an organization's id, or `SYSTEM_SCOPE`.
+pub async fn load_audit_sequence(
+    query: &mut impl Query,
+    scope: &str,
+) -> Result<Option<AuditSequence>, StoreError> {
+    let sql = "SELECT n, hash FROM audit_sequence WHERE scope = $1";
+    let row = query.fetch_optional(sql, values![scope]).await?;
+    row.map(|row| Ok(AuditSequence { count: row.int("n")?, hash: row.opt_text("hash")? })).transpose()
+}
+
+/// Tells the log of what was signed: where the log is kept elsewhere, so is the checkpoint.
+pub(super) fn log_checkpoints(checkpoints: &[Checkpoint]) {
+    for checkpoint in checkpoints {
+        tracing::info!(
+            scope = checkpoint.scope,
+            sequence = checkpoint.sequence,
+            at_ms = checkpoint.at.millis(),
+            hash = checkpoint.hash,
+            key = checkpoint.key_id,
+            signature = checkpoint.signature,
+            "a checkpoint of the audit log"
+        );
+    }
+}
+
 impl Transaction {
     /// Appends an event; it becomes true with the rest of the transaction.
     pub async fn audit(&mut self, entry: AuditEntry, now: Timestamp) -> Result<i64, StoreError> {
-        let scope = scope(entry.organization);
+        let keys = std::sync::Arc::clone(&self.audit_keys);
+        let keys = keys.get().ok_or(StoreError::AuditKeys("they were not opened"))?;
+        self.append(keys, &scope(entry.organization), entry, now).await
+    }
+
+    pub(super) async fn append(
+        &mut self,
+        keys: &AuditKeys,
+        scope: &str,
+        entry: AuditEntry,
+        now: Timestamp,
+    ) -> Result<i64, StoreError> {
+        // The row's lock also makes the hash the newest one: PostgreSQL answers with the row as it is after the wait.
         let sql = "INSERT INTO audit_sequence (scope, n) VALUES ($1, 1) \
-                   ON CONFLICT (scope) DO UPDATE SET n = audit_sequence.n + 1 RETURNING n";
-        let row = self.fetch_optional(sql, values![&scope]).await?;
-        let sequence = row.ok_or_else(|| StoreError::Corrupt("audit_sequence".to_owned()))?.int("n")?;
-        let (kind, id, name) = match entry.actor {
-            Actor::Account(id, name) => ("account", Some(id.to_string()), name),
-            Actor::Operator(name) => ("operator", None, name),
-            Actor::System => ("system", None, "doorward".to_owned()),
-        };
-        let details: Map<String, Json> =
-            entry.details.into_iter().map(|(name, value)| (name.to_owned(), Json::String(value))).collect();
+                   ON CONFLICT (scope) DO UPDATE SET n = audit_sequence.n + 1 RETURNING n, hash, checkpoint_at";
+        let row = self.fetch_optional(sql, values![scope]).await?;
+        let row = row.ok_or_else(|| StoreError::Corrupt("audit_sequence".to_owned()))?;
+        let (sequence, previous) = (row.int("n")?, row.opt_text("hash")?);
+        let mut checkpoint_at = row.time("checkpoint_at")?;
+
+        let mut event = record_of(entry, sequence, now);
+        let hash = event_hash(scope, &event, previous.as_deref());
+        event.mac = Some(keys.mac(&hash));
+        if sequence % CHECKPOINT_EVENTS == 0 || now.since(checkpoint_at) >= CHECKPOINT_AFTER {
+            checkpoint_at = now;
+            self.insert_checkpoint(keys.sign(scope, sequence, &hash, now)).await?;
+        }
         self.execute(
             "INSERT INTO audit_event (scope, sequence, at, action, actor_kind, actor_id, actor_name, details, address, \
-             request_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+             request_id, hash, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
             values![
                 scope,
                 sequence,
-                now,
-                entry.action.as_str(),
-                kind,
-                id,
-                name,
-                Json::Object(details).to_string(),
-                entry.address.map(anonymised),
-                entry.request_id,
+                event.at,
+                event.action,
+                event.actor_kind,
+                event.actor_id,
+                event.actor_name,
+                Json::Object(event.details).to_string(),
+                event.address,
+                event.request_id,
+                &hash,
+                event.mac,
             ],
         )
         .await?;
+        self.execute(
+            "UPDATE audit_sequence SET hash = $2, checkpoint_at = $3 WHERE scope = $1",
+            values![scope, hash, checkpoint_at],
+        )
+        .await?;
         Ok(sequence)
+    }
+
+    async fn insert_checkpoint(&mut self, signed: Checkpoint) -> Result<(), StoreError> {
+        self.execute(
+            "INSERT INTO audit_checkpoint (scope, sequence, at, hash, key_id, signature) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (scope, sequence) DO NOTHING",
+            values![
+                &signed.scope,
+                signed.sequence,
+                signed.at,
+                &signed.hash,
+                &signed.key_id,
+                &signed.signature
+            ],
+        )
+        .await?;
+        self.checkpoints.push(signed);
+        Ok(())
+    }
+}
+
+/// An event as it is kept, before it has a hash.
+fn record_of(entry: AuditEntry, sequence: i64, now: Timestamp) -> AuditRecord {
+    let (kind, id, name) = match entry.actor {
+        Actor::Account(id, name) => ("account", Some(id.to_string()), name),
+        Actor::Operator(name) => ("operator", None, name),
+        Actor::System => ("system", None, "doorward".to_owned()),
+    };
+    AuditRecord {
+        sequence,
+        at: now,
+        action: entry.action.as_str().to_owned(),
+        actor_kind: kind.to_owned(),
+        actor_id: id,
+        actor_name: name,
+        details: entry
+            .details
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), Json::String(value)))
+            .collect(),
+        address: entry.address.map(anonymised),
+        request_id: entry.request_id,
+        hash: None,
+        mac: None,
     }
 }
 
@@ -141,12 +249,14 @@ impl Reader {
         let limit = limit.clamp(1, 500);
         let scope = scope(Some(organization));
         let columns = if let Some(action) = action {
-            let sql = "SELECT sequence, at, action, actor_kind, actor_id, actor_name, details, address, request_id \
+            let sql = "SELECT sequence, at, action, actor_kind, actor_id, actor_name, details, address, request_id, \
+                           hash, mac \
                            FROM audit_event WHERE scope = $1 AND action = $2 AND sequence < $3 \
                            ORDER BY sequence DESC LIMIT $4";
             self.fetch_all(sql, values![scope, action, before, limit]).await?
         } else {
-            let sql = "SELECT sequence, at, action, actor_kind, actor_id, actor_name, details, address, request_id \
+            let sql = "SELECT sequence, at, action, actor_kind, actor_id, actor_name, details, address, request_id, \
+                           hash, mac \
                            FROM audit_event WHERE scope = $1 AND sequence < $2 AND action <> $3 \
                            ORDER BY sequence DESC LIMIT $4";
             let hidden = AuditAction::OrgAuditLogExport.as_str();
@@ -162,15 +272,55 @@ impl Reader {
         after: i64,
         limit: i64,
     ) -> Result<Vec<AuditRecord>, StoreError> {
-        let sql = "SELECT sequence, at, action, actor_kind, actor_id, actor_name, details, address, request_id \
-                   FROM audit_event WHERE scope = $1 AND sequence > $2 ORDER BY sequence LIMIT $3";
-        let rows =
-            self.fetch_all(sql, values![scope(Some(organization)), after, limit.clamp(1, 1000)]).await?;
-        rows.iter().map(record).collect()
+        self.audit_of_scope_after(&scope(Some(organization)), after, limit).await
+    }
+
+    /// The same by scope: an organization's id, or `SYSTEM_SCOPE`. For whoever checks all logs.
+    pub async fn audit_of_scope_after(
+        &mut self,
+        scope: &str,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        events_after(self, scope, after, limit).await
+    }
+
+    /// Scopes that have a log, in the order of their names, after the one `after`. `limit` at most 1000.
+    pub async fn audit_scopes_after(&mut self, after: &str, limit: i64) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT scope FROM audit_sequence WHERE scope > $1 ORDER BY scope LIMIT $2";
+        let rows = self.fetch_all(sql, values![after, limit.clamp(1, 1000)]).await?;
+        rows.iter().map(|row| row.text("scope")).collect()
+    }
+
+    /// A scope's checkpoints in their order, after the number `after`. `limit` at most 1000.
+    pub async fn checkpoints_after(
+        &mut self,
+        scope: &str,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<Checkpoint>, StoreError> {
+        let sql = "SELECT scope, sequence, at, hash, key_id, signature FROM audit_checkpoint \
+                   WHERE scope = $1 AND sequence > $2 ORDER BY sequence LIMIT $3";
+        let rows = self.fetch_all(sql, values![scope, after, limit.clamp(1, 1000)]).await?;
+        rows.iter().map(checkpoint).collect()
     }
 }
 
+/// A scope's events in their order, after the number `after`. `limit` at most 1000.
+pub(super) async fn events_after(
+    query: &mut impl Query,
+    scope: &str,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<AuditRecord>, StoreError> {
+    let sql = "SELECT sequence, at, action, actor_kind, actor_id, actor_name, details, address, request_id, hash, mac \
+               FROM audit_event WHERE scope = $1 AND sequence > $2 ORDER BY sequence LIMIT $3";
+    let rows = query.fetch_all(sql, values![scope, after, limit.clamp(1, 1000)]).await?;
+    rows.iter().map(record).collect()
+}
+
 fn record(row: &Row) -> Result<AuditRecord, StoreError> {
+    let details = row.text("details")?;
     Ok(AuditRecord {
         sequence: row.int("sequence")?,
         at: row.time("at")?,
@@ -178,9 +328,24 @@ fn record(row: &Row) -> Result<AuditRecord, StoreError> {
         actor_kind: row.text("actor_kind")?,
         actor_id: row.opt_text("actor_id")?,
         actor_name: row.text("actor_name")?,
-        details: row.known("details", |text| serde_json::from_str(text).ok())?,
+        // What somebody spoiled is shown as it is: the hash tells that it was changed.
+        details: serde_json::from_str(&details)
+            .unwrap_or_else(|_| Map::from_iter([("unreadable".to_owned(), Json::String(details))])),
         address: row.opt_text("address")?,
         request_id: row.opt_text("request_id")?,
+        hash: row.opt_text("hash")?,
+        mac: row.opt_text("mac")?,
+    })
+}
+
+fn checkpoint(row: &Row) -> Result<Checkpoint, StoreError> {
+    Ok(Checkpoint {
+        scope: row.text("scope")?,
+        sequence: row.int("sequence")?,
+        at: row.time("at")?,
+        hash: row.text("hash")?,
+        key_id: row.text("key_id")?,
+        signature: row.text("signature")?,
     })
 }
 

@@ -6,6 +6,7 @@
 use doorward_core::ids::{AccountId, OrganizationId};
 use doorward_core::time::{Lifetime, Timestamp};
 
+use super::audit_log::log_checkpoints;
 use super::database::{Query as _, StoreError};
 use super::{Store, Transaction};
 use crate::values;
@@ -77,7 +78,9 @@ impl Transaction {
     /// cache has forgotten what changed when this returns.
     pub async fn commit(mut self, now: Timestamp) -> Result<(), StoreError> {
         if self.changes.is_empty() {
-            return self.inner.commit().await;
+            self.inner.commit().await?;
+            log_checkpoints(&self.checkpoints);
+            return Ok(());
         }
         let sql = "UPDATE change_counter SET n = n + 1 WHERE id = 1 RETURNING n";
         let n = self.inner.fetch_optional(sql, Vec::new()).await?;
@@ -92,6 +95,7 @@ impl Transaction {
         }
         self.inner.commit().await?;
         self.facts.forget_own(n, &self.changes);
+        log_checkpoints(&self.checkpoints);
         Ok(())
     }
 }

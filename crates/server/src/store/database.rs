@@ -34,6 +34,9 @@ pub enum StoreError {
     /// No random bytes could be had.
     #[error(transparent)]
     NoRandomness(#[from] crate::random::NoRandomness),
+    /// The audit log's keys were not opened, or can't be used: nothing can be written down, so nothing is done.
+    #[error("the audit log's keys are not there: {0}")]
+    AuditKeys(&'static str),
     /// A secret could not be sealed or opened.
     #[error(transparent)]
     Sealing(#[from] crate::sealing::SealingError),

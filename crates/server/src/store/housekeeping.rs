@@ -51,6 +51,9 @@ impl Store {
             gone += Transaction::execute(&mut tx, sql, values![before, BATCH]).await?;
             tx.commit(now).await?;
         }
+        let mut tx = self.begin().await?;
+        gone += tx.report_sign_in_failures(BATCH, now).await?;
+        tx.commit(now).await?;
         self.delete_old_changes(now).await?;
         Ok(gone)
     }

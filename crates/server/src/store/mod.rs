@@ -7,6 +7,7 @@
 
 mod accounts;
 mod attempts;
+mod audit_keys;
 mod audit_log;
 mod changes;
 mod connections;
@@ -22,10 +23,12 @@ mod sessions;
 
 pub use accounts::{
     Account, AccountEmail, NewAccount, SignInFacts, has_operator, load_account, load_account_by_name,
-    load_emails, load_sign_in, operator_link_is_good,
+    load_emails, load_name, load_sign_in, operator_link_is_good,
 };
 pub use attempts::{ATTEMPT_LIFETIME, Attempt, Purpose, SpentAttempt, Taken};
-pub use audit_log::{Actor, AuditEntry, AuditRecord, count_audit_events};
+pub use audit_log::{
+    Actor, AuditEntry, AuditRecord, AuditSequence, SYSTEM_SCOPE, count_audit_events, load_audit_sequence,
+};
 pub use changes::Change;
 pub use connections::{
     Connection, FrozenEndpoints, Identity, MemberLink, NewRevision, Revision, RevisionTest, StoredTest,
@@ -41,7 +44,8 @@ pub use held_identities::{
 pub use key_check::load_key_id;
 pub use organizations::{
     Member, MemberOrganization, Organization, Plan, RESOURCE_NAME_BYTES_MAX, Resource, count_members,
-    load_members, load_organization, load_organizations, load_organizations_of, load_resources, load_role,
+    load_members, load_organization, load_organizations, load_organizations_of,
+    load_resources, load_role,
 };
 pub use recovery::{RECOVERY_LIFETIME, count_recovery_codes, load_recovery};
 pub use sessions::{
@@ -51,13 +55,16 @@ pub use sessions::{
 
 use database::{AnyTransaction, Database};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use crate::audit_chain::{AuditKeys, Checkpoint};
 
 /// The store, and the cache of facts for the gate in front of it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     database: Database,
     facts: Arc<FactsCache>,
+    audit_keys: Arc<OnceLock<AuditKeys>>,
 }
 
 impl Store {
@@ -74,7 +81,7 @@ impl Store {
     }
 
     fn over(database: Database) -> Self {
-        Self { database, facts: Arc::new(FactsCache::new()) }
+        Self { database, facts: Arc::new(FactsCache::new()), audit_keys: Arc::default() }
     }
 
     /// Brings the schema up to date.
@@ -109,6 +116,8 @@ impl Store {
             inner: self.database.begin().await?,
             changes: Vec::new(),
             facts: Arc::clone(&self.facts),
+            audit_keys: Arc::clone(&self.audit_keys),
+            checkpoints: Vec::new(),
         })
     }
 }
@@ -118,6 +127,8 @@ pub struct Transaction {
     inner: AnyTransaction,
     changes: Vec<Change>,
     facts: Arc<FactsCache>,
+    audit_keys: Arc<OnceLock<AuditKeys>>,
+    checkpoints: Vec<Checkpoint>,
 }
 
 impl Transaction {

@@ -50,6 +50,7 @@ fn tests_of(text: &str) -> Vec<(String, String)> {
 fn provoked() -> Vec<(ErrorCode, String)> {
     let files = [
         ("attack", include_str!("attack.rs")),
+        ("audit", include_str!("audit.rs")),
         ("bad_input", include_str!("bad_input.rs")),
         ("command_line", include_str!("command_line.rs")),
         ("gate", include_str!("gate.rs")),

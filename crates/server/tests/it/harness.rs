@@ -27,7 +27,7 @@ use doorward_core::ids::{AccountId, OrganizationId, SessionId};
 use doorward_core::membership::Role;
 use doorward_core::name::Name;
 use doorward_core::secret::Secret;
-use doorward_core::time::Lifetime;
+use doorward_core::time::{Lifetime, Timestamp};
 use doorward_testkit::{Browser, Client, FakeIdp, Page, Person, SharedClock, TempDir, clock_at, free_port};
 use tokio::sync::{mpsc, watch};
 use url::Url;
@@ -53,8 +53,22 @@ pub fn postgres_url() -> Option<String> {
     std::env::vars().find(|(name, _)| name == "DOORWARD_TEST_POSTGRES").map(|(_, url)| url)
 }
 
-/// A fresh database: a file in `folder`, or one made on the PostgreSQL server.
+/// A fresh database: a file in `folder`, or one made on the PostgreSQL server. Its master key is in `folder`.
 pub async fn fresh_store(on: On, folder: &TempDir) -> (Store, String) {
+    let (store, url) = fresh_database(on, folder).await;
+    open_audit(&store, folder).await;
+    (store, url)
+}
+
+/// Opens the audit log's keys with the master key in `folder`, as `serve` does.
+pub async fn open_audit(store: &Store, folder: &TempDir) {
+    let random = Random::seeded(8);
+    let sealing = Sealing::open_or_create(&folder.join("master.key"), &random).unwrap();
+    store.check_key(&sealing, Timestamp::from_millis(START_MS)).await.unwrap();
+    store.open_audit(&sealing, &random, Timestamp::from_millis(START_MS)).await.unwrap();
+}
+
+pub async fn fresh_database(on: On, folder: &TempDir) -> (Store, String) {
     match on {
         On::Sqlite => {
             let path: PathBuf = folder.join("doorward.db");
@@ -444,13 +458,41 @@ impl World {
         }
     }
 
+    /// Runs the command line on this world's database: its exit code, standard output and standard error.
+    pub async fn command(&self, line: &str) -> (u8, String, String) {
+        let environment = vec![
+            ("DOORWARD_DATABASE".to_owned(), self.database.clone()),
+            ("DOORWARD_MASTER_KEY_FILE".to_owned(), self.folder.join("master.key").display().to_string()),
+            ("DOORWARD_LOG__LEVEL".to_owned(), "error".to_owned()),
+        ];
+        let arguments: Vec<_> =
+            std::iter::once("doorward").chain(line.split(' ')).map(std::ffi::OsString::from).collect();
+        let clock = Clock::turned(Arc::clone(&self.clock));
+        let ran = tokio::task::spawn_blocking(move || {
+            let (mut output, mut errors) = (Vec::new(), Vec::new());
+            let surroundings = doorward::command_line::Surroundings {
+                input: &mut std::io::empty(),
+                output: &mut output,
+                errors: &mut errors,
+                environment,
+                clock,
+                random: Random::system(),
+            };
+            let code = doorward::command_line::run(arguments, surroundings);
+            (code, String::from_utf8(output).unwrap(), String::from_utf8(errors).unwrap())
+        });
+        ran.await.unwrap()
+    }
+
     /// Another node's store, over the same database.
     pub async fn other_node(&self) -> Store {
-        if self.database.starts_with("sqlite:") {
+        let store = if self.database.starts_with("sqlite:") {
             Store::open_sqlite(&self.folder.join("doorward.db"), Synchronous::Normal).await.unwrap()
         } else {
             Store::open_postgres(&self.database).await.unwrap()
-        }
+        };
+        open_audit(&store, &self.folder).await;
+        store
     }
 
     /// Everything in the SQLite file but what only tells caches and clocks of use: table, and each row as text.

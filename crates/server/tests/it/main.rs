@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody but tests uses it")]
 
 mod attack;
+mod audit;
 mod bad_input;
 mod command_line;
 mod docs;

@@ -144,7 +144,7 @@ async fn send_to(
 /// begins (architecture.md §6: safe to open at any time).
 fn may_write(route: &Route, table: &str) -> bool {
     match table {
-        "audit_event" | "audit_sequence" => route.path.ends_with("/download"),
+        "audit_event" | "audit_sequence" | "audit_checkpoint" => route.path.ends_with("/download"),
         "attempt" => route.path == "/organizations/{org}/sso",
         _ => false,
     }

@@ -6,25 +6,23 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use bytes::Bytes;
 use doorward_core::audit_event::AuditAction;
-use doorward_core::ids::OrganizationId;
 use futures_util::stream;
 use http::HeaderValue;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use serde::Deserialize;
-use serde_json::json;
 
 use super::audited;
 use crate::app::SharedApp;
+use crate::audit_export::AuditExport;
+use crate::clock::Clock;
 use crate::refusal::Refusal;
-use crate::store::{AuditRecord, Reader, StoreError, count_audit_events};
+use crate::store::{AuditRecord, StoreError, count_audit_events};
 use crate::web::access::redirect;
 use crate::web::page::{Frame, Moment, OrganizationHead, Tab, show};
 use crate::web::visit::{OrganizationVisit, Visit};
 
 /// Entries on one page.
 const PAGE: usize = 50;
-/// Entries that the download reads at once.
-const DOWNLOAD_STEP: i64 = 500;
 
 /// One entry.
 #[derive(Clone, Debug)]
@@ -154,26 +152,11 @@ pub async fn show_log(
     }))
 }
 
-fn as_json(record: &AuditRecord) -> String {
-    json!({
-        "sequence": record.sequence,
-        "at": Moment::from(record.at).iso,
-        "action": record.action,
-        "actor": { "kind": record.actor_kind, "id": record.actor_id, "name": record.actor_name },
-        "details": record.details,
-        "address": record.address,
-        "request_id": record.request_id,
-    })
-    .to_string()
-}
-
 /// Where the download stands.
 struct Download {
-    reader: Reader,
-    organization: OrganizationId,
+    export: AuditExport,
+    clock: Clock,
     after: i64,
-    /// The last number that belongs to it: what comes later is not waited for.
-    last: i64,
     ended: bool,
 }
 
@@ -183,26 +166,27 @@ impl Download {
         if self.ended {
             return Ok(None);
         }
-        let records = self.reader.audit_after(self.organization, self.after, DOWNLOAD_STEP).await?;
-        let mut piece = String::new();
-        let mut last = None;
-        for record in records.iter().take_while(|record| record.sequence <= self.last) {
-            piece.push_str(if self.after == 0 && last.is_none() { "[\n" } else { ",\n" });
-            piece.push_str(&as_json(record));
-            last = Some(record.sequence);
-        }
-        match last {
-            Some(sequence) if sequence < self.last => self.after = sequence,
-            _ => {
-                self.ended = true;
-                piece.push_str(if self.after == 0 && last.is_none() { "[]\n" } else { "\n]\n" });
+        let is_first = self.after == 0;
+        let mut pieces: Vec<String> =
+            self.export.next(&mut self.after).await?.iter().map(ToString::to_string).collect();
+        let end = if pieces.is_empty() {
+            self.ended = true;
+            let (end, wrong) = self.export.end(self.clock.now())?;
+            if let Some(wrong) = wrong {
+                tracing::error!(%wrong, "a downloaded audit log does not fit its chain");
             }
-        }
-        Ok(Some(piece.into()))
+            pieces.push(end.to_string());
+            "\n]\n"
+        } else {
+            ""
+        };
+        let start = if is_first { "[\n" } else { ",\n" };
+        Ok(Some(format!("{start}{}{end}", pieces.join(",\n")).into()))
     }
 }
 
-/// `GET …/settings/audit-log/download`: the whole log as JSON, in its order; itself an event, written first.
+/// `GET …/settings/audit-log/download`: the whole log as JSON, in its order, with a checkpoint at the end; itself an
+/// event, written first.
 pub async fn download(
     State(app): State<SharedApp>,
     visit: Visit,
@@ -221,8 +205,8 @@ pub async fn download(
     let entry = audited(&visit, Some(organization.id), AuditAction::OrgAuditLogExport, details)?;
     let last = tx.audit(entry, now).await?;
     tx.commit(now).await?;
-    let reader = app.store.reader();
-    let download = Download { reader, organization: organization.id, after: 0, last, ended: false };
+    let export = AuditExport::new(app.store.clone(), organization.id, organization.name.as_str(), last);
+    let download = Download { export, clock: app.clock.clone(), after: 0, ended: false };
     let pieces = stream::try_unfold(download, |mut download| async move {
         let piece = download.next().await.inspect_err(|error| {
             tracing::error!(%error, "a download of the audit log broke off");

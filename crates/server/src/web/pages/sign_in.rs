@@ -19,13 +19,14 @@ use http::header::{RETRY_AFTER, SET_COOKIE};
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use crate::app::{App, SharedApp};
 use crate::cookies::Cookie;
 use crate::passwords::judge_new_password;
 use crate::refusal::Refusal;
 use crate::store::{
-    Actor, AuditEntry, NewAccount, StoreError, Transaction, has_operator, load_sign_in, operator_link_is_good,
+    Account, Actor, AuditEntry, NewAccount, StoreError, Transaction, has_operator, load_sign_in, operator_link_is_good,
 };
 use crate::web::access::redirect;
 use crate::web::page::{Done, Frame, Problem, Problems, going_on, host_of, show, show_with, waiting};
@@ -283,8 +284,11 @@ pub async fn sign_in(
         }
         Err(error) => return Err(error.into()),
     };
-    let (Some(facts), Some(hash), true) = (facts, hash, right) else {
+    let (Some(facts), Some(hash), true) = (facts.as_ref(), hash, right) else {
         tracing::info!("a sign-in failed");
+        if let Some(facts) = &facts {
+            note_failure(&app, &visit, &facts.account);
+        }
         return Ok(again(ErrorCode::AccountWrongPassword, None));
     };
     app.sign_ins.give_back_address(address);
@@ -306,6 +310,27 @@ pub async fn sign_in(
 
     let response = if to.leads_on() { going_on(&app, &visit, &to.location) } else { redirect(&to.location) };
     with_cookies(&app, &visit, facts.account.id, &token, response)
+}
+
+/// Writes a wrong password down after it was answered: the answer for a name that nobody has takes as long.
+fn note_failure(app: &SharedApp, visit: &Visit, account: &Account) {
+    // Where so many wait, the next one counts too.
+    let Ok(place) = Arc::clone(&app.notes_of_failures).try_acquire_owned() else { return };
+    let mut entry = own_entry(visit, Actor::System, AuditAction::AccountSignInFailed);
+    entry.details.push(("name", account.name.as_str().to_owned()));
+    let (app, account) = (Arc::clone(app), account.id);
+    tokio::spawn(async move {
+        let _place = place;
+        let now = app.clock.now();
+        let noted = async {
+            let mut tx = app.store.begin().await?;
+            tx.note_sign_in_failure(account, entry, now).await?;
+            tx.commit(now).await
+        };
+        if let Err(error) = noted.await {
+            tracing::error!(%error, "a failed sign-in could not be written down");
+        }
+    });
 }
 
 fn own_entry(visit: &Visit, actor: Actor, action: AuditAction) -> AuditEntry {

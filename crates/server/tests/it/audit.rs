@@ -1,0 +1,472 @@
+//! The audit log's chain: whoever changes the log behind Doorward's back is found, with the first wrong number
+//! (conformance.md T12, ASVS 16.4.2; rule 8), and strangers can't make it grow without end (rule 9).
+
+use doorward::audit_chain::{CHECKPOINT_AFTER, CHECKPOINT_EVENTS, event_hash};
+use doorward::sealing::Sealing;
+use doorward::store::{Actor, AuditEntry, AuditRecord, Query as _, Store, StoreError, Synchronous};
+use doorward_core::audit_event::AuditAction;
+use doorward_core::time::{Lifetime, Timestamp};
+use doorward_testkit::{Browser, TempDir};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+
+use crate::harness::{On, Options, START_MS, World, open_audit};
+use crate::pages::{give_password, sign_in};
+
+const NOW: Timestamp = Timestamp::from_millis(START_MS);
+
+/// Events in acme's log, numbered in their details.
+async fn write_events(world: &World, count: i64) {
+    let organization = world.organization("acme").await.id;
+    let mut tx = world.app.store.begin().await.unwrap();
+    for n in 1..=count {
+        let entry = AuditEntry {
+            organization: Some(organization),
+            action: AuditAction::OrgSettings,
+            actor: Actor::Account(world.account("ada").await, "ada".to_owned()),
+            details: vec![("before", format!("\"\u{1f600}\n{n}")), ("after", format!("{n}"))],
+            address: Some("192.0.2.7".parse().unwrap()),
+            request_id: Some(format!("request {n}")),
+        };
+        tx.audit(entry, world.app.clock.now()).await.unwrap();
+    }
+    tx.commit(world.app.clock.now()).await.unwrap();
+}
+
+/// A world whose acme has so many events.
+async fn world_with_events(on: On, count: i64) -> World {
+    let world = World::with(Options { on, ..Options::default() }).await;
+    write_events(&world, count).await;
+    world
+}
+
+/// `audit verify acme`: `Ok`, or the first wrong number and what is wrong.
+async fn verify(world: &World, more: &str) -> Result<(), (i64, String)> {
+    let (code, output, errors) = world.command(&format!("audit verify acme --json{more}")).await;
+    let line: Value = serde_json::from_str(output.trim()).unwrap_or_else(|_| panic!("{output}{errors}"));
+    assert_eq!(line["organization"], "acme");
+    assert_eq!((code, line["intact"].as_bool()), if code == 0 { (0, Some(true)) } else { (1, Some(false)) });
+    if code == 0 {
+        return Ok(());
+    }
+    assert!(errors.contains("audit.chain_broken"), "{errors}");
+    Err((line["first_wrong"].as_i64().unwrap(), line["reason"].as_str().unwrap().to_owned()))
+}
+
+fn wrong(sequence: i64, reason: &str) -> Result<(), (i64, String)> {
+    Err((sequence, reason.to_owned()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_8_a_change_of_any_column_is_found_with_its_number() {
+    for on in On::all() {
+        let world = world_with_events(on, 7).await;
+        assert_eq!(verify(&world, "").await, Ok(()));
+        // Each change alone; the next statement puts it back.
+        for (change, back) in [
+            ("UPDATE audit_event SET at = at + 1 WHERE sequence = 4", "UPDATE audit_event SET at = at - 1 WHERE sequence = 4"),
+            ("UPDATE audit_event SET action = 'org.leave' WHERE sequence = 4", "UPDATE audit_event SET action = 'org.settings' WHERE sequence = 4"),
+            ("UPDATE audit_event SET actor_kind = 'system' WHERE sequence = 4", "UPDATE audit_event SET actor_kind = 'account' WHERE sequence = 4"),
+            ("UPDATE audit_event SET actor_id = 'x' || actor_id WHERE sequence = 4", "UPDATE audit_event SET actor_id = substr(actor_id, 2) WHERE sequence = 4"),
+            ("UPDATE audit_event SET actor_name = 'mira' WHERE sequence = 4", "UPDATE audit_event SET actor_name = 'ada' WHERE sequence = 4"),
+            ("UPDATE audit_event SET details = replace(details, '4', '5') WHERE sequence = 4", "UPDATE audit_event SET details = replace(details, '5', '4') WHERE sequence = 4"),
+            ("UPDATE audit_event SET details = '!' || details WHERE sequence = 4", "UPDATE audit_event SET details = substr(details, 2) WHERE sequence = 4"),
+            ("UPDATE audit_event SET address = NULL WHERE sequence = 4", "UPDATE audit_event SET address = '192.0.2.0/24' WHERE sequence = 4"),
+            ("UPDATE audit_event SET request_id = '' WHERE sequence = 4", "UPDATE audit_event SET request_id = 'request 4' WHERE sequence = 4"),
+            ("UPDATE audit_event SET hash = 'x' || hash WHERE sequence = 4", "UPDATE audit_event SET hash = substr(hash, 2) WHERE sequence = 4"),
+        ] {
+            world.behind_its_back(change).await;
+            assert_eq!(verify(&world, "").await, wrong(4, "changed"), "{on:?} {change}");
+            world.behind_its_back(back).await;
+            assert_eq!(verify(&world, "").await, Ok(()), "{on:?} {back}");
+        }
+        world.behind_its_back("UPDATE audit_event SET mac = 'x' || mac WHERE sequence = 4").await;
+        assert_eq!(verify(&world, "").await, wrong(4, "not_ours"), "{on:?}");
+        world.behind_its_back("UPDATE audit_event SET mac = NULL WHERE sequence = 4").await;
+        assert_eq!(verify(&world, "").await, wrong(4, "not_ours"), "{on:?}");
+        world.behind_its_back("UPDATE audit_event SET hash = NULL WHERE sequence = 4").await;
+        assert_eq!(verify(&world, "").await, wrong(4, "unchained"), "{on:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_8_what_is_taken_out_put_in_or_moved_is_found_with_its_number() {
+    // The statements on a log of 7, what is found, and where.
+    let tampering: &[(&[&str], i64, &str)] = &[
+        (&["DELETE FROM audit_event WHERE sequence = 3 AND scope <> 'system'"], 3, "missing"),
+        (&["DELETE FROM audit_event WHERE sequence = 1 AND scope <> 'system'"], 1, "missing"),
+        (&["DELETE FROM audit_event WHERE sequence > 5 AND scope <> 'system'"], 6, "missing_at_end"),
+        (&["DELETE FROM audit_sequence WHERE scope <> 'system'"], 7, "beside_the_sequence"),
+        (
+            &[
+                "UPDATE audit_event SET sequence = 99 WHERE sequence = 3",
+                "UPDATE audit_event SET sequence = 3 WHERE sequence = 4",
+                "UPDATE audit_event SET sequence = 4 WHERE sequence = 99",
+            ],
+            3,
+            "changed",
+        ),
+        (
+            &[
+                "DELETE FROM audit_event WHERE sequence = 3",
+                "UPDATE audit_event SET sequence = sequence - 1 WHERE sequence = 4",
+                "UPDATE audit_event SET sequence = sequence - 1 WHERE sequence = 5",
+                "UPDATE audit_event SET sequence = sequence - 1 WHERE sequence = 6",
+                "UPDATE audit_event SET sequence = sequence - 1 WHERE sequence = 7",
+                "UPDATE audit_sequence SET n = 6",
+            ],
+            3,
+            "changed",
+        ),
+        (
+            &["INSERT INTO audit_event SELECT scope, 8, at, action, actor_kind, actor_id, actor_name, details, address, \
+               request_id, hash, mac FROM audit_event WHERE sequence = 7"],
+            8,
+            "changed",
+        ),
+        (
+            &["INSERT INTO audit_event (scope, sequence, at, action, actor_kind, actor_name, details) \
+               SELECT scope, 8, at, action, 'system', 'doorward', '{}' FROM audit_event WHERE sequence = 7"],
+            8,
+            "unchained",
+        ),
+        (
+            &["UPDATE audit_event SET hash = NULL, mac = NULL", "UPDATE audit_sequence SET hash = NULL"],
+            1,
+            "other_than_checkpoint",
+        ),
+        (
+            &[
+                "UPDATE audit_event SET hash = NULL, mac = NULL",
+                "UPDATE audit_sequence SET hash = NULL",
+                "DELETE FROM audit_checkpoint",
+            ],
+            7,
+            "unchained",
+        ),
+        (&["UPDATE audit_checkpoint SET hash = 'x'"], 1, "checkpoint_not_signed"),
+    ];
+    for on in On::all() {
+        for (statements, sequence, reason) in tampering {
+            let world = world_with_events(on, 7).await;
+            for statement in *statements {
+                world.behind_its_back(statement).await;
+            }
+            let found = verify(&world, "").await;
+            assert_eq!(found, wrong(*sequence, reason), "{on:?} {statements:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_8_a_row_that_can_not_be_read_is_named() {
+    let world = world_with_events(On::Sqlite, 7).await;
+    world.behind_its_back("UPDATE audit_event SET at = 'soon' WHERE sequence = 6").await;
+    assert_eq!(verify(&world, "").await, wrong(6, "unreadable"));
+}
+
+/// Makes acme's whole chain anew, as one would who knows how but has no key.
+async fn chain_anew(world: &World) {
+    let scope = world.organization("acme").await.id.to_string();
+    let mut previous: Option<String> = None;
+    let mut tx = world.app.store.begin().await.unwrap();
+    for event in world.app.store.reader().audit_of_scope_after(&scope, 0, 1000).await.unwrap() {
+        let hash = event_hash(&scope, &event, previous.as_deref());
+        let sql = "UPDATE audit_event SET hash = $3 WHERE scope = $1 AND sequence = $2 RETURNING sequence";
+        let values = doorward::values![&scope, event.sequence, &hash];
+        tx.fetch_all(sql, values).await.unwrap();
+        previous = Some(hash);
+    }
+    let sql = "UPDATE audit_sequence SET hash = $2 WHERE scope = $1 RETURNING n";
+    tx.fetch_all(sql, doorward::values![&scope, previous]).await.unwrap();
+    tx.commit(NOW).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_8_a_chain_made_anew_without_the_key_is_found() {
+    for on in On::all() {
+        let world = world_with_events(on, 7).await;
+        chain_anew(&world).await;
+        assert_eq!(verify(&world, "").await, Ok(()), "nothing was changed");
+        world.behind_its_back("UPDATE audit_event SET actor_name = 'eve' WHERE sequence = 4").await;
+        chain_anew(&world).await;
+        assert_eq!(verify(&world, "").await, wrong(4, "not_ours"), "{on:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_8_an_end_cut_off_without_a_trace_is_found_by_a_checkpoint_kept_elsewhere() {
+    for on in On::all() {
+        let world = world_with_events(on, 7).await;
+        let (_, kept, _) = world.command("audit checkpoint --all").await;
+        assert_eq!(kept.lines().count(), 1, "{kept}");
+        let file = world.folder().join("kept.jsonl");
+        std::fs::write(&file, kept).unwrap();
+        let with_kept = format!(" --checkpoint {}", file.display());
+        assert_eq!(verify(&world, &with_kept).await, Ok(()));
+        write_events(&world, 2).await;
+        assert_eq!(verify(&world, &with_kept).await, Ok(()), "a longer log still has that past");
+
+        world.behind_its_back("DELETE FROM audit_event WHERE sequence > 5").await;
+        world.behind_its_back("DELETE FROM audit_checkpoint WHERE sequence > 5").await;
+        world
+            .behind_its_back(
+                "UPDATE audit_sequence SET n = 5, hash = (SELECT hash FROM audit_event WHERE sequence = 5)",
+            )
+            .await;
+        assert_eq!(verify(&world, "").await, Ok(()), "the database alone can't tell");
+        assert_eq!(verify(&world, &with_kept).await, wrong(6, "missing_at_end"), "{on:?}");
+
+        // Nothing at all is left.
+        world.behind_its_back("DELETE FROM audit_event").await;
+        world.behind_its_back("DELETE FROM audit_checkpoint").await;
+        world.behind_its_back("DELETE FROM audit_sequence").await;
+        let (code, output, _) = world.command(&format!("audit verify --all{with_kept}")).await;
+        assert_eq!(code, 1, "{output}");
+        assert!(output.contains("not intact: event 1"), "{output}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_8_checkpoints_are_signed_by_number_and_by_time() {
+    let world = World::new().await;
+    let acme = world.organization("acme").await.id.to_string();
+    write_events(&world, CHECKPOINT_EVENTS + 1).await;
+    let numbers = |all: &[doorward::audit_chain::Checkpoint]| -> Vec<i64> {
+        all.iter().map(|checkpoint| checkpoint.sequence).collect()
+    };
+    let signed = world.app.store.reader().checkpoints_after(&acme, 0, 100).await.unwrap();
+    assert_eq!(numbers(&signed), [1, CHECKPOINT_EVENTS]);
+    world.pass(Lifetime::from_millis(CHECKPOINT_AFTER.millis() - 1));
+    write_events(&world, 1).await;
+    world.pass(Lifetime::from_millis(1));
+    write_events(&world, 2).await;
+    let signed = world.app.store.reader().checkpoints_after(&acme, 0, 100).await.unwrap();
+    assert_eq!(numbers(&signed), [1, CHECKPOINT_EVENTS, CHECKPOINT_EVENTS + 3]);
+    assert_eq!(verify(&world, "").await, Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_8_events_from_before_the_chain_are_bound_by_its_first_one() {
+    for on in On::all() {
+        let world = world_with_events(on, 5).await;
+        // As a database of the version before: no keys, no hashes.
+        world.behind_its_back("UPDATE audit_event SET hash = NULL, mac = NULL").await;
+        world.behind_its_back("UPDATE audit_sequence SET hash = NULL, checkpoint_at = 0").await;
+        world.behind_its_back("DELETE FROM audit_checkpoint").await;
+        world.behind_its_back("DELETE FROM audit_key").await;
+        let upgraded = world.other_node().await;
+        let log = world.audit("acme").await;
+        let mark: &AuditRecord = log.last().unwrap();
+        assert_eq!((mark.sequence, &*mark.action), (6, "audit.chain_start"));
+        assert_eq!(mark.details["events"], "5");
+        assert_eq!(verify(&world, "").await, Ok(()));
+
+        let organization = world.organization("acme").await.id;
+        let mut tx = upgraded.begin().await.unwrap();
+        let entry = AuditEntry {
+            organization: Some(organization),
+            action: AuditAction::OrgLeave,
+            actor: Actor::System,
+            details: Vec::new(),
+            address: None,
+            request_id: None,
+        };
+        assert_eq!(tx.audit(entry, NOW).await.unwrap(), 7);
+        tx.commit(NOW).await.unwrap();
+        assert_eq!(verify(&world, "").await, Ok(()));
+
+        world.behind_its_back("UPDATE audit_event SET actor_name = 'eve' WHERE sequence = 2").await;
+        assert_eq!(verify(&world, "").await, wrong(5, "before_the_chain"), "{on:?}");
+        world.behind_its_back("UPDATE audit_event SET actor_name = 'ada' WHERE sequence = 2").await;
+        world.behind_its_back("DELETE FROM audit_event WHERE sequence = 6").await;
+        assert_eq!(verify(&world, "").await, wrong(6, "missing"), "{on:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t12_whoever_deletes_the_keys_gets_no_new_ones() {
+    let world = world_with_events(On::Sqlite, 3).await;
+    world.behind_its_back("DELETE FROM audit_key").await;
+    let store =
+        Store::open_sqlite(&world.folder().join("doorward.db"), Synchronous::Normal).await.unwrap();
+    let sealing = Sealing::open(&world.folder().join("master.key")).unwrap();
+    let refused = store.open_audit(&sealing, &world.app.random, NOW).await;
+    assert!(matches!(refused, Err(StoreError::AuditKeys(_))), "{refused:?}");
+    let (code, _, errors) = world.command("audit verify acme").await;
+    assert_eq!(code, 1);
+    assert!(errors.contains("although events were chained with a key"), "{errors}");
+    // Nor is anything done that could not be written down.
+    let (code, _, errors) = world.command("resource set acme data --public").await;
+    assert_eq!((code, errors.contains("key.unusable")), (1, true), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_that_start_at_once_make_one_key() {
+    for on in On::all() {
+        let folder = TempDir::new();
+        let (first, url) = crate::harness::fresh_database(on, &folder).await;
+        let second = match on {
+            On::Sqlite => {
+                Store::open_sqlite(&folder.join("doorward.db"), Synchronous::Normal).await.unwrap()
+            }
+            On::Postgres => Store::open_postgres(&url).await.unwrap(),
+        };
+        drop(Sealing::open_or_create(&folder.join("master.key"), &doorward::random::Random::seeded(8)).unwrap());
+        tokio::join!(open_audit(&first, &folder), open_audit(&second, &folder));
+        assert_eq!(first.audit_keys().unwrap().id(), second.audit_keys().unwrap().id(), "{on:?}");
+    }
+}
+
+// === Exported files ===
+
+/// `audit verify --file`: `Ok`, or the first wrong number and what is wrong.
+async fn verify_file(world: &World, text: &str, more: &str) -> Result<(), (i64, String)> {
+    let file = world.folder().join("exported");
+    std::fs::write(&file, text).unwrap();
+    let (_, key, _) = world.command("audit public-key").await;
+    let line = format!("audit verify --file {} --public-key {}{more} --json", file.display(), key.trim());
+    let (code, output, errors) = world.command(&line).await;
+    if code == 0 {
+        return Ok(());
+    }
+    if errors.contains("audit.file_unreadable") {
+        return Err((0, errors));
+    }
+    assert!(errors.contains("audit.chain_broken"), "{errors}");
+    let line: Value = serde_json::from_str(output.trim()).unwrap();
+    Err((line["first_wrong"].as_i64().unwrap(), line["reason"].as_str().unwrap().to_owned()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exported_file_is_checked_with_the_public_key_alone() {
+    let world = world_with_events(On::Sqlite, 7).await;
+    let (code, exported, _) = world.command("audit export acme").await;
+    assert_eq!((code, exported.lines().count()), (0, 8));
+    assert_eq!(verify_file(&world, &exported, "").await, Ok(()));
+    let ada = world.browser_of("ada").await;
+    let log = format!("{}/organizations/acme/settings/audit-log/download", world.base);
+    let downloaded = ada.get(&log).await.body;
+    assert_eq!(verify_file(&world, &downloaded, "").await, Ok(()), "{downloaded}");
+
+    let lines: Vec<&str> = exported.lines().collect();
+    let without = |n: usize| {
+        let mut left = lines.clone();
+        left.remove(n);
+        left.join("\n")
+    };
+    assert_eq!(verify_file(&world, &exported.replace("request 4", "request 5"), "").await, wrong(4, "changed"));
+    assert_eq!(verify_file(&world, &without(3), "").await, wrong(4, "missing"));
+    assert_eq!(verify_file(&world, &without(6), "").await, wrong(7, "missing_at_end"));
+    let swapped = exported.replace("\"sequence\":4", "\"sequence\":0").replace("\"sequence\":5", "\"sequence\":4");
+    assert_eq!(verify_file(&world, &swapped.replace("\"sequence\":0", "\"sequence\":5"), "").await, wrong(4, "missing"));
+    // Cut off, or no export at all.
+    for (text, why) in [(without(7), "cut off"), (String::new(), "no event"), ("{}".to_owned(), "not an event")] {
+        let (_, told) = verify_file(&world, &text, "").await.unwrap_err();
+        assert!(told.contains(why), "{told}");
+    }
+    // The hashes made anew fit one another, but not what was signed.
+    let mut forged = String::new();
+    let mut previous: Option<String> = None;
+    for line in &lines[..7] {
+        let mut json: Value = serde_json::from_str(&line.replace("request 4", "request 5")).unwrap();
+        let (scope, mut event) = doorward::audit_export::event_from_json(&json).unwrap();
+        event.hash = None;
+        let hash = event_hash(&scope, &event, previous.as_deref());
+        json["hash"] = json!(hash);
+        previous = Some(hash);
+        writeln!(forged, "{json}").unwrap();
+    }
+    forged.push_str(lines[7]);
+    assert_eq!(verify_file(&world, &forged, "").await, wrong(7, "beside_the_sequence"));
+    // Signed by somebody else.
+    let mut end: Value = serde_json::from_str(lines[7]).unwrap();
+    end["checkpoint"]["hash"] = json!(previous);
+    let resigned = format!("{}\n{end}", forged.lines().take(7).collect::<Vec<_>>().join("\n"));
+    assert_eq!(verify_file(&world, &resigned, "").await, wrong(7, "checkpoint_not_signed"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_later_export_is_held_against_an_earlier_checkpoint_without_the_database() {
+    let world = world_with_events(On::Sqlite, 4).await;
+    let (_, kept, _) = world.command("audit checkpoint acme").await;
+    let file = world.folder().join("kept.jsonl");
+    std::fs::write(&file, kept).unwrap();
+    let with_kept = format!(" --checkpoint {}", file.display());
+    write_events(&world, 3).await;
+    let (_, exported, _) = world.command("audit export acme").await;
+    assert_eq!(verify_file(&world, &exported, &with_kept).await, Ok(()));
+    world.behind_its_back("UPDATE audit_event SET actor_name = 'eve' WHERE sequence = 2").await;
+    let (code, exported, errors) = world.command("audit export acme").await;
+    assert_eq!(code, 1, "a log that does not fit is written out but not signed");
+    assert!(errors.contains("event 2 was changed"), "{errors}");
+    let end: Value = serde_json::from_str(exported.lines().last().unwrap()).unwrap();
+    assert_eq!(end, json!({ "checkpoint": null, "wrong": { "sequence": 2, "reason": "changed" } }));
+    assert_eq!(verify_file(&world, &exported, &with_kept).await, wrong(2, "changed"));
+}
+
+// === Failed sign-ins ===
+
+async fn failures(world: &World) -> Vec<(String, String)> {
+    let events = world.app.store.reader().audit_of_scope_after("system", 0, 1000).await.unwrap();
+    let failed = events.into_iter().filter(|event| event.action == "account.sign_in_failed");
+    failed
+        .map(|event| {
+            let text = |name: &str| event.details[name].as_str().unwrap().to_owned();
+            (text("name"), text("count"))
+        })
+        .collect()
+}
+
+/// Wrong passwords are written down after their answer: waits until none is on the way.
+async fn all_noted(world: &World) {
+    let places = world.app.notes_of_failures.acquire_many(64).await.unwrap();
+    drop(places);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_9_wrong_passwords_are_written_down_by_the_hour_and_not_by_the_guess() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        give_password(&world, "mira").await;
+        for _ in 0..4 {
+            sign_in(&world, &Browser::new(), "mira", "a wrong one, a wrong one").await;
+            sign_in(&world, &Browser::new(), "nobody", "a wrong one, a wrong one").await;
+            all_noted(&world).await;
+        }
+        let one = |count: &str| ("mira".to_owned(), count.to_owned());
+        assert_eq!(failures(&world).await, [one("1")], "{on:?}");
+        // The hour is over: how many came after the first.
+        world.app.store.clean_up(world.app.clock.now()).await.unwrap();
+        assert_eq!(failures(&world).await, [one("1")]);
+        world.pass(Lifetime::from_hours(1));
+        world.app.store.clean_up(world.app.clock.now()).await.unwrap();
+        assert_eq!(failures(&world).await, [one("1"), one("3")]);
+        assert_eq!(world.count("SELECT COUNT(*) AS n FROM sign_in_failure").await, 0);
+
+        // A day of guesses, a minute apart: two events an hour at most.
+        let before = failures(&world).await.len();
+        let mira = world.account("mira").await;
+        for _ in 0..24 * 60 {
+            world.pass(Lifetime::from_minutes(1));
+            let now = world.app.clock.now();
+            let mut tx = world.app.store.begin().await.unwrap();
+            let entry = AuditEntry {
+                organization: None,
+                action: AuditAction::AccountSignInFailed,
+                actor: Actor::System,
+                details: vec![("name", "mira".to_owned())],
+                address: None,
+                request_id: None,
+            };
+            tx.note_sign_in_failure(mira, entry, now).await.unwrap();
+            tx.commit(now).await.unwrap();
+        }
+        world.pass(Lifetime::from_hours(1));
+        world.app.store.clean_up(world.app.clock.now()).await.unwrap();
+        let told = failures(&world).await.split_off(before);
+        assert!(told.len() <= 48, "{on:?}: {}", told.len());
+        let counted: i64 = told.iter().map(|(_, count)| count.parse::<i64>().unwrap()).sum();
+        assert_eq!(counted, 24 * 60, "{on:?}: none is lost");
+    }
+}
