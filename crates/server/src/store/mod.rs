@@ -44,8 +44,7 @@ pub use held_identities::{
 pub use key_check::load_key_id;
 pub use organizations::{
     Member, MemberOrganization, Organization, Plan, RESOURCE_NAME_BYTES_MAX, Resource, count_members,
-    load_members, load_organization, load_organizations, load_organizations_of,
-    load_resources, load_role,
+    load_members, load_organization, load_organizations, load_organizations_of, load_resources, load_role,
 };
 pub use recovery::{RECOVERY_LIFETIME, count_recovery_codes, load_recovery};
 pub use sessions::{

@@ -41,8 +41,8 @@ async fn world_with_events(on: On, count: i64) -> World {
 }
 
 /// `audit verify acme`: `Ok`, or the first wrong number and what is wrong.
-async fn verify(world: &World, more: &str) -> Result<(), (i64, String)> {
-    let (code, output, errors) = world.command(&format!("audit verify acme --json{more}")).await;
+fn verify(world: &World, more: &str) -> Result<(), (i64, String)> {
+    let (code, output, errors) = world.command(&format!("audit verify acme --json{more}"));
     let line: Value = serde_json::from_str(output.trim()).unwrap_or_else(|_| panic!("{output}{errors}"));
     assert_eq!(line["organization"], "acme");
     assert_eq!((code, line["intact"].as_bool()), if code == 0 { (0, Some(true)) } else { (1, Some(false)) });
@@ -61,31 +61,61 @@ fn wrong(sequence: i64, reason: &str) -> Result<(), (i64, String)> {
 async fn rule_8_a_change_of_any_column_is_found_with_its_number() {
     for on in On::all() {
         let world = world_with_events(on, 7).await;
-        assert_eq!(verify(&world, "").await, Ok(()));
+        assert_eq!(verify(&world, ""), Ok(()));
         // Each change alone; the next statement puts it back.
         for (change, back) in [
-            ("UPDATE audit_event SET at = at + 1 WHERE sequence = 4", "UPDATE audit_event SET at = at - 1 WHERE sequence = 4"),
-            ("UPDATE audit_event SET action = 'org.leave' WHERE sequence = 4", "UPDATE audit_event SET action = 'org.settings' WHERE sequence = 4"),
-            ("UPDATE audit_event SET actor_kind = 'system' WHERE sequence = 4", "UPDATE audit_event SET actor_kind = 'account' WHERE sequence = 4"),
-            ("UPDATE audit_event SET actor_id = 'x' || actor_id WHERE sequence = 4", "UPDATE audit_event SET actor_id = substr(actor_id, 2) WHERE sequence = 4"),
-            ("UPDATE audit_event SET actor_name = 'mira' WHERE sequence = 4", "UPDATE audit_event SET actor_name = 'ada' WHERE sequence = 4"),
-            ("UPDATE audit_event SET details = replace(details, '4', '5') WHERE sequence = 4", "UPDATE audit_event SET details = replace(details, '5', '4') WHERE sequence = 4"),
-            ("UPDATE audit_event SET details = '!' || details WHERE sequence = 4", "UPDATE audit_event SET details = substr(details, 2) WHERE sequence = 4"),
-            ("UPDATE audit_event SET address = NULL WHERE sequence = 4", "UPDATE audit_event SET address = '192.0.2.0/24' WHERE sequence = 4"),
-            ("UPDATE audit_event SET request_id = '' WHERE sequence = 4", "UPDATE audit_event SET request_id = 'request 4' WHERE sequence = 4"),
-            ("UPDATE audit_event SET hash = 'x' || hash WHERE sequence = 4", "UPDATE audit_event SET hash = substr(hash, 2) WHERE sequence = 4"),
+            (
+                "UPDATE audit_event SET at = at + 1 WHERE sequence = 4",
+                "UPDATE audit_event SET at = at - 1 WHERE sequence = 4",
+            ),
+            (
+                "UPDATE audit_event SET action = 'org.leave' WHERE sequence = 4",
+                "UPDATE audit_event SET action = 'org.settings' WHERE sequence = 4",
+            ),
+            (
+                "UPDATE audit_event SET actor_kind = 'system' WHERE sequence = 4",
+                "UPDATE audit_event SET actor_kind = 'account' WHERE sequence = 4",
+            ),
+            (
+                "UPDATE audit_event SET actor_id = 'x' || actor_id WHERE sequence = 4",
+                "UPDATE audit_event SET actor_id = substr(actor_id, 2) WHERE sequence = 4",
+            ),
+            (
+                "UPDATE audit_event SET actor_name = 'mira' WHERE sequence = 4",
+                "UPDATE audit_event SET actor_name = 'ada' WHERE sequence = 4",
+            ),
+            (
+                "UPDATE audit_event SET details = replace(details, '4', '5') WHERE sequence = 4",
+                "UPDATE audit_event SET details = replace(details, '5', '4') WHERE sequence = 4",
+            ),
+            (
+                "UPDATE audit_event SET details = '!' || details WHERE sequence = 4",
+                "UPDATE audit_event SET details = substr(details, 2) WHERE sequence = 4",
+            ),
+            (
+                "UPDATE audit_event SET address = NULL WHERE sequence = 4",
+                "UPDATE audit_event SET address = '192.0.2.0/24' WHERE sequence = 4",
+            ),
+            (
+                "UPDATE audit_event SET request_id = '' WHERE sequence = 4",
+                "UPDATE audit_event SET request_id = 'request 4' WHERE sequence = 4",
+            ),
+            (
+                "UPDATE audit_event SET hash = 'x' || hash WHERE sequence = 4",
+                "UPDATE audit_event SET hash = substr(hash, 2) WHERE sequence = 4",
+            ),
         ] {
             world.behind_its_back(change).await;
-            assert_eq!(verify(&world, "").await, wrong(4, "changed"), "{on:?} {change}");
+            assert_eq!(verify(&world, ""), wrong(4, "changed"), "{on:?} {change}");
             world.behind_its_back(back).await;
-            assert_eq!(verify(&world, "").await, Ok(()), "{on:?} {back}");
+            assert_eq!(verify(&world, ""), Ok(()), "{on:?} {back}");
         }
         world.behind_its_back("UPDATE audit_event SET mac = 'x' || mac WHERE sequence = 4").await;
-        assert_eq!(verify(&world, "").await, wrong(4, "not_ours"), "{on:?}");
+        assert_eq!(verify(&world, ""), wrong(4, "not_ours"), "{on:?}");
         world.behind_its_back("UPDATE audit_event SET mac = NULL WHERE sequence = 4").await;
-        assert_eq!(verify(&world, "").await, wrong(4, "not_ours"), "{on:?}");
+        assert_eq!(verify(&world, ""), wrong(4, "not_ours"), "{on:?}");
         world.behind_its_back("UPDATE audit_event SET hash = NULL WHERE sequence = 4").await;
-        assert_eq!(verify(&world, "").await, wrong(4, "unchained"), "{on:?}");
+        assert_eq!(verify(&world, ""), wrong(4, "unchained"), "{on:?}");
     }
 }
 
@@ -119,8 +149,10 @@ async fn rule_8_what_is_taken_out_put_in_or_moved_is_found_with_its_number() {
             "changed",
         ),
         (
-            &["INSERT INTO audit_event SELECT scope, 8, at, action, actor_kind, actor_id, actor_name, details, address, \
-               request_id, hash, mac FROM audit_event WHERE sequence = 7"],
+            &[
+                "INSERT INTO audit_event SELECT scope, 8, at, action, actor_kind, actor_id, actor_name, details, address, \
+               request_id, hash, mac FROM audit_event WHERE sequence = 7",
+            ],
             8,
             "changed",
         ),
@@ -152,7 +184,7 @@ async fn rule_8_what_is_taken_out_put_in_or_moved_is_found_with_its_number() {
             for statement in *statements {
                 world.behind_its_back(statement).await;
             }
-            let found = verify(&world, "").await;
+            let found = verify(&world, "");
             assert_eq!(found, wrong(*sequence, reason), "{on:?} {statements:?}");
         }
     }
@@ -162,7 +194,7 @@ async fn rule_8_what_is_taken_out_put_in_or_moved_is_found_with_its_number() {
 async fn rule_8_a_row_that_can_not_be_read_is_named() {
     let world = world_with_events(On::Sqlite, 7).await;
     world.behind_its_back("UPDATE audit_event SET at = 'soon' WHERE sequence = 6").await;
-    assert_eq!(verify(&world, "").await, wrong(6, "unreadable"));
+    assert_eq!(verify(&world, ""), wrong(6, "unreadable"));
 }
 
 /// Makes acme's whole chain anew, as one would who knows how but has no key.
@@ -187,10 +219,10 @@ async fn rule_8_a_chain_made_anew_without_the_key_is_found() {
     for on in On::all() {
         let world = world_with_events(on, 7).await;
         chain_anew(&world).await;
-        assert_eq!(verify(&world, "").await, Ok(()), "nothing was changed");
+        assert_eq!(verify(&world, ""), Ok(()), "nothing was changed");
         world.behind_its_back("UPDATE audit_event SET actor_name = 'eve' WHERE sequence = 4").await;
         chain_anew(&world).await;
-        assert_eq!(verify(&world, "").await, wrong(4, "not_ours"), "{on:?}");
+        assert_eq!(verify(&world, ""), wrong(4, "not_ours"), "{on:?}");
     }
 }
 
@@ -198,14 +230,14 @@ async fn rule_8_a_chain_made_anew_without_the_key_is_found() {
 async fn rule_8_an_end_cut_off_without_a_trace_is_found_by_a_checkpoint_kept_elsewhere() {
     for on in On::all() {
         let world = world_with_events(on, 7).await;
-        let (_, kept, _) = world.command("audit checkpoint --all").await;
+        let (_, kept, _) = world.command("audit checkpoint --all");
         assert_eq!(kept.lines().count(), 1, "{kept}");
         let file = world.folder().join("kept.jsonl");
         std::fs::write(&file, kept).unwrap();
         let with_kept = format!(" --checkpoint {}", file.display());
-        assert_eq!(verify(&world, &with_kept).await, Ok(()));
+        assert_eq!(verify(&world, &with_kept), Ok(()));
         write_events(&world, 2).await;
-        assert_eq!(verify(&world, &with_kept).await, Ok(()), "a longer log still has that past");
+        assert_eq!(verify(&world, &with_kept), Ok(()), "a longer log still has that past");
 
         world.behind_its_back("DELETE FROM audit_event WHERE sequence > 5").await;
         world.behind_its_back("DELETE FROM audit_checkpoint WHERE sequence > 5").await;
@@ -214,14 +246,14 @@ async fn rule_8_an_end_cut_off_without_a_trace_is_found_by_a_checkpoint_kept_els
                 "UPDATE audit_sequence SET n = 5, hash = (SELECT hash FROM audit_event WHERE sequence = 5)",
             )
             .await;
-        assert_eq!(verify(&world, "").await, Ok(()), "the database alone can't tell");
-        assert_eq!(verify(&world, &with_kept).await, wrong(6, "missing_at_end"), "{on:?}");
+        assert_eq!(verify(&world, ""), Ok(()), "the database alone can't tell");
+        assert_eq!(verify(&world, &with_kept), wrong(6, "missing_at_end"), "{on:?}");
 
         // Nothing at all is left.
         world.behind_its_back("DELETE FROM audit_event").await;
         world.behind_its_back("DELETE FROM audit_checkpoint").await;
         world.behind_its_back("DELETE FROM audit_sequence").await;
-        let (code, output, _) = world.command(&format!("audit verify --all{with_kept}")).await;
+        let (code, output, _) = world.command(&format!("audit verify --all{with_kept}"));
         assert_eq!(code, 1, "{output}");
         assert!(output.contains("not intact: event 1"), "{output}");
     }
@@ -243,7 +275,7 @@ async fn rule_8_checkpoints_are_signed_by_number_and_by_time() {
     write_events(&world, 2).await;
     let signed = world.app.store.reader().checkpoints_after(&acme, 0, 100).await.unwrap();
     assert_eq!(numbers(&signed), [1, CHECKPOINT_EVENTS, CHECKPOINT_EVENTS + 3]);
-    assert_eq!(verify(&world, "").await, Ok(()));
+    assert_eq!(verify(&world, ""), Ok(()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -260,7 +292,7 @@ async fn rule_8_events_from_before_the_chain_are_bound_by_its_first_one() {
         let mark: &AuditRecord = log.last().unwrap();
         assert_eq!((mark.sequence, &*mark.action), (6, "audit.chain_start"));
         assert_eq!(mark.details["events"], "5");
-        assert_eq!(verify(&world, "").await, Ok(()));
+        assert_eq!(verify(&world, ""), Ok(()));
 
         let organization = world.organization("acme").await.id;
         let mut tx = upgraded.begin().await.unwrap();
@@ -274,13 +306,13 @@ async fn rule_8_events_from_before_the_chain_are_bound_by_its_first_one() {
         };
         assert_eq!(tx.audit(entry, NOW).await.unwrap(), 7);
         tx.commit(NOW).await.unwrap();
-        assert_eq!(verify(&world, "").await, Ok(()));
+        assert_eq!(verify(&world, ""), Ok(()));
 
         world.behind_its_back("UPDATE audit_event SET actor_name = 'eve' WHERE sequence = 2").await;
-        assert_eq!(verify(&world, "").await, wrong(5, "before_the_chain"), "{on:?}");
+        assert_eq!(verify(&world, ""), wrong(5, "before_the_chain"), "{on:?}");
         world.behind_its_back("UPDATE audit_event SET actor_name = 'ada' WHERE sequence = 2").await;
         world.behind_its_back("DELETE FROM audit_event WHERE sequence = 6").await;
-        assert_eq!(verify(&world, "").await, wrong(6, "missing"), "{on:?}");
+        assert_eq!(verify(&world, ""), wrong(6, "missing"), "{on:?}");
     }
 }
 
@@ -288,16 +320,15 @@ async fn rule_8_events_from_before_the_chain_are_bound_by_its_first_one() {
 async fn t12_whoever_deletes_the_keys_gets_no_new_ones() {
     let world = world_with_events(On::Sqlite, 3).await;
     world.behind_its_back("DELETE FROM audit_key").await;
-    let store =
-        Store::open_sqlite(&world.folder().join("doorward.db"), Synchronous::Normal).await.unwrap();
+    let store = Store::open_sqlite(&world.folder().join("doorward.db"), Synchronous::Normal).await.unwrap();
     let sealing = Sealing::open(&world.folder().join("master.key")).unwrap();
     let refused = store.open_audit(&sealing, &world.app.random, NOW).await;
     assert!(matches!(refused, Err(StoreError::AuditKeys(_))), "{refused:?}");
-    let (code, _, errors) = world.command("audit verify acme").await;
+    let (code, _, errors) = world.command("audit verify acme");
     assert_eq!(code, 1);
     assert!(errors.contains("although events were chained with a key"), "{errors}");
     // Nor is anything done that could not be written down.
-    let (code, _, errors) = world.command("resource set acme data --public").await;
+    let (code, _, errors) = world.command("resource set acme data --public");
     assert_eq!((code, errors.contains("key.unusable")), (1, true), "{errors}");
 }
 
@@ -307,12 +338,13 @@ async fn two_nodes_that_start_at_once_make_one_key() {
         let folder = TempDir::new();
         let (first, url) = crate::harness::fresh_database(on, &folder).await;
         let second = match on {
-            On::Sqlite => {
-                Store::open_sqlite(&folder.join("doorward.db"), Synchronous::Normal).await.unwrap()
-            }
+            On::Sqlite => Store::open_sqlite(&folder.join("doorward.db"), Synchronous::Normal).await.unwrap(),
             On::Postgres => Store::open_postgres(&url).await.unwrap(),
         };
-        drop(Sealing::open_or_create(&folder.join("master.key"), &doorward::random::Random::seeded(8)).unwrap());
+        drop(
+            Sealing::open_or_create(&folder.join("master.key"), &doorward::random::Random::seeded(8))
+                .unwrap(),
+        );
         tokio::join!(open_audit(&first, &folder), open_audit(&second, &folder));
         assert_eq!(first.audit_keys().unwrap().id(), second.audit_keys().unwrap().id(), "{on:?}");
     }
@@ -321,12 +353,12 @@ async fn two_nodes_that_start_at_once_make_one_key() {
 // === Exported files ===
 
 /// `audit verify --file`: `Ok`, or the first wrong number and what is wrong.
-async fn verify_file(world: &World, text: &str, more: &str) -> Result<(), (i64, String)> {
+fn verify_file(world: &World, text: &str, more: &str) -> Result<(), (i64, String)> {
     let file = world.folder().join("exported");
     std::fs::write(&file, text).unwrap();
-    let (_, key, _) = world.command("audit public-key").await;
+    let (_, key, _) = world.command("audit public-key");
     let line = format!("audit verify --file {} --public-key {}{more} --json", file.display(), key.trim());
-    let (code, output, errors) = world.command(&line).await;
+    let (code, output, errors) = world.command(&line);
     if code == 0 {
         return Ok(());
     }
@@ -341,13 +373,13 @@ async fn verify_file(world: &World, text: &str, more: &str) -> Result<(), (i64, 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exported_file_is_checked_with_the_public_key_alone() {
     let world = world_with_events(On::Sqlite, 7).await;
-    let (code, exported, _) = world.command("audit export acme").await;
+    let (code, exported, _) = world.command("audit export acme");
     assert_eq!((code, exported.lines().count()), (0, 8));
-    assert_eq!(verify_file(&world, &exported, "").await, Ok(()));
+    assert_eq!(verify_file(&world, &exported, ""), Ok(()));
     let ada = world.browser_of("ada").await;
     let log = format!("{}/organizations/acme/settings/audit-log/download", world.base);
     let downloaded = ada.get(&log).await.body;
-    assert_eq!(verify_file(&world, &downloaded, "").await, Ok(()), "{downloaded}");
+    assert_eq!(verify_file(&world, &downloaded, ""), Ok(()), "{downloaded}");
 
     let lines: Vec<&str> = exported.lines().collect();
     let without = |n: usize| {
@@ -355,14 +387,20 @@ async fn an_exported_file_is_checked_with_the_public_key_alone() {
         left.remove(n);
         left.join("\n")
     };
-    assert_eq!(verify_file(&world, &exported.replace("request 4", "request 5"), "").await, wrong(4, "changed"));
-    assert_eq!(verify_file(&world, &without(3), "").await, wrong(4, "missing"));
-    assert_eq!(verify_file(&world, &without(6), "").await, wrong(7, "missing_at_end"));
-    let swapped = exported.replace("\"sequence\":4", "\"sequence\":0").replace("\"sequence\":5", "\"sequence\":4");
-    assert_eq!(verify_file(&world, &swapped.replace("\"sequence\":0", "\"sequence\":5"), "").await, wrong(4, "missing"));
+    assert_eq!(verify_file(&world, &exported.replace("request 4", "request 5"), ""), wrong(4, "changed"));
+    assert_eq!(verify_file(&world, &without(3), ""), wrong(4, "missing"));
+    assert_eq!(verify_file(&world, &without(6), ""), wrong(7, "missing_at_end"));
+    let swapped =
+        exported.replace("\"sequence\":4", "\"sequence\":0").replace("\"sequence\":5", "\"sequence\":4");
+    assert_eq!(
+        verify_file(&world, &swapped.replace("\"sequence\":0", "\"sequence\":5"), ""),
+        wrong(4, "missing")
+    );
     // Cut off, or no export at all.
-    for (text, why) in [(without(7), "cut off"), (String::new(), "no event"), ("{}".to_owned(), "not an event")] {
-        let (_, told) = verify_file(&world, &text, "").await.unwrap_err();
+    for (text, why) in
+        [(without(7), "cut off"), (String::new(), "no event"), ("{}".to_owned(), "not an event")]
+    {
+        let (_, told) = verify_file(&world, &text, "").unwrap_err();
         assert!(told.contains(why), "{told}");
     }
     // The hashes made anew fit one another, but not what was signed.
@@ -378,31 +416,31 @@ async fn an_exported_file_is_checked_with_the_public_key_alone() {
         writeln!(forged, "{json}").unwrap();
     }
     forged.push_str(lines[7]);
-    assert_eq!(verify_file(&world, &forged, "").await, wrong(7, "beside_the_sequence"));
+    assert_eq!(verify_file(&world, &forged, ""), wrong(7, "beside_the_sequence"));
     // Signed by somebody else.
     let mut end: Value = serde_json::from_str(lines[7]).unwrap();
     end["checkpoint"]["hash"] = json!(previous);
     let resigned = format!("{}\n{end}", forged.lines().take(7).collect::<Vec<_>>().join("\n"));
-    assert_eq!(verify_file(&world, &resigned, "").await, wrong(7, "checkpoint_not_signed"));
+    assert_eq!(verify_file(&world, &resigned, ""), wrong(7, "checkpoint_not_signed"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_later_export_is_held_against_an_earlier_checkpoint_without_the_database() {
     let world = world_with_events(On::Sqlite, 4).await;
-    let (_, kept, _) = world.command("audit checkpoint acme").await;
+    let (_, kept, _) = world.command("audit checkpoint acme");
     let file = world.folder().join("kept.jsonl");
     std::fs::write(&file, kept).unwrap();
     let with_kept = format!(" --checkpoint {}", file.display());
     write_events(&world, 3).await;
-    let (_, exported, _) = world.command("audit export acme").await;
-    assert_eq!(verify_file(&world, &exported, &with_kept).await, Ok(()));
+    let (_, exported, _) = world.command("audit export acme");
+    assert_eq!(verify_file(&world, &exported, &with_kept), Ok(()));
     world.behind_its_back("UPDATE audit_event SET actor_name = 'eve' WHERE sequence = 2").await;
-    let (code, exported, errors) = world.command("audit export acme").await;
+    let (code, exported, errors) = world.command("audit export acme");
     assert_eq!(code, 1, "a log that does not fit is written out but not signed");
     assert!(errors.contains("event 2 was changed"), "{errors}");
     let end: Value = serde_json::from_str(exported.lines().last().unwrap()).unwrap();
     assert_eq!(end, json!({ "checkpoint": null, "wrong": { "sequence": 2, "reason": "changed" } }));
-    assert_eq!(verify_file(&world, &exported, &with_kept).await, wrong(2, "changed"));
+    assert_eq!(verify_file(&world, &exported, &with_kept), wrong(2, "changed"));
 }
 
 // === Failed sign-ins ===

@@ -459,7 +459,7 @@ impl World {
     }
 
     /// Runs the command line on this world's database: its exit code, standard output and standard error.
-    pub async fn command(&self, line: &str) -> (u8, String, String) {
+    pub fn command(&self, line: &str) -> (u8, String, String) {
         let environment = vec![
             ("DOORWARD_DATABASE".to_owned(), self.database.clone()),
             ("DOORWARD_MASTER_KEY_FILE".to_owned(), self.folder.join("master.key").display().to_string()),
@@ -468,7 +468,8 @@ impl World {
         let arguments: Vec<_> =
             std::iter::once("doorward").chain(line.split(' ')).map(std::ffi::OsString::from).collect();
         let clock = Clock::turned(Arc::clone(&self.clock));
-        let ran = tokio::task::spawn_blocking(move || {
+        // It makes a runtime of its own.
+        tokio::task::block_in_place(move || {
             let (mut output, mut errors) = (Vec::new(), Vec::new());
             let surroundings = doorward::command_line::Surroundings {
                 input: &mut std::io::empty(),
@@ -480,8 +481,7 @@ impl World {
             };
             let code = doorward::command_line::run(arguments, surroundings);
             (code, String::from_utf8(output).unwrap(), String::from_utf8(errors).unwrap())
-        });
-        ran.await.unwrap()
+        })
     }
 
     /// Another node's store, over the same database.

@@ -26,7 +26,8 @@ use crate::cookies::Cookie;
 use crate::passwords::judge_new_password;
 use crate::refusal::Refusal;
 use crate::store::{
-    Account, Actor, AuditEntry, NewAccount, StoreError, Transaction, has_operator, load_sign_in, operator_link_is_good,
+    Account, Actor, AuditEntry, NewAccount, StoreError, Transaction, has_operator, load_sign_in,
+    operator_link_is_good,
 };
 use crate::web::access::redirect;
 use crate::web::page::{Done, Frame, Problem, Problems, going_on, host_of, show, show_with, waiting};
