@@ -257,6 +257,25 @@ pub fn decide<'a>(target: &Target<'_>, facts: &Facts<'a>, now: Timestamp) -> Dec
     Decision::Allow(standing.permit(facts))
 }
 
+/// Whether an organization's pages are open to a member now, as far as its single sign-on goes (step 5); `None` if they
+/// are not, else when the SSO that opens them ends (`Some(None)`: none was needed).
+pub fn open_until(
+    organization: OrganizationFacts<'_>,
+    membership: Membership,
+    sso_session: Option<SsoSession>,
+    now: Timestamp,
+) -> Option<Option<Timestamp>> {
+    let standing = Standing::of_member(organization, membership, sso_session, now);
+    standing.place?;
+    let ends = match (standing.sso, organization.sso, sso_session) {
+        (SsoStanding::Complete, Sso::On { session_timeout, .. }, Some(session)) => {
+            Some(sso_session_ends_at(session.authenticated_at, session_timeout))
+        }
+        _ => None,
+    };
+    Some(ends)
+}
+
 fn decide_without_organization<'a>(
     target: &Target<'_>,
     facts: &Facts<'a>,
@@ -291,6 +310,15 @@ impl<'a> Standing<'a> {
         else {
             return Self::NONE;
         };
+        Self::of_member(organization, membership, facts.sso_session, now)
+    }
+
+    fn of_member(
+        organization: OrganizationFacts<'a>,
+        membership: Membership,
+        sso_session: Option<SsoSession>,
+        now: Timestamp,
+    ) -> Self {
         if membership.role == Role::NoAccess {
             return Self::NONE;
         }
@@ -302,7 +330,7 @@ impl<'a> Standing<'a> {
         let Sso::On { enforcement, session_timeout } = organization.sso else {
             return Self { place: Some(place), ..Self::NONE };
         };
-        let complete = facts.sso_session.is_some_and(|session| {
+        let complete = sso_session.is_some_and(|session| {
             session.under_live_issuer && now < sso_session_ends_at(session.authenticated_at, session_timeout)
         });
         let spared = match membership.external_collaborator {

@@ -5,6 +5,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::configuration::{Application, Configuration};
+use crate::gate::assertion::Assertions;
 use crate::idp::ProviderClient;
 use crate::metrics::Metrics;
 use crate::outbound::{Outbound, OutboundSettings, OutboundSetupError};
@@ -35,6 +36,8 @@ pub struct App {
     pub providers: ProviderClient,
     /// Judges addresses before anything calls them.
     pub outbound: Arc<Outbound>,
+    /// Signs identity assertions.
+    pub assertions: Assertions,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Passes requests on to applications.
@@ -83,6 +86,7 @@ impl App {
         Ok(Arc::new(Self {
             passwords: Passwords::new(&random)?,
             sign_ins: SignInThrottle::default(),
+            assertions: Assertions::default(),
             providers: ProviderClient::new(Arc::clone(&outbound)).counted_by(Arc::clone(&metrics)),
             metrics,
             proxy: UpstreamProxy::new(),

@@ -4,6 +4,7 @@
 //! between is here, and the decision itself is core's `decide`. Every error ends in a refusal, never in an allow
 //! (rule 15). Never here: identity providers, pages.
 
+pub mod assertion;
 pub(crate) mod auth_request;
 mod forward_auth;
 mod listener;
@@ -197,12 +198,22 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
 
     // Steps 2 to 6: the decision.
     Ok(match decide(&target, &facts, now) {
-        Decision::Allow(permit) => Answer {
-            outcome: Outcome::Allow,
-            headers: headers(identity_headers(&permit)),
-            navigation,
-            signed_in,
-        },
+        Decision::Allow(permit) => {
+            let assertion = app.assertions.header(
+                app,
+                &permit,
+                signed_in.as_ref(),
+                organization.as_ref(),
+                question.application,
+                now,
+            );
+            let assertion = assertion.await?;
+            let mut headers = headers(identity_headers(&permit));
+            if let Some((_, value)) = headers.iter_mut().find(|(name, _)| *name == ASSERTION) {
+                *value = assertion;
+            }
+            Answer { outcome: Outcome::Allow, headers, navigation, signed_in }
+        }
         Decision::Authenticate(step) => {
             let location = match (step, &organization) {
                 (Step::CompleteSso, Some(organization)) => {
@@ -275,6 +286,9 @@ fn question_is_navigation(question: &Question<'_>) -> bool {
         )
     })
 }
+
+/// The header of the signed assertion.
+const ASSERTION: HeaderName = HeaderName::from_static("doorward-assertion");
 
 /// Core's `IDENTITY_HEADER_NAMES`, in its order, as HTTP's types: read once and not at each answer.
 static HEADER_NAMES: [HeaderName; IDENTITY_HEADER_COUNT] = [

@@ -9,6 +9,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "start", include_str!("../../../../migrations/0001_start.sql")),
     (2, "linking", include_str!("../../../../migrations/0002_linking.sql")),
     (4, "audit_chain", include_str!("../../../../migrations/0004_audit_chain.sql")),
+    (8, "assertion", include_str!("../../../../migrations/0008_assertion.sql")),
 ];
 
 fn migrator() -> Migrator {

@@ -6,6 +6,7 @@
 //! Never here: HTTP, decisions, a clock. No transaction is open while somebody waits for a provider (rule 9).
 
 mod accounts;
+mod assertion_keys;
 mod attempts;
 mod audit_keys;
 mod audit_log;
@@ -25,6 +26,7 @@ pub use accounts::{
     Account, AccountEmail, NewAccount, SignInFacts, has_operator, load_account, load_account_by_name,
     load_emails, load_name, load_sign_in, operator_link_is_good,
 };
+pub use assertion_keys::{ASSERTION_KEY_AGE, ASSERTION_KEY_OVERLAP, AssertionKey, load_assertion_keys};
 pub use attempts::{ATTEMPT_LIFETIME, Attempt, Purpose, SpentAttempt, Taken};
 pub use audit_log::{
     Actor, AuditEntry, AuditRecord, AuditSequence, SYSTEM_SCOPE, count_audit_events, load_audit_sequence,

@@ -18,8 +18,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, any, get, post};
 use doorward_core::error_code::ErrorCode;
 use doorward_core::request_target::normalise_host;
-use http::StatusCode;
-use http::header::HOST;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
+use http::{HeaderValue, StatusCode};
 use tower::ServiceExt as _;
 
 use crate::app::SharedApp;
@@ -79,6 +79,7 @@ pub fn routes() -> Vec<Route> {
         post "/settings/account/password"                    Account           account::change_password;
         post "/settings/account/sessions/end"                Account           account::end_sessions;
         get  "/assets/{name}"                                Anyone            assets::serve;
+        get  "/.well-known/jwks.json"                        Anyone            assertion_keys;
 
         // Organizations: general settings, members, audit log.
         get  "/organizations/new"                            Account           organization::show_new;
@@ -111,6 +112,17 @@ pub fn routes() -> Vec<Route> {
         post "/organizations/{org}/sso/link"                 Member            sso_link::ask_admins;
         get  "/organizations/{org}/oidc/consume"             Anyone            sso::consume;
     }
+}
+
+/// `GET /.well-known/jwks.json`: the keys that sign the identity assertion. Short-lived in caches, so that a key is known
+/// long before it signs.
+async fn assertion_keys(State(app): State<SharedApp>) -> Result<Response, Refusal> {
+    let keys = app.assertions.key_set(&app, app.clock.now()).await?;
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json")),
+        (CACHE_CONTROL, HeaderValue::from_static("public, max-age=300")),
+    ];
+    Ok((headers, keys.to_string()).into_response())
 }
 
 /// The pages under the base URL's path. Whole paths rather than a nested router, so that every handler sees the address

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 #![allow(missing_docs, unreachable_pub, reason = "nobody but tests uses it")]
 
+mod assertion;
 mod attack;
 mod audit;
 mod bad_input;
