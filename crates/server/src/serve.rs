@@ -107,6 +107,7 @@ pub async fn serve(
         "serving"
     );
     announce_first_operator(&app).await?;
+    app.assertions.prepare(&app, app.clock.now()).await.map_err(Failure::from)?;
     let routers = assemble(&app, build(&app));
     let stopped = run(listeners, routers, signals).await;
     stop.send_replace(true);

@@ -117,7 +117,7 @@ impl Assertions {
         standing: (bool, bool),
         now: Timestamp,
     ) -> Result<HeaderValue, StoreError> {
-        let keys = self.keys(app, now).await?;
+        let keys = self.keys(now, read_or_make_keys(app, now)).await?;
         let signer = keys.all.iter().find(|key| key.signs_from <= now);
         let signer = signer.ok_or_else(|| StoreError::Corrupt("assertion_key".to_owned()))?;
         let open = open_organizations(app, signed_in, now).await?;
@@ -145,9 +145,15 @@ impl Assertions {
         Ok(value)
     }
 
-    /// The key set that applications verify by (RFC 7517): every key that signs, has signed lately, or will soon.
+    /// Makes the first key, so that the set is published before anything is signed.
+    pub async fn prepare(&self, app: &App, now: Timestamp) -> Result<(), StoreError> {
+        self.keys(now, read_or_make_keys(app, now)).await.map(drop)
+    }
+
+    /// The key set that applications verify by (RFC 7517): every key that signs, has signed lately, or will soon. Makes
+    /// none, because strangers ask for it (rule 9).
     pub async fn key_set(&self, app: &App, now: Timestamp) -> Result<Value, StoreError> {
-        let keys = self.keys(app, now).await?;
+        let keys = self.keys(now, read_keys(app)).await?;
         let keys: Vec<Value> = keys
             .all
             .iter()
@@ -159,15 +165,20 @@ impl Assertions {
         Ok(json!({ "keys": keys }))
     }
 
-    /// The keys as this node knows them; read again now and then, and made when the newest is old.
-    async fn keys(&self, app: &App, now: Timestamp) -> Result<Arc<Keys>, StoreError> {
+    /// The keys as this node knows them; every now and then, and while there is none that is young enough, it looks again.
+    async fn keys(
+        &self,
+        now: Timestamp,
+        look: impl Future<Output = Result<Vec<AssertionKey>, StoreError>>,
+    ) -> Result<Arc<Keys>, StoreError> {
         let known = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(known) = &known
+            && known.all.first().is_some_and(|newest| now.since(newest.created_at) < ASSERTION_KEY_AGE)
             && (Lifetime::from_millis(0)..KEYS_READ_EVERY).contains(&now.since(known.read_at))
         {
             return Ok(Arc::clone(known));
         }
-        let read = match read_keys(app, now).await {
+        let read = match look.await {
             Ok(all) => Arc::new(Keys { all, read_at: now }),
             // Keys that are known go on: a store that is away for a moment is no reason to sign nothing.
             Err(error) => return known.ok_or(error),
@@ -227,9 +238,13 @@ async fn open_organizations(
     Ok(open.collect())
 }
 
+async fn read_keys(app: &App) -> Result<Vec<AssertionKey>, StoreError> {
+    load_assertion_keys(&mut app.store.reader(), &app.sealing).await
+}
+
 /// Reads the keys, and makes the first, or the next when the newest is old.
-async fn read_keys(app: &App, now: Timestamp) -> Result<Vec<AssertionKey>, StoreError> {
-    let keys = load_assertion_keys(&mut app.store.reader(), &app.sealing).await?;
+async fn read_or_make_keys(app: &App, now: Timestamp) -> Result<Vec<AssertionKey>, StoreError> {
+    let keys = read_keys(app).await?;
     if keys.first().is_some_and(|newest| now.since(newest.created_at) < ASSERTION_KEY_AGE) {
         return Ok(keys);
     }

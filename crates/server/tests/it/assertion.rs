@@ -177,7 +177,7 @@ async fn keys_change_without_a_gap() {
             keys.iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
         };
         let first = kid().await;
-        assert_eq!(kids().await, [first.clone()]);
+        assert_eq!(kids().await, std::slice::from_ref(&first));
 
         // The next key is published for a day before it signs.
         world.pass(Lifetime::from_days(90));
