@@ -49,9 +49,14 @@ audit_actions! {
     OrgCreate = "org.create", "An organization was made.", "name, plan";
     OrgSettings = "org.settings", "General settings of the organization were changed.", "before, after";
     OrgAddUser = "org.add_user", "An account became a member.", "account, role";
-    OrgRemoveUser = "org.remove_user", "A member was removed; what he could open is closed.", "account, role";
-    OrgChangeRole = "org.change_role", "A member's role was changed.", "account, before, after";
-    OrgLeave = "org.leave", "A member left.", "account";
+    OrgRemoveUser = "org.remove_user", "A member was removed; what he could open is closed, and the invitations and join link that he made are void.", "account, role";
+    OrgChangeRole = "org.change_role", "A member's role was changed; a lower one voids the invitations and join link that he made.", "account, before, after";
+    OrgLeave = "org.leave", "A member left; the invitations and join link that he made are void.", "account";
+    OrgInviteUser = "org.invite_user", "An invitation by link was made.", "invitation, role, account, uses";
+    OrgInviteRevoke = "org.invite.revoke", "An invitation was taken back before it was used up.", "invitation, role";
+    OrgInviteAccept = "org.invite.accept", "An account became a member by an invitation.", "account, role, invitation, invited_by";
+    OrgSsoJoin = "org.sso_join", "An account became a member by the SSO join link; its identity was linked.", "account, role, issuer, subject, email";
+    OrgUpdateJoinSettings = "org.update_join_settings", "The SSO join link was made, rotated or turned off.", "join_link, role, uses";
     OrgSettingsSso = "org.settings.sso", "A new revision of the SSO settings was saved.", "revision, issuer_url, client_id, changed";
     OrgSettingsSsoTest = "org.settings.sso.test", "A test of SSO settings ended.", "revision, outcome, code, step";
     OrgSettingsSsoEnable = "org.settings.sso.enable", "A revision became the live one: members need (or are asked for) its SSO.", "revision, enforcement, issuer, untested";

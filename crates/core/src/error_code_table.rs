@@ -20,6 +20,8 @@ error_codes! {
     AccountPasswordTooShort = "account.password_too_short", Member, 422, "The password is too short", "A password has at least 10 characters.", "Choose a longer one; a few words in a row are easy to remember.";
     AccountPasswordTooLong = "account.password_too_long", Member, 422, "The password is too long", "A password has at most 256 characters.", "Choose a shorter one.";
     AccountPasswordCommon = "account.password_common", Member, 422, "The password is easy to guess", "The password is one of those that are tried first, or is made of the account's own name.", "Choose another one; a few words in a row are easy to remember.";
+    AccountPasswordsDiffer = "account.passwords_differ", Member, 422, "The two passwords differ", "The password was typed twice, and not the same way.", "Type the same password into both fields.";
+    AccountSignUpClosed = "account.sign_up_closed", Member, 403, "Accounts are made on the way into an organization", "Nobody makes an account here without a link that leads into an organization.", "Open the link that you were given, or ask the operator of this site for an account.";
     AccountLinkExpired = "account.link_expired", Member, 410, "This link no longer works", "The link was used already, is too old, or never existed.", "Ask whoever gave you the link for a new one.";
 
     // Organizations.
@@ -34,6 +36,21 @@ error_codes! {
     MembershipAccountUnknown = "membership.account_unknown", Admin, 422, "There is no such account", "No account has this name.", "Check the spelling, or ask the operator to make the account.";
     MembershipExists = "membership.exists", Admin, 409, "This account is a member already", "The account belongs to the organization, with the role shown in the list.", "Change the role in the list.";
     MembershipMissing = "membership.missing", Member, 404, "There is nothing here", "The account is not a member of this organization.", "Ask an admin of the organization to add you.";
+    JoinUnknown = "join.unknown", Member, 404, "This link leads nowhere", "No such link works here: it was turned off, replaced by a newer one, not copied whole, or never made.", "Ask whoever gave you the link for a new one.";
+    JoinInvitationUsed = "join.invitation_used", Member, 410, "This invitation was used already", "As many people as it was meant for have joined by it.", "Ask whoever invited you for a new one.";
+    JoinInvitationExpired = "join.invitation_expired", Member, 410, "This invitation is too old", "An invitation works for 7 days.", "Ask whoever invited you for a new one.";
+    JoinInvitationRevoked = "join.invitation_revoked", Member, 410, "This invitation was taken back", "An admin of the organization has taken it back.", "Ask an admin of the organization for a new one.";
+    JoinInvitationVoided = "join.invitation_voided", Member, 410, "This invitation counts no longer", "Whoever made it may not invite people to the organization any more.", "Ask another admin of the organization for a new one.";
+    JoinInvitationsOff = "join.invitations_off", Admin, 409, "People join through single sign-on here", "While the organization uses single sign-on, invitations by link don't work: people join by its SSO join link.", "Use the SSO join link; an admin finds it in the tabs Members and SSO.";
+    JoinLinkOff = "join.link_off", Admin, 409, "This link doesn't work right now", "It leads through the organization's single sign-on, which is switched off.", "Ask an admin of the organization for an invitation.";
+    JoinLinkUsedUp = "join.link_used_up", Admin, 410, "This link has let in everybody it was meant for", "An admin has limited how many people may join by it.", "Ask an admin of the organization for a new link.";
+    JoinOtherAccount = "join.other_account", Member, 403, "This invitation is for another account", "It was made for one account, which is not the one that is signed in.", "Sign in with the account that was invited.";
+    JoinChanged = "join.changed", Member, 409, "Something has changed since the page was shown", "The button was for another account, organization or identity than those of now.", "Look at the page again and press the button once more.";
+    JoinAccountNeeded = "join.account_needed", Admin, 422, "An invitation to admin is for one account", "Nobody becomes an admin by a link that anybody may hold.", "Enter the name of the account.";
+    JoinUsesInvalid = "join.uses_invalid", Admin, 422, "This number of people can't be used", "An invitation lets in 1 to 100 people, one for a named account; a join link 1 to 100,000, or any number when the field is empty.", "Enter such a whole number.";
+    JoinRoleRefused = "join.role_refused", Admin, 422, "A join link can't give this role", "Whoever holds the link may join by it, so it makes nobody an admin.", "Choose a lower role; change it in the list of members afterwards.";
+    JoinTooMany = "join.too_many", Admin, 409, "There are many open invitations", "An organization has at most 200 invitations that are still open.", "Revoke some of them, or wait until they expire.";
+    JoinInvitationMissing = "join.invitation_missing", Admin, 404, "There is no such open invitation", "It was used, taken back, or has expired.", "Reload the page.";
     PlanRequired = "plan.required", Operator, 402, "Single sign-on is part of another plan", "This organization's plan does not include single sign-on.", "Ask the operator of this site for the Team or Enterprise plan.";
 
     // The settings form: mistakes of form.

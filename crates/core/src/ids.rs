@@ -61,6 +61,11 @@ id! {
     SessionId
 }
 
+id! {
+    /// An invitation by link; the link's token is another thing.
+    InvitationId
+}
+
 /// Number of a revision within its connection, from 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RevisionNumber(pub i64);

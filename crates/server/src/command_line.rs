@@ -119,6 +119,12 @@ enum OrgCommand {
     List,
     /// Put an organization on another plan; what is enabled stays enabled
     Plan(OrgPlan),
+    /// Make an invitation and print its link, this once
+    Invite(OrgInvite),
+    /// List the invitations that still work
+    Invitations(OrgInvitations),
+    /// Take an invitation back
+    InviteRevoke(OrgInviteRevoke),
     /// Give and take roles
     #[command(subcommand)]
     Member(MemberCommand),
@@ -148,6 +154,38 @@ pub struct OrgPlan {
     /// free, team or enterprise
     #[arg(value_parser = parse_plan)]
     pub plan: Plan,
+}
+
+/// `org invite`.
+#[derive(Args, Debug)]
+pub struct OrgInvite {
+    /// The organization
+    pub organization: String,
+    /// no_access, read, contributor, write or admin; admin needs --account
+    #[arg(long, default_value = "read", value_parser = parse_role)]
+    pub role: Role,
+    /// The only account that may use it
+    #[arg(long, value_name = "ACCOUNT", default_value = "")]
+    pub account: String,
+    /// How many people may use it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub uses: i64,
+}
+
+/// `org invitations`.
+#[derive(Args, Debug)]
+pub struct OrgInvitations {
+    /// The organization
+    pub organization: String,
+}
+
+/// `org invite-revoke`.
+#[derive(Args, Debug)]
+pub struct OrgInviteRevoke {
+    /// The organization
+    pub organization: String,
+    /// The invitation's id, as listed
+    pub invitation: String,
 }
 
 #[derive(Subcommand, Debug)]
@@ -214,6 +252,8 @@ enum SsoCommand {
     Disable(SsoDisable),
     /// Save settings as an untested draft
     Set(SsoSet),
+    /// Show the SSO join link, make or rotate it, turn it off
+    JoinLink(SsoJoinLink),
 }
 
 /// `sso show`.
@@ -279,6 +319,25 @@ pub struct SsoSet {
     /// Read the client secret from standard input: one line
     #[arg(long, required = true)]
     client_secret_stdin: bool,
+}
+
+/// `sso join-link`.
+#[derive(Args, Debug)]
+pub struct SsoJoinLink {
+    /// The organization
+    pub organization: String,
+    /// Make a link, in place of the one there is, and print it
+    #[arg(long, conflicts_with = "off")]
+    pub rotate: bool,
+    /// Turn the link off
+    #[arg(long)]
+    pub off: bool,
+    /// The role of whoever joins by the new link; any but admin
+    #[arg(long, default_value = "read", value_parser = parse_role, requires = "rotate")]
+    pub role: Role,
+    /// How many people may join by the new link [default: any number]
+    #[arg(long, value_name = "N", requires = "rotate")]
+    pub uses: Option<i64>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -451,6 +510,11 @@ fn execute(
                 OrgCommand::Create(create) => commands::create_organization(&context, create, output).await,
                 OrgCommand::List => commands::list_organizations(&context, output).await,
                 OrgCommand::Plan(plan) => commands::set_plan(&context, plan, output).await,
+                OrgCommand::Invite(invite) => commands::invite(&context, invite, output).await,
+                OrgCommand::Invitations(list) => commands::list_invitations(&context, list, output).await,
+                OrgCommand::InviteRevoke(revoke) => {
+                    commands::revoke_invitation(&context, revoke, output).await
+                }
                 OrgCommand::Member(MemberCommand::Set(set)) => {
                     commands::set_member(&context, set, output).await
                 }
@@ -474,6 +538,9 @@ fn execute(
             }
             Command::Sso(SsoCommand::Disable(disable)) => {
                 commands::disable_sso(context, disable, output).await.map_err(one)
+            }
+            Command::Sso(SsoCommand::JoinLink(link)) => {
+                commands::join_link(context, link, output).await.map_err(one)
             }
             Command::Audit(command) => match command {
                 AuditCommand::Export(export) => commands::export_audit_log(&context, export, output).await,
@@ -532,6 +599,14 @@ mod tests {
             "doorward org member set acme mira --role contributor",
             "doorward org member remove acme mira",
             "doorward org list",
+            "doorward org invite acme",
+            "doorward org invite acme --role admin --account mira",
+            "doorward org invite acme --role write --uses 5",
+            "doorward org invitations acme",
+            "doorward org invite-revoke acme 0199a0b0-0000-7000-8000-000000000001",
+            "doorward sso join-link acme",
+            "doorward sso join-link acme --rotate --role write --uses 20",
+            "doorward sso join-link acme --off",
             "doorward resource set acme data --public",
             "doorward resource set acme data --private --prefix datasets",
             "doorward sso show acme",
@@ -575,6 +650,8 @@ mod tests {
             ("doorward resource set acme data", "--public"),
             ("doorward resource set acme data --public --private", "cannot be used with"),
             ("doorward sso enable acme --enforcement maybe", "optional"),
+            ("doorward sso join-link acme --rotate --off", "cannot be used with"),
+            ("doorward sso join-link acme --uses 3", "--rotate"),
         ] {
             let told = parse(line).unwrap_err();
             assert_eq!(told.exit_code(), 2, "{line}");

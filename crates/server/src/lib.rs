@@ -17,6 +17,7 @@ pub mod cookies;
 pub mod failure;
 pub mod gate;
 pub mod idp;
+pub mod joining;
 pub mod logging;
 pub mod metrics;
 pub mod opening;

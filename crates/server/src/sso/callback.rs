@@ -176,6 +176,7 @@ async fn end(
     match attempt.purpose {
         Purpose::Test => trip.end_test(person).await,
         Purpose::SignIn => trip.end_sign_in(person).await,
+        Purpose::Join => Err(Stopped::Superseded),
     }
 }
 
@@ -453,7 +454,7 @@ async fn fail(
                 Ending::Stop(Refusal::of(&finding).with_action("Back to the settings", back))
             }
         }
-        Purpose::SignIn => {
+        Purpose::SignIn | Purpose::Join => {
             tx.audit(entry(organization, AuditAction::OrgSsoLoginFailed, &by, details), now).await?;
             let again = sso_page(app, organization.name.as_str(), &attempt.next);
             Ending::Stop(Refusal::of(&finding).with_action("Start again", again))

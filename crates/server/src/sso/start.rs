@@ -40,6 +40,38 @@ pub async fn start(
     next: &str,
     login_hint: Option<&str>,
 ) -> Result<Result<Started, Finding>, StoreError> {
+    start_by(app, organization, connection, revision, (purpose, None), signed_in, browser, next, login_hint)
+        .await
+}
+
+/// Starts the trip of somebody who holds the join link of this token, under the live revision.
+#[expect(clippy::too_many_arguments, reason = "one trip, and all that it is bound to")]
+pub async fn start_to_join(
+    app: &App,
+    organization: &Organization,
+    connection: &Connection,
+    revision: &Revision,
+    join_link: TokenHash,
+    signed_in: &SignedIn,
+    browser: Option<TokenHash>,
+    next: &str,
+) -> Result<Result<Started, Finding>, StoreError> {
+    let purpose = (Purpose::Join, Some(join_link));
+    start_by(app, organization, connection, revision, purpose, signed_in, browser, next, None).await
+}
+
+#[expect(clippy::too_many_arguments, reason = "one trip, and all that it is bound to")]
+async fn start_by(
+    app: &App,
+    organization: &Organization,
+    connection: &Connection,
+    revision: &Revision,
+    (purpose, join_link): (Purpose, Option<TokenHash>),
+    signed_in: &SignedIn,
+    browser: Option<TokenHash>,
+    next: &str,
+    login_hint: Option<&str>,
+) -> Result<Result<Started, Finding>, StoreError> {
     let Some(frozen) = &revision.endpoints else {
         return Ok(Err(Finding::new(Step::Discovery, ErrorCode::SettingsNotTested)));
     };
@@ -64,6 +96,7 @@ pub async fn start(
         connection: connection.id,
         revision: revision.number,
         purpose,
+        join_link,
         account: signed_in.account.id,
         session: session.id,
         sealed: app.sealing.seal(sealed_place(&state.hash().to_text()), &both)?,
@@ -99,6 +132,6 @@ pub async fn start(
 pub fn revision_for(connection: &Connection, purpose: Purpose) -> Option<RevisionNumber> {
     match purpose {
         Purpose::Test => connection.draft,
-        Purpose::SignIn => connection.live,
+        Purpose::SignIn | Purpose::Join => connection.live,
     }
 }

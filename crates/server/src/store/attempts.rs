@@ -22,6 +22,8 @@ pub enum Purpose {
     Test,
     /// A member completes SSO under the live revision.
     SignIn,
+    /// Somebody who holds the SSO join link becomes a member.
+    Join,
 }
 
 impl Purpose {
@@ -30,12 +32,13 @@ impl Purpose {
         match self {
             Self::Test => "test",
             Self::SignIn => "sign_in",
+            Self::Join => "join",
         }
     }
 
     /// The purpose of that name.
     pub fn from_text(text: &str) -> Option<Self> {
-        [Self::Test, Self::SignIn].into_iter().find(|purpose| purpose.as_str() == text)
+        [Self::Test, Self::SignIn, Self::Join].into_iter().find(|purpose| purpose.as_str() == text)
     }
 }
 
@@ -54,6 +57,8 @@ pub struct Attempt {
     pub revision: RevisionNumber,
     /// What it is for.
     pub purpose: Purpose,
+    /// For `Join`, and for nothing else: hash of the join link's token.
+    pub join_link: Option<TokenHash>,
     /// Who is signed in.
     pub account: AccountId,
     /// In which browser session.
@@ -103,8 +108,8 @@ impl Transaction {
         .await?;
         self.execute(
             "INSERT INTO attempt (state_hash, browser_hash, organization_id, connection_id, revision, purpose, \
-             account_id, session_id, sealed, next, created_at, expires_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+             join_hash, account_id, session_id, sealed, next, created_at, expires_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
             values![
                 attempt.state,
                 attempt.browser,
@@ -112,6 +117,7 @@ impl Transaction {
                 attempt.connection,
                 attempt.revision,
                 attempt.purpose.as_str(),
+                attempt.join_link.map(TokenHash::to_text),
                 attempt.account,
                 attempt.session,
                 &attempt.sealed,
@@ -133,7 +139,8 @@ impl Transaction {
         now: Timestamp,
     ) -> Result<Taken, StoreError> {
         let sql = "DELETE FROM attempt WHERE state_hash = $1 AND browser_hash = $2 AND organization_id = $3 \
-                   RETURNING connection_id, revision, purpose, account_id, session_id, sealed, next, created_at, expires_at";
+                   RETURNING connection_id, revision, purpose, join_hash, account_id, session_id, sealed, next, created_at, \
+                   expires_at";
         let Some(row) = self.fetch_optional(sql, values![state, browser, organization]).await? else {
             return self.load_spent(state, browser, organization).await;
         };
@@ -144,6 +151,7 @@ impl Transaction {
             connection: row.parsed("connection_id")?,
             revision: RevisionNumber(row.int("revision")?),
             purpose: row.known("purpose", Purpose::from_text)?,
+            join_link: row.opt_text("join_hash")?.as_deref().and_then(TokenHash::from_text),
             account: row.parsed("account_id")?,
             session: row.parsed("session_id")?,
             sealed: row.text("sealed")?,

@@ -4,6 +4,7 @@ use doorward_core::time::Timestamp;
 
 use super::attempts::SPENT_KEPT;
 use super::database::StoreError;
+use super::invitations::ENDED_KEPT;
 use super::sessions::SESSION_IDLE;
 use super::{Store, Transaction};
 use crate::values;
@@ -14,7 +15,7 @@ impl Store {
     /// One round: at most a batch of each kind, so that writers wait for milliseconds only. How many rows went.
     pub async fn clean_up(&self, now: Timestamp) -> Result<u64, StoreError> {
         let mut gone = 0;
-        let over: [(&'static str, Timestamp); 6] = [
+        let over: [(&'static str, Timestamp); 7] = [
             (
                 "DELETE FROM attempt WHERE state_hash IN \
                  (SELECT state_hash FROM attempt WHERE expires_at < $1 LIMIT $2)",
@@ -44,6 +45,10 @@ impl Store {
                 "DELETE FROM browser_session WHERE id IN \
                  (SELECT id FROM browser_session WHERE last_seen_at < $1 LIMIT $2)",
                 now.minus(SESSION_IDLE),
+            ),
+            (
+                "DELETE FROM invitation WHERE id IN (SELECT id FROM invitation WHERE expires_at < $1 LIMIT $2)",
+                now.minus(ENDED_KEPT),
             ),
         ];
         for (sql, before) in over {

@@ -8,6 +8,7 @@ use super::database::{Database, Query as _, Reader, StoreError};
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "start", include_str!("../../../../migrations/0001_start.sql")),
     (2, "linking", include_str!("../../../../migrations/0002_linking.sql")),
+    (3, "people", include_str!("../../../../migrations/0003_people.sql")),
     (4, "audit_chain", include_str!("../../../../migrations/0004_audit_chain.sql")),
     (8, "assertion", include_str!("../../../../migrations/0008_assertion.sql")),
 ];

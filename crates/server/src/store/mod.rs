@@ -16,6 +16,8 @@ mod database;
 mod facts;
 mod held_identities;
 mod housekeeping;
+mod invitations;
+mod join_links;
 mod key_check;
 mod migrations;
 mod organizations;
@@ -43,10 +45,16 @@ pub use held_identities::{
     HELD_LIFETIME, HeldIdentity, LINK_REQUESTS_MAX, LinkRequest, REQUEST_LIFETIME, count_link_requests,
     load_held, load_link_request_of, load_link_requests,
 };
+pub use invitations::{
+    INVITATION_LIFETIME, INVITATION_USES_MAX, Invitation, NewInvitation, load_invitation,
+    load_open_invitations,
+};
+pub use join_links::{JOIN_LINK_USES_MAX, JoinLink, load_join_link};
 pub use key_check::load_key_id;
 pub use organizations::{
-    Member, MemberOrganization, Organization, Plan, RESOURCE_NAME_BYTES_MAX, Resource, count_members,
-    load_members, load_organization, load_organizations, load_organizations_of, load_resources, load_role,
+    Member, MemberOrganization, Organization, Plan, RESOURCE_NAME_BYTES_MAX, Resource, SEARCH_CHARS_MAX,
+    count_members, count_other_admins, load_members, load_organization, load_organizations,
+    load_organizations_of, load_resources, load_role,
 };
 pub use recovery::{RECOVERY_LIFETIME, count_recovery_codes, load_recovery};
 pub use sessions::{

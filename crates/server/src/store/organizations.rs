@@ -13,6 +13,9 @@ use crate::values;
 /// The longest name of a registered resource, in bytes.
 pub const RESOURCE_NAME_BYTES_MAX: usize = 100;
 
+/// The longest text that members are searched by, in characters.
+pub const SEARCH_CHARS_MAX: usize = 100;
+
 /// What the operator grants an organization (hub-sso.md S9).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Plan {
@@ -153,17 +156,23 @@ pub async fn load_role(
     query.fetch_optional(sql, values![organization, account]).await?.map(|row| row.parsed("role")).transpose()
 }
 
-/// The members of an organization by name, after the name `after`; at most `limit` (at most 500).
+/// The members of an organization by name, after the name `after`; at most `limit` (at most 500). `search`: only those
+/// whose account name begins with it, or whose own name has it in it, whatever the case of A to Z; empty: all.
 pub async fn load_members(
     query: &mut impl Query,
     organization: OrganizationId,
+    search: &str,
     after: &str,
     limit: i64,
 ) -> Result<Vec<Member>, StoreError> {
+    let (name, full_name) = patterns(search);
     let sql = "SELECT m.account_id, n.spelled, a.full_name, m.role, m.external_collaborator FROM membership m \
                JOIN account a ON a.id = m.account_id JOIN name n ON n.name_key = a.name_key \
-               WHERE m.organization_id = $1 AND a.name_key > $2 ORDER BY a.name_key LIMIT $3";
-    let rows = query.fetch_all(sql, values![organization, after, limit.clamp(1, 500)]).await?;
+               WHERE m.organization_id = $1 AND a.name_key > $2 \
+               AND (a.name_key LIKE $4 ESCAPE '!' OR LOWER(a.full_name) LIKE $5 ESCAPE '!') \
+               ORDER BY a.name_key LIMIT $3";
+    let v = values![organization, after, limit.clamp(1, 500), name, full_name];
+    let rows = query.fetch_all(sql, v).await?;
     rows.iter()
         .map(|row| {
             Ok(Member {
@@ -177,10 +186,47 @@ pub async fn load_members(
         .collect()
 }
 
-/// How many members an organization has.
-pub async fn count_members(query: &mut impl Query, organization: OrganizationId) -> Result<i64, StoreError> {
-    let sql = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM membership WHERE organization_id = $1";
-    query.fetch_optional(sql, values![organization]).await?.map_or(Ok(0), |row| row.int("n"))
+/// `LIKE` patterns for an account's name and for a person's, in lower case, in which nothing of `search` is a wildcard.
+fn patterns(search: &str) -> (String, String) {
+    let mut literal = String::new();
+    for c in search.trim().to_ascii_lowercase().chars().take(SEARCH_CHARS_MAX) {
+        if matches!(c, '%' | '_' | '!') {
+            literal.push('!');
+        }
+        literal.push(c);
+    }
+    (format!("{literal}%"), format!("%{literal}%"))
+}
+
+/// How many members an organization has, or of those that `load_members` finds by `search`.
+pub async fn count_members(
+    query: &mut impl Query,
+    organization: OrganizationId,
+    search: &str,
+) -> Result<i64, StoreError> {
+    let (name, full_name) = patterns(search);
+    let row = if search.trim().is_empty() {
+        let sql = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM membership WHERE organization_id = $1";
+        query.fetch_optional(sql, values![organization]).await?
+    } else {
+        let sql = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM membership m JOIN account a ON a.id = m.account_id \
+                   WHERE m.organization_id = $1 \
+                   AND (a.name_key LIKE $2 ESCAPE '!' OR LOWER(a.full_name) LIKE $3 ESCAPE '!')";
+        query.fetch_optional(sql, values![organization, name, full_name]).await?
+    };
+    row.map_or(Ok(0), |row| row.int("n"))
+}
+
+/// How many admins the organization has besides `account` whose accounts are not switched off. To decide by it, ask in a
+/// transaction that has locked the organization: of two admins who leave at once, one finds himself the last.
+pub async fn count_other_admins(
+    query: &mut impl Query,
+    organization: OrganizationId,
+    account: AccountId,
+) -> Result<i64, StoreError> {
+    let sql = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM membership m JOIN account a ON a.id = m.account_id \
+               WHERE m.organization_id = $1 AND m.role = 'admin' AND m.account_id <> $2 AND a.disabled = 0";
+    query.fetch_optional(sql, values![organization, account]).await?.map_or(Ok(0), |row| row.int("n"))
 }
 
 /// The organizations of an account by name, each with its SSO; at most 500.
@@ -286,7 +332,8 @@ impl Transaction {
         Ok(())
     }
 
-    /// Makes an account a member, or gives a member another role; the role before.
+    /// Makes an account a member, or gives a member another role; the role before. A lower role voids the invitations
+    /// and the join link that he made, and ends the tests that he has under way (rule 14).
     pub async fn set_role(
         &mut self,
         organization: OrganizationId,
@@ -301,6 +348,14 @@ impl Transaction {
             values![organization, account, role.as_str(), now],
         )
         .await?;
+        if before.is_some_and(|before| role < before) {
+            self.void_links_made_by(organization, account).await?;
+            self.execute(
+                "DELETE FROM attempt WHERE organization_id = $1 AND account_id = $2 AND purpose = 'test'",
+                values![organization, account],
+            )
+            .await?;
+        }
         self.changed(Change::Account(account));
         Ok(before)
     }
@@ -320,8 +375,8 @@ impl Transaction {
             .transpose()
     }
 
-    /// Removes a member with what the membership opened: SSO sessions, attempts, held identities, recovery. Whether
-    /// there was one.
+    /// Removes a member with what the membership opened: SSO sessions, attempts, held identities, recovery; and the
+    /// invitations and the join link that he made (rule 14). Whether there was one.
     pub async fn delete_membership(
         &mut self,
         organization: OrganizationId,
@@ -336,18 +391,8 @@ impl Transaction {
             values![organization, account],
         )
         .await?;
+        self.void_links_made_by(organization, account).await?;
         Ok(removed)
-    }
-
-    /// How many admins the organization has besides `account`. Lock the organization first.
-    pub async fn count_other_admins(
-        &mut self,
-        organization: OrganizationId,
-        account: AccountId,
-    ) -> Result<i64, StoreError> {
-        let sql = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM membership \
-                   WHERE organization_id = $1 AND role = 'admin' AND account_id <> $2";
-        self.fetch_optional(sql, values![organization, account]).await?.map_or(Ok(0), |row| row.int("n"))
     }
 
     /// Registers a resource as public or private.

@@ -26,8 +26,8 @@ use crate::app::SharedApp;
 use crate::refusal::Refusal;
 use access::Access;
 use pages::{
-    account, audit_log, home, link_requests, members, organization, sign_in, sso, sso_link, sso_settings,
-    sso_users,
+    account, audit_log, home, join, join_link, link_requests, members, organization, sign_in, sso, sso_link,
+    sso_settings, sso_users,
 };
 use visit::Visit;
 
@@ -72,6 +72,8 @@ pub fn routes() -> Vec<Route> {
         post "/login"                                        Anyone            sign_in::sign_in;
         get  "/login/first"                                  Anyone            sign_in::show_first_operator;
         post "/login/first"                                  Anyone            sign_in::make_first_operator;
+        get  "/join"                                         Anyone            join::show_sign_up;
+        post "/join"                                         Anyone            join::sign_up;
         get  "/logout"                                       Anyone            sign_in::show_sign_out;
         post "/logout"                                       Anyone            sign_in::sign_out;
         get  "/settings/account"                             Account           account::show_account;
@@ -93,7 +95,12 @@ pub fn routes() -> Vec<Route> {
         post "/organizations/{org}/settings/members/links/approve" FreshAdminWithSso link_requests::approve_link;
         post "/organizations/{org}/settings/members/links/refuse"  Admin             link_requests::refuse_link;
         post "/organizations/{org}/settings/members/links/remove"  FreshAdminWithSso link_requests::remove_link;
+        post "/organizations/{org}/settings/members/invitations" Admin         members::invite;
+        post "/organizations/{org}/settings/members/invitations/revoke" Admin  members::revoke_invitation;
+        get  "/organizations/{org}/leave"                    Member            members::show_leave;
         post "/organizations/{org}/leave"                    Member            members::leave;
+        get  "/organizations/{org}/join/{token}"             Anyone            join::show_join;
+        post "/organizations/{org}/join/{token}"             Account           join::join;
         get  "/organizations/{org}/settings/audit-log"       Admin             audit_log::show_log;
         get  "/organizations/{org}/settings/audit-log/download" Admin          audit_log::download;
 
@@ -106,6 +113,8 @@ pub fn routes() -> Vec<Route> {
         post "/organizations/{org}/settings/sso/enforcement" FreshAdminWithSso sso::change_enforcement;
         post "/organizations/{org}/settings/sso/disable"     FreshAdminWithSso sso::disable_sso;
         post "/organizations/{org}/settings/sso/users"       FreshAdmin        sso::change_timeout;
+        post "/organizations/{org}/settings/sso/join-link"   FreshAdminWithSso join_link::make;
+        post "/organizations/{org}/settings/sso/join-link/off" Admin           join_link::turn_off;
         get  "/organizations/{org}/sso"                      Member            sso::show_sso;
         post "/organizations/{org}/sso"                      Member            sso::complete_sso;
         get  "/organizations/{org}/sso/link"                 Member            sso_link::show_link;

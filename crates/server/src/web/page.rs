@@ -101,10 +101,18 @@ pub enum Done {
     Recovered,
     /// The account was signed out.
     SignedOut,
+    /// An invitation was taken back.
+    InvitationRevoked,
+    /// There is a new SSO join link.
+    JoinLinkMade,
+    /// The SSO join link was turned off.
+    JoinLinkOff,
+    /// The account became a member.
+    Joined,
 }
 
 impl Done {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 22] = [
         Self::Saved,
         Self::OrganizationCreated,
         Self::MemberAdded,
@@ -123,6 +131,10 @@ impl Done {
         Self::LinkRemoved,
         Self::Recovered,
         Self::SignedOut,
+        Self::InvitationRevoked,
+        Self::JoinLinkMade,
+        Self::JoinLinkOff,
+        Self::Joined,
     ];
 
     /// The word in the address.
@@ -146,6 +158,10 @@ impl Done {
             Self::LinkRemoved => "link-removed",
             Self::Recovered => "recovered",
             Self::SignedOut => "signed-out",
+            Self::InvitationRevoked => "invitation-revoked",
+            Self::JoinLinkMade => "join-link-made",
+            Self::JoinLinkOff => "join-link-off",
+            Self::Joined => "joined",
         }
     }
 
@@ -177,6 +193,10 @@ impl Done {
                 "The recovery code is used. For 60 minutes it stands in for single sign-on on these pages."
             }
             Self::SignedOut => "You are signed out.",
+            Self::InvitationRevoked => "The invitation is taken back.",
+            Self::JoinLinkMade => "The new SSO join link works now. An older one no longer does.",
+            Self::JoinLinkOff => "The SSO join link is turned off.",
+            Self::Joined => "You are a member now.",
         }
     }
 }

@@ -17,6 +17,9 @@ use std::sync::{Mutex, PoisonError};
 pub const FREE_FAILURES: i64 = 5;
 /// Failures of one address within a minute.
 const ADDRESS_FAILURES_MAX: u32 = 20;
+/// Accounts that one link makes within `SIGN_UP_SPAN`.
+const SIGN_UPS_MAX: u32 = 100;
+const SIGN_UP_SPAN: Lifetime = Lifetime::from_hours(1);
 const MINUTE: Lifetime = Lifetime::from_minutes(1);
 /// Things remembered of each kind; the least used give way.
 const REMEMBERED_MAX: usize = 50_000;
@@ -71,6 +74,7 @@ pub struct SignInThrottle {
     addresses: Cache<IpAddr, Minute>,
     unknown_names: Cache<TokenHash, Failures>,
     known_browsers: Cache<(TokenHash, AccountId), Failures>,
+    sign_ups: Cache<TokenHash, Minute>,
 }
 
 impl std::fmt::Debug for SignInThrottle {
@@ -86,6 +90,7 @@ impl Default for SignInThrottle {
             addresses: Cache::new(REMEMBERED_MAX),
             unknown_names: Cache::new(REMEMBERED_MAX),
             known_browsers: Cache::new(REMEMBERED_MAX),
+            sign_ups: Cache::new(REMEMBERED_MAX),
         }
     }
 }
@@ -128,6 +133,23 @@ impl SignInThrottle {
             minute.failures = minute.failures.saturating_sub(1);
             self.addresses.insert(address, minute);
         }
+    }
+
+    /// Takes one of the places for making accounts by a link in this hour, whatever the address: whoever holds a link
+    /// makes a few accounts and not thousands. `Err`: how long to wait.
+    pub fn take_sign_up(&self, link: TokenHash, now: Timestamp) -> Result<(), Lifetime> {
+        let _step = self.step();
+        let kept = self.sign_ups.get(&link).filter(|hour| {
+            let age = now.since(Timestamp::from_millis(hour.began));
+            (Lifetime::from_millis(0)..SIGN_UP_SPAN).contains(&age)
+        });
+        let mut hour = kept.unwrap_or(Minute { began: now.millis(), failures: 0 });
+        if hour.failures >= SIGN_UPS_MAX {
+            return Err(Timestamp::from_millis(hour.began).plus(SIGN_UP_SPAN).since(now));
+        }
+        hour.failures += 1;
+        self.sign_ups.insert(link, hour);
+        Ok(())
     }
 
     /// As an account's row would: a name that nobody has.
@@ -239,6 +261,19 @@ mod tests {
             throttle.take_address(address("192.0.2.1"), START).unwrap();
             throttle.give_back_address(address("192.0.2.1"));
         }
+    }
+
+    #[test]
+    fn a_link_makes_a_hundred_accounts_an_hour_and_another_link_its_own_hundred() {
+        let throttle = SignInThrottle::default();
+        let (one, other) = (TokenHash::of("one"), TokenHash::of("other"));
+        for _ in 0..100 {
+            throttle.take_sign_up(one, START).unwrap();
+        }
+        let later = START.plus(Lifetime::from_minutes(20));
+        assert_eq!(throttle.take_sign_up(one, later), Err(Lifetime::from_minutes(40)));
+        throttle.take_sign_up(other, later).unwrap();
+        throttle.take_sign_up(one, START.plus(SIGN_UP_SPAN)).unwrap();
     }
 
     #[test]

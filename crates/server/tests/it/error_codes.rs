@@ -56,6 +56,7 @@ fn provoked() -> Vec<(ErrorCode, String)> {
         ("gate", include_str!("gate.rs")),
         ("linking", include_str!("linking.rs")),
         ("pages", include_str!("pages.rs")),
+        ("people", include_str!("people.rs")),
         ("provider_faults", include_str!("provider_faults.rs")),
         ("rules", include_str!("rules.rs")),
         ("sso", include_str!("sso.rs")),

@@ -14,6 +14,7 @@ mod harness;
 mod hostile_provider;
 mod linking;
 mod pages;
+mod people;
 mod provider_faults;
 mod routes;
 mod rules;

@@ -173,6 +173,7 @@ async fn rule_2_an_attempt_is_taken_once_whoever_races_for_it() {
             connection,
             revision: number,
             purpose: doorward::store::Purpose::SignIn,
+            join_link: None,
             account: mira.id,
             session,
             sealed: "x".into(),

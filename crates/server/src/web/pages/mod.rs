@@ -6,6 +6,8 @@ pub mod account;
 pub mod answer;
 pub mod audit_log;
 pub mod home;
+pub mod join;
+pub mod join_link;
 pub mod link_requests;
 pub mod members;
 pub mod organization;

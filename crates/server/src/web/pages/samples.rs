@@ -11,8 +11,10 @@ use super::account::{AccountEmailLine, AccountPage, SessionLine};
 use super::answer::{Action, ErrorPage};
 use super::audit_log::{AuditLine, AuditLogPage};
 use super::home::{HomeOrganization, HomePage, HomeSso};
+use super::join::{JoinBy, JoinPage, SignUpPage};
+use super::join_link::{JoinLinkCard, JoinLinkShown};
 use super::link_requests::{LinkLine, RequestLine};
-use super::members::{MemberLine, MembersPage};
+use super::members::{InvitationLine, InvitationMadePage, LeavePage, MemberLine, MembersPage, Typed};
 use super::organization::{GeneralSettingsPage, NewOrganizationPage};
 use super::sign_in::{FirstOperatorPage, SignInPage, SignOutPage};
 use super::sso_link::{Question, SsoLinkPage};
@@ -77,6 +79,18 @@ pub(super) fn all() -> Vec<(String, String)> {
         add(name, &page);
     }
     for (name, page) in members() {
+        add(name, &page);
+    }
+    for (name, page) in join() {
+        add(name, &page);
+    }
+    for (name, page) in sign_up() {
+        add(name, &page);
+    }
+    for (name, page) in leave() {
+        add(name, &page);
+    }
+    for (name, page) in invitation_made() {
         add(name, &page);
     }
     for (name, page) in sso_settings() {
@@ -393,9 +407,17 @@ fn members() -> Vec<(&'static str, MembersPage)> {
             member("zoe", HOSTILE, Role::Contributor),
         ],
         total: 240,
+        search: String::new(),
+        is_later_page: false,
         next_after: Some(text("zoe")),
         link_requests: Vec::new(),
-        add_account: String::new(),
+        invitations: vec![
+            invitation("0199a0b0-0000-7000-8000-000000000001", None, 5),
+            invitation("0199a0b0-0000-7000-8000-000000000002", Some("sam"), 1),
+        ],
+        invitations_off: false,
+        join_link: None,
+        typed: Typed::default(),
         problems: Problems::default(),
         same_host_trusted: false,
     };
@@ -406,7 +428,7 @@ fn members() -> Vec<(&'static str, MembersPage)> {
             "members-problem",
             MembersPage {
                 frame: frame(),
-                add_account: text("jonass"),
+                typed: Typed { account: text("jonass"), ..Typed::default() },
                 problems: Problems::one("account", ErrorCode::MembershipAccountUnknown),
                 ..page.clone()
             },
@@ -420,8 +442,182 @@ fn members() -> Vec<(&'static str, MembersPage)> {
                 ..page.clone()
             },
         ),
-        ("members-reader", MembersPage { frame: frame(), organization: head(Role::Read), ..page }),
+        (
+            "members-sso",
+            MembersPage {
+                frame: frame(),
+                invitations_off: true,
+                join_link: Some(join_link_card(true)),
+                typed: Typed { join_uses: text("0"), ..Typed::default() },
+                problems: Problems::one("join_uses", ErrorCode::JoinUsesInvalid),
+                ..page.clone()
+            },
+        ),
+        (
+            "members-sso-no-link",
+            MembersPage {
+                frame: frame(),
+                invitations: Vec::new(),
+                invitations_off: true,
+                join_link: Some(join_link_card(false)),
+                ..page.clone()
+            },
+        ),
+        (
+            "members-invite-problem",
+            MembersPage {
+                frame: frame(),
+                typed: Typed { invite_account: text(HOSTILE), invite_uses: text("x"), ..Typed::default() },
+                problems: Problems(vec![
+                    problem("invite_account", ErrorCode::JoinAccountNeeded),
+                    problem("invite_uses", ErrorCode::JoinUsesInvalid),
+                ]),
+                ..page.clone()
+            },
+        ),
+        (
+            "members-found",
+            MembersPage {
+                frame: frame(),
+                search: text(HOSTILE),
+                is_later_page: true,
+                total: 1,
+                ..page.clone()
+            },
+        ),
+        (
+            "members-found-nobody",
+            MembersPage {
+                frame: frame(),
+                search: text("zzz"),
+                members: Vec::new(),
+                next_after: None,
+                total: 0,
+                ..page.clone()
+            },
+        ),
+        (
+            "members-reader",
+            MembersPage { frame: frame(), organization: head(Role::Read), invitations: Vec::new(), ..page },
+        ),
     ]
+}
+
+fn invitation(id: &str, account: Option<&str>, uses_left: i64) -> InvitationLine {
+    InvitationLine {
+        id: text(id),
+        role: if account.is_some() { Role::Admin } else { Role::Read },
+        account: account.map(text),
+        uses_left,
+        created_by: text("mira"),
+        expires_at: at(7 * 24 * 60),
+    }
+}
+
+fn join_link_card(on: bool) -> JoinLinkCard {
+    JoinLinkCard {
+        link: on.then(|| JoinLinkShown {
+            url: format!("https://sso.example.com/door/organizations/acme/join/{}", "x7Fq-".repeat(8)),
+            role: Role::Read,
+            uses_left: Some(12),
+            created_by: text("mira"),
+            created_at: at(0),
+        }),
+        uses: String::new(),
+    }
+}
+
+fn join() -> Vec<(&'static str, JoinPage)> {
+    let page = JoinPage {
+        frame: nobody(),
+        organization: text("acme"),
+        display_name: text("Acme Robotics"),
+        here: format!("/door/organizations/acme/join/{}", "x7Fq-".repeat(8)),
+        role: Role::Contributor,
+        join_by: JoinBy::Invitation { invited_by: text("mira"), expires_at: at(7 * 24 * 60), named: false },
+        account: None,
+    };
+    let sso = JoinBy::Sso { provider_host: text("login.microsoftonline.com") };
+    vec![
+        ("join-invitation-stranger", page.clone()),
+        (
+            "join-invitation",
+            JoinPage {
+                frame: frame(),
+                account: Some(text("mira")),
+                display_name: text(HOSTILE),
+                ..page.clone()
+            },
+        ),
+        (
+            "join-invitation-named",
+            JoinPage {
+                join_by: JoinBy::Invitation {
+                    invited_by: text(HOSTILE),
+                    expires_at: at(7 * 24 * 60),
+                    named: true,
+                },
+                role: Role::Admin,
+                ..page.clone()
+            },
+        ),
+        ("join-sso-stranger", JoinPage { join_by: sso.clone(), ..page.clone() }),
+        ("join-sso", JoinPage { frame: frame(), account: Some(text("mira")), join_by: sso, ..page }),
+    ]
+}
+
+fn sign_up() -> Vec<(&'static str, SignUpPage)> {
+    let empty = SignUpPage {
+        frame: nobody(),
+        display_name: text("Acme Robotics"),
+        next: format!("/door/organizations/acme/join/{}", "x7Fq-".repeat(8)),
+        name: String::new(),
+        full_name: String::new(),
+        email: String::new(),
+        problems: Problems::default(),
+    };
+    let wrong = SignUpPage {
+        name: text("mira"),
+        full_name: text(HOSTILE),
+        email: text("mira@"),
+        problems: Problems(vec![
+            problem("name", ErrorCode::AccountNameTaken),
+            problem("email", ErrorCode::AccountEmailInvalid),
+            problem("password_again", ErrorCode::AccountPasswordsDiffer),
+        ]),
+        ..empty.clone()
+    };
+    vec![("sign-up", empty), ("sign-up-wrong", wrong)]
+}
+
+fn leave() -> Vec<(&'static str, LeavePage)> {
+    let page = LeavePage {
+        frame: frame(),
+        organization: text("acme"),
+        display_name: text("Acme Robotics"),
+        role: Role::Admin,
+        is_last_admin: false,
+        has_sso: true,
+    };
+    vec![
+        ("leave-last-admin", LeavePage { is_last_admin: true, ..page.clone() }),
+        ("leave-reader", LeavePage { role: Role::Read, has_sso: false, ..page.clone() }),
+        ("leave", page),
+    ]
+}
+
+fn invitation_made() -> Vec<(&'static str, InvitationMadePage)> {
+    let page = InvitationMadePage {
+        frame: frame(),
+        organization: head(Role::Admin),
+        tab: Tab::Members,
+        url: format!("https://sso.example.com/door/organizations/acme/join/{}", "x7Fq-".repeat(8)),
+        role: Role::Write,
+        account: String::new(),
+        uses: 5,
+    };
+    let named = InvitationMadePage { account: text("jonas"), role: Role::Admin, uses: 1, ..page.clone() };
+    vec![("invitation-made", page), ("invitation-made-named", named)]
 }
 
 fn form() -> OidcForm {
@@ -505,6 +701,7 @@ fn sso_settings() -> Vec<(&'static str, SsoSettingsPage)> {
         link_requests: 0,
         complete_sso_first: false,
         same_host_trusted: false,
+        join_link: Some(join_link_card(true)),
     };
     let enable = EnableCard {
         revision: 3,

@@ -98,7 +98,7 @@ pub struct FirstOperatorPage {
 }
 
 /// A parameter of a query, at most `max` characters of it.
-fn parameter(query: Option<&str>, name: &str, max: usize) -> String {
+pub(super) fn parameter(query: Option<&str>, name: &str, max: usize) -> String {
     let query = query.unwrap_or_default();
     let found = form_urlencoded::parse(query.as_bytes()).take(16).find(|(known, _)| known == name);
     found.map_or_else(String::new, |(_, value)| value.chars().take(max).collect())
@@ -334,7 +334,7 @@ fn note_failure(app: &SharedApp, visit: &Visit, account: &Account) {
     });
 }
 
-fn own_entry(visit: &Visit, actor: Actor, action: AuditAction) -> AuditEntry {
+pub(super) fn own_entry(visit: &Visit, actor: Actor, action: AuditAction) -> AuditEntry {
     AuditEntry {
         organization: None,
         action,
@@ -347,7 +347,7 @@ fn own_entry(visit: &Visit, actor: Actor, action: AuditAction) -> AuditEntry {
 
 /// A session for the account with a new secret: the browser's own one renewed, or a new one in place of another
 /// account's.
-async fn begin_session(
+pub(super) async fn begin_session(
     app: &App,
     tx: &mut Transaction,
     visit: &Visit,
@@ -374,7 +374,7 @@ async fn begin_session(
 }
 
 /// Gives the browser its session, and the cookie by which it is known next time.
-fn with_cookies(
+pub(super) fn with_cookies(
     app: &App,
     visit: &Visit,
     account: AccountId,

@@ -44,7 +44,7 @@ fn settings_page(app: &App, organization: &Organization) -> String {
     app.page(&format!("/organizations/{}/settings/sso", organization.name))
 }
 
-fn plan_allows(organization: &Organization) -> Result<(), Refusal> {
+pub(super) fn plan_allows(organization: &Organization) -> Result<(), Refusal> {
     if organization.plan.has_sso() { Ok(()) } else { Err(ErrorCode::PlanRequired.into()) }
 }
 
@@ -164,7 +164,7 @@ async fn go_to_test(
 }
 
 /// Adds the browser cookie that a new attempt needs.
-fn with_browser(app: &App, started: &Started, mut response: Response) -> Response {
+pub(super) fn with_browser(app: &App, started: &Started, mut response: Response) -> Response {
     if let Some(cookie) =
         started.new_browser.as_ref().and_then(|token| Cookie::Browser.set(token, app.https()))
     {

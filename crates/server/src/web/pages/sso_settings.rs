@@ -16,6 +16,8 @@ use doorward_core::finding::{Finding, Step};
 use http::StatusCode;
 use url::Url;
 
+use super::join_link::{JoinLinkCard, join_link_card, join_roles};
+use super::members::RoleChoice;
 use super::step_label;
 use crate::app::{App, SharedApp};
 use crate::refusal::Refusal;
@@ -304,6 +306,8 @@ pub struct SsoSettingsPage {
     pub complete_sso_first: bool,
     /// An application shares our host (rule 11).
     pub same_host_trusted: bool,
+    /// The SSO join link (hub-sso.md M9).
+    pub join_link: Option<JoinLinkCard>,
 }
 
 impl From<&Revision> for OidcForm {
@@ -467,13 +471,14 @@ async fn load(app: &App, visit: &Visit, place: &OrganizationVisit) -> Result<Sso
         link_requests: count_link_requests(&mut reader, organization.id, app.clock.now()).await?,
         complete_sso_first: !place.sso_complete,
         same_host_trusted: app.configuration.shares_host_with_application(),
+        join_link: join_link_card(app, place, String::new()).await?,
     };
     let Some(connection) = load_connection(&mut reader, organization.id).await? else { return Ok(page) };
     let Some(draft) = connection.draft else { return Ok(page) };
     let Some(revision) = load_revision(&mut reader, organization.id, draft).await? else { return Ok(page) };
     let stored = load_test(&mut reader, organization.id, draft).await?;
     let outcome = stored.as_ref().map_or(TestOutcome::None, StoredTest::outcome);
-    let members = count_members(&mut reader, organization.id).await?;
+    let members = count_members(&mut reader, organization.id, "").await?;
     page.state = ConnectionState::of(Some((draft, outcome)), connection.live);
     page.draft_passed = outcome == TestOutcome::Passed;
     page.draft = Some(draft.0);
@@ -572,6 +577,10 @@ pub async fn show_mistakes(
 }
 
 impl SsoSettingsPage {
+    fn join_roles() -> Vec<RoleChoice> {
+        join_roles()
+    }
+
     fn org_path(&self) -> String {
         format!("{}/organizations/{}", self.frame.base, self.organization.name)
     }

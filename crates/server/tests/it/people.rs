@@ -1,0 +1,760 @@
+//! Joining and leaving: invitations by link, the SSO join link (hub-sso.md M9), what a removal voids (rule 14), and the
+//! last admin (conformance.md V28, V34, V41, V45).
+
+use doorward::store::Plan;
+use doorward_core::membership::Role;
+use doorward_core::time::Lifetime;
+use doorward_testkit::{Browser, Page};
+
+use crate::harness::{On, Options, World};
+
+const INVITATIONS: &str =
+    "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM invitation WHERE ended IS NULL AND uses_left > 0";
+const ACCOUNTS: &str = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM account";
+
+async fn world_on(on: On) -> World {
+    World::with(Options { on, ..Options::default() }).await
+}
+
+fn members_page(world: &World) -> String {
+    format!("{}/organizations/acme/settings/members", world.base)
+}
+
+/// Makes an invitation as a person does: its whole address.
+async fn invite(world: &World, browser: &Browser, fields: &[(&str, &str)]) -> String {
+    let page = browser.post(&format!("{}/invitations", members_page(world)), fields).await;
+    assert_eq!(page.status, 200, "{} {:?}", page.text(), page.code());
+    copied(&page, "invitation_url").unwrap_or_else(|| panic!("{}", page.text()))
+}
+
+/// The address that a page shows to be copied, in the field of this id.
+fn copied(page: &Page, id: &str) -> Option<String> {
+    let (_, rest) = page.body.split_once(&format!("id=\"{id}\" type=\"text\" value=\""))?;
+    rest.split('"').next().map(str::to_owned)
+}
+
+/// Opens a link and presses its button.
+async fn join(browser: &Browser, link: &str) -> Page {
+    let page = browser.get(link).await;
+    assert_eq!(page.status, 200, "{} {:?}", page.text(), page.code());
+    browser.submit(page.form(path_of(link))).await
+}
+
+fn path_of(link: &str) -> &str {
+    link.find("/organizations/").and_then(|at| link.get(at..)).unwrap()
+}
+
+async fn role(world: &World, account: &str) -> Option<Role> {
+    let (organization, account) = (world.organization("acme").await.id, world.account(account).await);
+    doorward::store::load_role(&mut world.app.store.reader(), organization, account).await.unwrap()
+}
+
+async fn actions(world: &World) -> Vec<String> {
+    world.audit("acme").await.into_iter().map(|event| event.action).collect()
+}
+
+// Invitations.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_invitation_says_what_will_happen_and_one_press_makes_a_member() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let ada = world.browser_of("ada").await;
+        let link = invite(&world, &ada, &[("role", "write")]).await;
+        assert!(!ada.get(&members_page(&world)).await.body.contains(path_of(&link)), "shown once");
+
+        let eve = world.browser_of("eve").await;
+        let page = eve.get(&link).await;
+        for text in ["Join acme", "ada", "Write", "eve"] {
+            assert!(page.says(text), "{text}: {}", page.text());
+        }
+        assert_eq!(role(&world, "eve").await, None, "looking makes nobody a member");
+        let page = eve.submit(page.form(path_of(&link))).await;
+        assert_eq!(page.location().unwrap().query(), Some("done=joined"));
+        assert_eq!(role(&world, "eve").await, Some(Role::Write));
+        assert!(eve.visit(&format!("{}/acme/secret", world.hub)).await.says("/acme/secret"));
+        let events = world.audit("acme").await;
+        let event = events.last().unwrap();
+        assert_eq!(event.action, "org.invite.accept");
+        assert_eq!(event.details["invited_by"], "ada");
+        assert!(events.iter().any(|event| event.action == "org.invite_user"));
+
+        // A member is simply taken on, and uses nothing up.
+        let again = eve.get(&link).await;
+        assert_eq!(again.code().as_deref(), Some("join.invitation_used"), "it was for one");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_who_opens_a_link_is_taken_on_and_uses_nothing_up() {
+    let world = World::new().await;
+    let ada = world.browser_of("ada").await;
+    let link = invite(&world, &ada, &[("role", "read")]).await;
+    let mira = world.browser_of("mira").await;
+    assert_eq!(mira.get(&link).await.status, 303);
+    let page = mira.post(&link, &[("organization", "acme"), ("account", "mira")]).await;
+    assert_eq!((page.status.as_u16(), page.code()), (200, None));
+    assert_eq!(role(&world, "mira").await, Some(Role::Write), "no other role by it");
+    assert_eq!(world.count(INVITATIONS).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v41_whatever_is_wrong_with_a_link_has_one_calm_page_and_opens_nothing() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let ada = world.browser_of("ada").await;
+        let eve = world.browser_of("eve").await;
+        let unknown = format!("{}/organizations/acme/join/{}", world.base, "x".repeat(43));
+        let used = invite(&world, &ada, &[("role", "read")]).await;
+        join(&world.browser_of("ben").await, &used).await;
+        let revoked = invite(&world, &ada, &[("role", "read")]).await;
+        let page = ada.get(&members_page(&world)).await;
+        ada.submit(page.form("/invitations/revoke")).await;
+        let expired = invite(&world, &ada, &[("role", "read")]).await;
+        // Another organization's address is not its own (rule 7); nor does an organization that nobody has say so.
+        let foreign = expired.replace("/acme/", "/globex/");
+        let nowhere = expired.replace("/acme/", "/nonsense/");
+        for (link, code, status) in [
+            (&unknown, "join.unknown", 404),
+            (&foreign, "join.unknown", 404),
+            (&nowhere, "join.unknown", 404),
+            (&used, "join.invitation_used", 410),
+            (&revoked, "join.invitation_revoked", 410),
+        ] {
+            let page = eve.get(link).await;
+            assert_eq!((page.code().as_deref(), page.status.as_u16()), (Some(code), status), "{link}");
+            let page = eve.post(link, &[("organization", "acme"), ("account", "eve")]).await;
+            assert_eq!(page.code().as_deref(), Some(code), "{link}");
+        }
+        let strangers: Vec<String> =
+            [Browser::new().get(&nowhere).await, Browser::new().get(&unknown).await].map(|p| p.text()).into();
+        let without_reference = |text: &str| text.split("Request ").next().unwrap_or_default().to_owned();
+        assert_eq!(without_reference(&strangers[0]), without_reference(&strangers[1]), "no oracle of names");
+
+        // To the millisecond: 1 ms before its end it works, at its end it does not.
+        world.pass(Lifetime::from_millis(Lifetime::from_days(7).millis() - 1));
+        let eve = world.browser_of("eve").await;
+        let page = eve.get(&expired).await;
+        assert_eq!(page.status, 200, "{}", page.text());
+        world.pass(Lifetime::from_millis(1));
+        let late = eve.submit(page.form(path_of(&expired))).await;
+        assert_eq!(late.code().as_deref(), Some("join.invitation_expired"));
+        assert_eq!(eve.get(&expired).await.code().as_deref(), Some("join.invitation_expired"));
+        assert_eq!(role(&world, "eve").await, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v41_joining_names_organization_and_account_and_nothing_else_can_be_sent() {
+    let world = World::new().await;
+    let ada = world.browser_of("ada").await;
+    let link = invite(&world, &ada, &[("role", "read")]).await;
+    let eve = world.browser_of("eve").await;
+    for fields in [
+        &[("organization", "acme"), ("account", "ben")][..],
+        &[("organization", "globex"), ("account", "eve")],
+        &[("account", "eve")],
+        &[("organization", "acme")],
+        &[],
+    ] {
+        let page = eve.post(&link, fields).await;
+        assert_eq!(page.code().as_deref(), Some("join.changed"), "{fields:?}");
+    }
+    // A role or an expiry of one's own is not read.
+    let fields = [("organization", "acme"), ("account", "eve"), ("role", "admin"), ("uses", "9")];
+    eve.post(&link, &fields).await;
+    assert_eq!(role(&world, "eve").await, Some(Role::Read));
+    // A form of another site is refused (V26).
+    let ben = world.browser_of("ben").await;
+    let link = invite(&world, &ada, &[("role", "read")]).await;
+    let fields = [("organization", "acme"), ("account", "ben")];
+    let page = ben.post_from("http://evil.localhost", &link, &fields).await;
+    assert_eq!(page.code().as_deref(), Some("request.foreign_origin"));
+    assert_eq!(role(&world, "ben").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_14_an_invitation_to_admin_is_for_one_named_account_once_for_seven_days() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let ada = world.browser_of("ada").await;
+        let post = async |fields: &[(&str, &str)]| {
+            ada.post(&format!("{}/invitations", members_page(&world)), fields).await
+        };
+        for (fields, code) in [
+            (&[("role", "admin")][..], "join.account_needed"),
+            (&[("role", "admin"), ("account", "eve"), ("uses", "2")], "join.uses_invalid"),
+            (&[("role", "admin"), ("account", "nobody-at-all")], "membership.account_unknown"),
+            (&[("role", "admin"), ("account", "mira")], "membership.exists"),
+            (&[("role", "boss")], "membership.role_unknown"),
+            (&[("role", "read"), ("uses", "101")], "join.uses_invalid"),
+            (&[("role", "read"), ("uses", "0")], "join.uses_invalid"),
+            (&[("role", "read"), ("uses", "many")], "join.uses_invalid"),
+        ] {
+            let page = post(fields).await;
+            assert_eq!(page.code().as_deref(), Some(code), "{fields:?} {}", page.text());
+        }
+        assert_eq!(world.count(INVITATIONS).await, 0);
+
+        let link = invite(&world, &ada, &[("role", "admin"), ("account", "eve")]).await;
+        let ben = world.browser_of("ben").await;
+        assert_eq!(ben.get(&link).await.code().as_deref(), Some("join.other_account"));
+        let page = ben.post(&link, &[("organization", "acme"), ("account", "ben")]).await;
+        assert_eq!(page.code().as_deref(), Some("join.other_account"));
+        assert_eq!(role(&world, "ben").await, None);
+        // Nobody makes an account by it: its account is there.
+        let stranger = Browser::new();
+        let page = stranger.get(&link).await;
+        assert!(page.says("Sign in with the invited account") && !page.says("Make an account"));
+        join(&world.browser_of("eve").await, &link).await;
+        assert_eq!(role(&world, "eve").await, Some(Role::Admin));
+        assert_eq!(stranger.get(&link).await.code().as_deref(), Some("join.invitation_used"));
+
+        // Made with an old login it would be a stolen session's (rule 12).
+        world.pass(Lifetime::from_minutes(76));
+        let page = post(&[("role", "admin"), ("account", "ben")]).await;
+        assert_eq!(page.code().as_deref(), Some("settings.fresh_sign_in_needed"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_14_removing_leaving_or_demoting_voids_the_invitations_that_he_made() {
+    for on in On::all() {
+        for deed in ["remove", "leave", "demote", "operator"] {
+            let world = world_on(on).await;
+            world.set_role("acme", "ben", Role::Admin).await;
+            let (ada, ben) = (world.browser_of("ada").await, world.browser_of("ben").await);
+            let his = invite(&world, &ben, &[("role", "write"), ("uses", "5")]).await;
+            let hers = invite(&world, &ada, &[("role", "read")]).await;
+            let eve = world.browser_of("eve").await;
+            let page = eve.get(&his).await;
+            match deed {
+                "remove" => {
+                    ada.post(&format!("{}/remove", members_page(&world)), &[("account", "ben")]).await;
+                }
+                "leave" => {
+                    let page = ben.get(&format!("{}/organizations/acme/leave", world.base)).await;
+                    assert!(page.says("Invitations and the SSO join link that you made"), "{}", page.text());
+                    ben.submit(page.form("/leave")).await;
+                }
+                "demote" => {
+                    let fields = [("account", "ben"), ("role", "write")];
+                    ada.post(&format!("{}/role", members_page(&world)), &fields).await;
+                }
+                _ => world.remove_member("acme", "ben").await,
+            }
+            let late = eve.submit(page.form(path_of(&his))).await;
+            assert_eq!(late.code().as_deref(), Some("join.invitation_voided"), "{deed}");
+            assert_eq!(eve.get(&his).await.code().as_deref(), Some("join.invitation_voided"), "{deed}");
+            assert_eq!(role(&world, "eve").await, None, "{deed}");
+            join(&eve, &hers).await;
+            assert_eq!(role(&world, "eve").await, Some(Role::Read), "another's goes on: {deed}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_14_whoever_could_not_invite_any_more_lets_nobody_in_by_an_older_invitation() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        world.set_role("acme", "ben", Role::Admin).await;
+        let ben = world.browser_of("ben").await;
+        let link = invite(&world, &ben, &[("role", "write"), ("uses", "5")]).await;
+        let eve = world.browser_of("eve").await;
+        for (before, after) in [
+            (
+                "UPDATE account SET disabled = 1 WHERE name_key = 'ben'",
+                "UPDATE account SET disabled = 0 WHERE name_key = 'ben'",
+            ),
+            (
+                "UPDATE membership SET role = 'write' WHERE account_id IN (SELECT id FROM account WHERE name_key = 'ben')",
+                "UPDATE membership SET role = 'admin' WHERE account_id IN (SELECT id FROM account WHERE name_key = 'ben')",
+            ),
+        ] {
+            world.behind_its_back(before).await;
+            let page = eve.post(&link, &[("organization", "acme"), ("account", "eve")]).await;
+            assert_eq!(page.code().as_deref(), Some("join.invitation_voided"), "{before}");
+            world.behind_its_back(after).await;
+        }
+        join(&eve, &link).await;
+        assert_eq!(role(&world, "eve").await, Some(Role::Write));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m9_while_single_sign_on_is_live_invitations_are_off_and_afterwards_they_go_on() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let early = world.browser_of("ada").await;
+        let link = invite(&world, &early, &[("role", "read")]).await;
+        let eve = world.browser_of("eve").await;
+        let page = eve.get(&link).await;
+        let (ada, _) = world.enable_sso("acme", "ada").await;
+        let late = eve.submit(page.form(path_of(&link))).await;
+        assert_eq!(late.code().as_deref(), Some("join.invitations_off"));
+        assert_eq!(eve.get(&link).await.code().as_deref(), Some("join.invitations_off"));
+        assert_eq!(role(&world, "eve").await, None);
+        let page = ada.get(&members_page(&world)).await;
+        assert!(!page.has_form("/members/invitations") && page.says("SSO join link"), "{}", page.text());
+        let page = ada.post(&format!("{}/invitations", members_page(&world)), &[("role", "read")]).await;
+        assert_eq!(page.code().as_deref(), Some("join.invitations_off"));
+
+        ada.post(&world.settings("acme", "/disable"), &[]).await;
+        join(&eve, &link).await;
+        assert_eq!(role(&world, "eve").await, Some(Role::Read));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_organization_has_two_hundred_open_invitations_and_a_revoked_one_is_gone_once() {
+    let world = World::new().await;
+    let ada = world.browser_of("ada").await;
+    let by = doorward::sso::settings::By {
+        actor: doorward::store::Actor::System,
+        address: None,
+        request_id: None,
+    };
+    let wish = doorward::joining::Wish { role: Role::Read, account: String::new(), uses: 1 };
+    let organization = world.organization("acme").await;
+    for _ in 0..200 {
+        let (app, now) = (&world.app, world.app.clock.now());
+        doorward::joining::invite(&app.store, &app.random, &organization, &wish, &by, now).await.unwrap();
+    }
+    let page = ada.post(&format!("{}/invitations", members_page(&world)), &[("role", "read")]).await;
+    assert_eq!(page.code().as_deref(), Some("join.too_many"));
+    let page = ada.get(&members_page(&world)).await;
+    let form = page.form("/invitations/revoke");
+    let again = form.clone();
+    assert_eq!(ada.submit(form).await.status, 303);
+    assert_eq!(ada.submit(again).await.code().as_deref(), Some("join.invitation_missing"));
+    assert_eq!(actions(&world).await.last().map(String::as_str), Some("org.invite.revoke"));
+    // Another organization's id opens nothing (rule 7).
+    let id = page.form("/invitations/revoke").value("invitation").unwrap().to_owned();
+    let ben = world.browser_of("ben").await;
+    let globex = members_page(&world).replace("/acme/", "/globex/");
+    let page = ben.post(&format!("{globex}/invitations/revoke"), &[("invitation", &id)]).await;
+    assert_eq!(page.code().as_deref(), Some("join.invitation_missing"));
+    assert_eq!(world.count(INVITATIONS).await, 199);
+}
+
+// An account on the way.
+
+const SIGN_UP: [(&str, &str); 4] = [
+    ("name", "nora"),
+    ("email", "mira@acme.example"),
+    ("password", "marmalade each tuesday"),
+    ("password_again", "marmalade each tuesday"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_makes_an_account_on_the_way_and_comes_back_to_the_link() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let link = invite(&world, &world.browser_of("ada").await, &[("role", "read")]).await;
+        let stranger = Browser::new();
+        let page = stranger.get(&link).await;
+        let page = stranger.click(&page, "Make an account").await;
+        assert!(page.says("On your way to acme"), "{}", page.text());
+        let mut form = page.form("/join");
+        for (name, value) in SIGN_UP {
+            form = form.fill(name, value);
+        }
+        let page = stranger.submit(form).await;
+        let page = stranger.follow(page).await;
+        assert_eq!(page.url.as_str(), link);
+        assert!(page.says("nora"));
+        assert_eq!(role(&world, "nora").await, None, "the account joins by its own press");
+        // The address is somebody else's proved one: it counts for nothing (rule 13).
+        let nora = world.account("nora").await;
+        let emails = doorward::store::load_emails(&mut world.app.store.reader(), nora).await.unwrap();
+        assert!(emails.iter().all(|email| email.proved_at.is_none()));
+        stranger.submit(page.form(path_of(&link))).await;
+        assert_eq!(role(&world, "nora").await, Some(Role::Read));
+        assert!(stranger.visit(&format!("{}/acme/secret", world.hub)).await.says("/acme/secret"));
+        assert_eq!(world.last_seen().unwrap().header("remote-email"), Some(""));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_9_nobody_makes_an_account_without_a_link_that_works() {
+    let world = World::new().await;
+    let ada = world.browser_of("ada").await;
+    let good = invite(&world, &ada, &[("role", "read")]).await;
+    let used = invite(&world, &ada, &[("role", "read")]).await;
+    join(&world.browser_of("eve").await, &used).await;
+    let named = invite(&world, &ada, &[("role", "admin"), ("account", "ben")]).await;
+    let stranger = Browser::new();
+    let accounts = world.count(ACCOUNTS).await;
+    for (next, code) in [
+        ("", "account.sign_up_closed"),
+        ("/", "account.sign_up_closed"),
+        ("https://evil.example/organizations/acme/join/x", "account.sign_up_closed"),
+        ("/organizations/../join/x", "account.sign_up_closed"),
+        ("/organizations/acme/join/", "join.unknown"),
+        ("/organizations/acme/join/nonsense", "join.unknown"),
+        (path_of(&used), "join.invitation_used"),
+        (path_of(&named), "join.other_account"),
+    ] {
+        let page = stranger.get(&format!("{}/join?next={next}", world.base)).await;
+        assert_eq!(page.code().as_deref(), Some(code), "{next}");
+        let mut fields = SIGN_UP.to_vec();
+        fields.push(("next", next));
+        let page = stranger.post(&format!("{}/join", world.base), &fields).await;
+        assert_eq!(page.code().as_deref(), Some(code), "{next}");
+    }
+    for (field, value, code) in [
+        ("name", "no--name", "account.name_invalid"),
+        ("name", "mira", "account.name_taken"),
+        ("name", "acme", "account.name_taken"),
+        ("email", "nobody", "account.email_invalid"),
+        ("password", "short", "account.password_too_short"),
+        ("password_again", "marmalade each friday", "account.passwords_differ"),
+    ] {
+        let mut fields =
+            SIGN_UP.map(|(name, kept)| (name, if name == field { value } else { kept })).to_vec();
+        fields.push(("next", path_of(&good)));
+        let page = stranger.post(&format!("{}/join", world.base), &fields).await;
+        assert_eq!(page.code().as_deref(), Some(code), "{field}");
+        assert!(!page.body.contains("marmalade"), "no password is shown again");
+    }
+    assert_eq!(world.count(ACCOUNTS).await, accounts, "nothing was made");
+    assert_eq!(role(&world, "mira").await, Some(Role::Write));
+    // Each try costs time and tells of names: twenty a minute from one address.
+    let mut fields = SIGN_UP.to_vec();
+    fields[0].1 = "mira";
+    fields.push(("next", path_of(&good)));
+    let mut last = None;
+    for _ in 0..25 {
+        last = stranger.post(&format!("{}/join", world.base), &fields).await.code();
+    }
+    assert_eq!(last.as_deref(), Some("account.throttled"));
+}
+
+// The SSO join link.
+
+/// Makes or rotates the join link in the Members tab: its whole address.
+async fn make_join_link(world: &World, admin: &Browser, fields: &[(&str, &str)]) -> String {
+    let page = admin.post(&world.settings("acme", "/join-link"), fields).await;
+    assert_eq!(page.status, 303, "{} {:?}", page.text(), page.code());
+    let page = admin.get(&members_page(world)).await;
+    copied(&page, "join_url").unwrap_or_else(|| panic!("{}", page.text()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m9_the_join_link_is_made_shown_in_two_tabs_rotated_limited_and_turned_off() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let early = world.browser_of("ada").await;
+        let page = early.get(&members_page(&world)).await;
+        assert!(!page.has_form("/join-link"), "only while SSO is live");
+        let page = early.post(&world.settings("acme", "/join-link"), &[("role", "read")]).await;
+        assert_eq!(page.code().as_deref(), Some("sso.not_enabled"));
+
+        let (ada, _) = world.enable_sso("acme", "ada").await;
+        let first = make_join_link(&world, &ada, &[("role", "write")]).await;
+        let tab = ada.get(&world.settings("acme", "")).await;
+        assert_eq!(copied(&tab, "join_url"), Some(first.clone()), "shown in the SSO tab too");
+        let eve = world.browser_of("eve").await;
+        let page = eve.get(&first).await;
+        for text in ["Join acme", "Write", "eve", &world.idp.address().to_string()] {
+            assert!(page.says(text), "{text}: {}", page.text());
+        }
+
+        let page = ada.submit(tab.form("/join-link").fill("role", "read").fill("uses", "1")).await;
+        assert!(page.location().unwrap().path().ends_with("/settings/sso"), "back to the tab of the form");
+        let second = copied(&ada.get(&members_page(&world)).await, "join_url").unwrap();
+        assert_ne!(first, second);
+        assert_eq!(eve.get(&first).await.code().as_deref(), Some("join.unknown"), "rotated");
+        world.behind_its_back("UPDATE join_link SET uses_left = 0").await;
+        assert_eq!(eve.get(&second).await.code().as_deref(), Some("join.link_used_up"));
+
+        for (fields, code) in [
+            (&[("role", "admin")][..], "join.role_refused"),
+            (&[("role", "boss")], "membership.role_unknown"),
+            (&[("role", "read"), ("uses", "0")], "join.uses_invalid"),
+            (&[("role", "read"), ("uses", "-1")], "join.uses_invalid"),
+            (&[("role", "read"), ("uses", "100001")], "join.uses_invalid"),
+        ] {
+            let page = ada.post(&world.settings("acme", "/join-link"), fields).await;
+            assert_eq!(page.code().as_deref(), Some(code), "{fields:?}");
+        }
+        let third = make_join_link(&world, &ada, &[("role", "read")]).await;
+        assert_eq!(eve.get(&third).await.status, 200);
+        ada.post(&world.settings("acme", "/disable"), &[]).await;
+        assert_eq!(eve.get(&third).await.code().as_deref(), Some("join.link_off"));
+        let page = ada.get(&members_page(&world)).await;
+        assert!(!page.body.contains(path_of(&third)));
+
+        let page = ada.post(&world.settings("acme", "/join-link/off"), &[]).await;
+        assert_eq!(page.location().unwrap().query(), Some("done=join-link-off"));
+        assert_eq!(eve.get(&third).await.code().as_deref(), Some("join.unknown"));
+        let settings: Vec<String> = world
+            .audit("acme")
+            .await
+            .iter()
+            .filter(|event| event.action == "org.update_join_settings")
+            .map(|event| event.details["join_link"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(settings, ["made", "rotated", "rotated", "off"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_12_a_join_link_needs_a_fresh_login_and_single_sign_on_and_is_shown_to_nobody_without_it() {
+    let world = World::new().await;
+    let (ada, _) = world.enable_sso("acme", "ada").await;
+    let link = make_join_link(&world, &ada, &[("role", "read")]).await;
+    ada.post(&world.settings("acme", "/enforcement"), &[("enforcement", "optional")]).await;
+    let thief = world.browser_of("ada").await;
+    for page in [thief.get(&members_page(&world)).await, thief.get(&world.settings("acme", "")).await] {
+        assert!(!page.body.contains(path_of(&link)) && !page.has_form("/join-link"), "{}", page.text());
+    }
+    let page = thief.post(&world.settings("acme", "/join-link"), &[("role", "write")]).await;
+    assert_eq!(page.code().as_deref(), Some("settings.sso_needed"));
+    world.pass(Lifetime::from_minutes(76));
+    let page = ada.post(&world.settings("acme", "/join-link"), &[("role", "write")]).await;
+    assert_eq!(page.code().as_deref(), Some("settings.fresh_sign_in_needed"));
+    assert_eq!(world.browser_of("eve").await.get(&link).await.status, 200, "nothing has changed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_14_removing_leaving_or_demoting_turns_off_the_join_link_that_he_made() {
+    for on in On::all() {
+        for deed in ["remove", "leave", "demote"] {
+            let world = world_on(on).await;
+            world.enable_sso("acme", "ada").await;
+            world.set_role("acme", "ben", Role::Admin).await;
+            let ben = world.browser_of("ben").await;
+            world.idp.signs_in("ben");
+            world.visit(&ben, &format!("{}/organizations/acme/sso?next=/", world.base)).await;
+            let link = make_join_link(&world, &ben, &[("role", "write")]).await;
+            let eve = world.browser_of("eve").await;
+            assert_eq!(eve.get(&link).await.status, 200);
+            match deed {
+                "remove" => world.remove_member("acme", "ben").await,
+                "demote" => world.set_role("acme", "ben", Role::Write).await,
+                _ => {
+                    let leave = format!("{}/organizations/acme/leave", world.base);
+                    assert_eq!(ben.post(&leave, &[]).await.status, 303);
+                }
+            }
+            assert_eq!(eve.get(&link).await.code().as_deref(), Some("join.unknown"), "{deed}");
+        }
+    }
+}
+
+// Leaving.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_14_leaving_removing_and_demoting_are_felt_at_the_gate_on_this_node_and_another() {
+    for on in On::all() {
+        for deed in ["leave", "remove", "demote"] {
+            let world = world_on(on).await;
+            let (ada, _) = world.enable_sso("acme", "ada").await;
+            let mira = world.browser_of("mira").await;
+            world.idp.signs_in("mira");
+            let secret = format!("{}/acme/secret", world.hub);
+            assert!(world.visit(&mira, &secret).await.says("/acme/secret"), "{}", mira.history());
+            // Another node on the same store remembers the account too.
+            let other = world.other_node().await;
+            other.read_changes(world.app.clock.now()).await.unwrap();
+            let (account, organization) = (world.account("mira").await, world.organization("acme").await.id);
+            let there = async || {
+                let facts = other.account_facts(account, world.app.clock.now()).await.unwrap().unwrap();
+                let role = facts.memberships.iter().find(|m| m.organization == organization).map(|m| m.role);
+                let sso = facts.sessions.iter().any(|s| s.sso.iter().any(|o| o.organization == organization));
+                (role, sso)
+            };
+            assert_eq!(there().await, (Some(Role::Write), true));
+
+            match deed {
+                "leave" => {
+                    let page = mira.get(&format!("{}/organizations/acme/leave", world.base)).await;
+                    assert!(page.says("single sign-on sessions for acme end"), "{}", page.text());
+                    let page = mira.submit(page.form("/leave")).await;
+                    assert_eq!(page.location().unwrap().query(), Some("done=left"));
+                }
+                "remove" => {
+                    ada.post(&format!("{}/remove", members_page(&world)), &[("account", "mira")]).await;
+                }
+                _ => {
+                    let fields = [("account", "mira"), ("role", "no_access")];
+                    ada.post(&format!("{}/role", members_page(&world)), &fields).await;
+                }
+            }
+            let page = mira.fetch(&secret).await;
+            assert_eq!(page.status, 403, "{deed}: at once on this node");
+            other.read_changes(world.app.clock.now()).await.unwrap();
+            let expected = if deed == "demote" { (Some(Role::NoAccess), true) } else { (None, false) };
+            assert_eq!(there().await, expected, "{deed}: with the next reading of changes on another");
+            assert!(mira.visit(&format!("{}/globex/secret", world.hub)).await.says("/globex/secret"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_14_whoever_is_removed_at_the_provider_comes_back_to_nothing() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let (ada, _) = world.enable_sso("acme", "ada").await;
+        let mira = world.browser_of("mira").await;
+        world.idp.signs_in("mira");
+        let callback = world.returning(&mira, "acme").await;
+        ada.post(&format!("{}/remove", members_page(&world)), &[("account", "mira")]).await;
+        let page = mira.get(callback.as_str()).await;
+        assert_eq!(page.code().as_deref(), Some("sso.attempt_unknown"), "{}", page.text());
+        assert_eq!(role(&world, "mira").await, None);
+
+        // A demoted admin's test ends with nothing as well.
+        world.set_role("acme", "ben", Role::Admin).await;
+        let ben = world.browser_of("ben").await;
+        let callback = world.returning_from_test(&ben, "acme").await;
+        let fields = [("account", "ben"), ("role", "write")];
+        ada.post(&format!("{}/role", members_page(&world)), &fields).await;
+        let page = ben.get(callback.as_str()).await;
+        assert_eq!(page.code().as_deref(), Some("sso.attempt_unknown"), "{}", page.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m10_the_last_admin_can_not_leave_be_removed_or_demoted_and_an_admin_who_is_switched_off_is_none() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let ada = world.browser_of("ada").await;
+        for with_other in [false, true] {
+            if with_other {
+                world.set_role("acme", "ben", Role::Admin).await;
+                world.behind_its_back("UPDATE account SET disabled = 1 WHERE name_key = 'ben'").await;
+            }
+            let page = ada.get(&format!("{}/organizations/acme/leave", world.base)).await;
+            assert_eq!(page.code().as_deref(), Some("organization.last_admin"));
+            assert!(!page.has_form("/leave"));
+            for (path, fields) in [
+                ("/organizations/acme/leave", &[][..]),
+                ("/organizations/acme/settings/members/remove", &[("account", "ada")]),
+                ("/organizations/acme/settings/members/role", &[("account", "ada"), ("role", "write")]),
+            ] {
+                let page = ada.post(&format!("{}{path}", world.base), fields).await;
+                assert_eq!(page.code().as_deref(), Some("organization.last_admin"), "{path}");
+            }
+            assert_eq!(role(&world, "ada").await, Some(Role::Admin));
+        }
+    }
+}
+
+/// Two admins, and each in the same moment ends or lowers the other or himself: one of them stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v45_two_admins_at_once_leave_remove_or_demote_and_one_stays() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let rounds = if on == On::Sqlite { 60 } else { 100 };
+        let (ada, ben) = (world.browser_of("ada").await, world.browser_of("ben").await);
+        let leave = format!("{}/organizations/acme/leave", world.base);
+        let remove = format!("{}/remove", members_page(&world));
+        let demote = format!("{}/role", members_page(&world));
+        for round in 0..rounds {
+            world.set_role("acme", "ada", Role::Admin).await;
+            world.set_role("acme", "ben", Role::Admin).await;
+            let deed = async |browser: &Browser, own: &str, other: &str, kind: u32| match kind {
+                0 => browser.post(&leave, &[]).await,
+                1 => browser.post(&remove, &[("account", other)]).await,
+                2 => browser.post(&demote, &[("account", other), ("role", "read")]).await,
+                _ => browser.post(&demote, &[("account", own), ("role", "no_access")]).await,
+            };
+            let pages =
+                tokio::join!(deed(&ada, "ada", "ben", round % 4), deed(&ben, "ben", "ada", (round / 4) % 4));
+            let admins = [role(&world, "ada").await, role(&world, "ben").await];
+            assert!(
+                admins.contains(&Some(Role::Admin)),
+                "round {round} on {on:?}: {:?} {:?}",
+                pages.0.code(),
+                pages.1.code()
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v45_the_last_use_of_an_invitation_is_had_by_one_of_two_at_the_same_moment() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let ada = world.browser_of("ada").await;
+        let (eve, ben) = (world.browser_of("eve").await, world.browser_of("ben").await);
+        for round in 0..40 {
+            let link = invite(&world, &ada, &[("role", "read")]).await;
+            let (a, b) = tokio::join!(
+                eve.post(&link, &[("organization", "acme"), ("account", "eve")]),
+                ben.post(&link, &[("organization", "acme"), ("account", "ben")])
+            );
+            let members = [role(&world, "eve").await, role(&world, "ben").await];
+            assert_eq!(members.iter().flatten().count(), 1, "round {round}: {:?} {:?}", a.code(), b.code());
+            let codes = [a.code(), b.code()];
+            assert!(codes.contains(&Some("join.invitation_used".to_owned())), "{codes:?}");
+            for name in ["eve", "ben"] {
+                world.remove_member("acme", name).await;
+            }
+        }
+    }
+}
+
+// The members page.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_members_come_fifty_at_a_time_and_are_found_by_name() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        for n in 0..500 {
+            let name = format!("member-{n:03}");
+            world.add_account(&name, if n == 321 { "Nora 50%_Lind" } else { "" }).await;
+            world.set_role("acme", &name, Role::Read).await;
+        }
+        let ada = world.browser_of("ada").await;
+        let mut page = ada.get(&members_page(&world)).await;
+        assert!(page.says("502 members"), "{}", page.text());
+        assert!(page.body.len() < 60 * 1024, "{} bytes", page.body.len());
+        let mut seen = std::collections::BTreeSet::new();
+        let mut pages = 0;
+        loop {
+            pages += 1;
+            let lines: Vec<&str> = page.body.split("data-member=\"").skip(1).collect();
+            assert!(lines.len() <= 50, "{}", lines.len());
+            seen.extend(lines.iter().map(|line| line.split('"').next().unwrap().to_owned()));
+            if !page.body.contains("rel=\"next\"") {
+                break;
+            }
+            page = ada.click(&page, "More members").await;
+        }
+        assert_eq!((seen.len(), pages), (502, 11));
+        for (search, found) in [
+            ("MEMBER-32", 10),
+            ("nora", 1),
+            ("lind", 1),
+            ("50%25_", 1),
+            ("%25", 1),
+            ("_", 1),
+            ("ember-32", 0),
+            ("!", 0),
+            ("%27%22--", 0),
+        ] {
+            let page = ada.get(&format!("{}?q={search}", members_page(&world))).await;
+            assert_eq!(page.body.matches("data-member=").count(), found, "{search}");
+        }
+        let page = ada.get(&format!("{}?q=member-1", members_page(&world))).await;
+        let next = ada.click(&page, "More members").await;
+        assert!(next.body.contains("member-199") && !next.body.contains("data-member=\"member-2"));
+        assert!(next.says("100 members found"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_without_an_admins_role_sees_neither_invitations_nor_the_join_link() {
+    let world = World::new().await;
+    let ada = world.browser_of("ada").await;
+    invite(&world, &ada, &[("role", "read"), ("uses", "3")]).await;
+    world.add_organization("initech", "ada", Plan::Free).await;
+    let mira = world.browser_of("mira").await;
+    let page = mira.get(&members_page(&world)).await;
+    assert!(!page.says("Invitations") && !page.says("Revoke") && page.says("Leave acme"), "{}", page.text());
+    let page = mira.post(&format!("{}/invitations", members_page(&world)), &[("role", "read")]).await;
+    assert_eq!(page.code().as_deref(), Some("organization.unknown"));
+}
