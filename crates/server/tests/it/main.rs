@@ -9,6 +9,7 @@ mod bad_input;
 mod command_line;
 mod docs;
 mod error_codes;
+mod faults;
 mod gate;
 mod harness;
 mod hostile_provider;
