@@ -12,6 +12,7 @@ mod error_codes;
 mod gate;
 mod harness;
 mod hostile_provider;
+mod keeping;
 mod linking;
 mod pages;
 mod people;
