@@ -13,6 +13,7 @@ mod faults;
 mod gate;
 mod harness;
 mod hostile_provider;
+mod keeping;
 mod linking;
 mod pages;
 mod people;
