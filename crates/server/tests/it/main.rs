@@ -16,6 +16,7 @@ mod linking;
 mod pages;
 mod people;
 mod provider_faults;
+mod query_plans;
 mod routes;
 mod rules;
 mod secrets;
