@@ -218,7 +218,9 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
             let location = match (step, &organization) {
                 (Step::CompleteSso, Some(organization)) => {
                     let next = next_query(&address_of_host(app, question, on_own_host), question.target);
-                    app.configuration.base_url.join(&format!("/organizations/{}/sso?{next}", organization.name))
+                    app.configuration
+                        .base_url
+                        .join(&format!("/organizations/{}/sso?{next}", organization.name))
                 }
                 _ => sign_in_address(app, question, on_own_host),
             };

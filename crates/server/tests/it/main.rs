@@ -3,12 +3,14 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody but tests uses it")]
 
 mod assertion;
+mod at_size;
 mod attack;
 mod audit;
 mod bad_input;
 mod command_line;
 mod docs;
 mod error_codes;
+mod fuzz_corpus;
 mod gate;
 mod harness;
 mod hostile_provider;
