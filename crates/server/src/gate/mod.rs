@@ -9,7 +9,7 @@ pub(crate) mod auth_request;
 mod forward_auth;
 mod listener;
 
-pub use listener::door;
+pub use listener::{door, respond};
 
 use doorward_core::error_code::ErrorCode;
 use doorward_core::gate_decision::{
@@ -217,12 +217,10 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
         Decision::Authenticate(step) => {
             let location = match (step, &organization) {
                 (Step::CompleteSso, Some(organization)) => {
-                    let next = address(app, question, on_own_host);
-                    app.configuration.base_url.join(&format!(
-                        "/organizations/{}/sso?{}",
-                        organization.name,
-                        query("next", &next)
-                    ))
+                    let next = next_query(&address_of_host(app, question, on_own_host), question.target);
+                    app.configuration
+                        .base_url
+                        .join(&format!("/organizations/{}/sso?{next}", organization.name))
                 }
                 _ => sign_in_address(app, question, on_own_host),
             };
@@ -245,12 +243,9 @@ fn is_on_own_host(app: &App, application: &Application) -> bool {
     application.host() == app.configuration.base_url.host
 }
 
-/// The request's own address, to come back to: a path on our own host, else a whole URL.
-fn address(app: &App, question: &Question<'_>, on_own_host: bool) -> String {
-    if on_own_host {
-        return question.target.to_owned();
-    }
-    format!("{}{}", origin(app, question.application), question.target)
+/// What a request's own address begins with, to come back to: nothing on our own host, else the application's origin.
+fn address_of_host(app: &App, question: &Question<'_>, on_own_host: bool) -> String {
+    if on_own_host { String::new() } else { origin(app, question.application) }
 }
 
 /// The origin of an application, as browsers see it.
@@ -264,14 +259,24 @@ fn sign_in_address(app: &App, question: &Question<'_>, on_own_host: bool) -> Str
     // A form's address is not where its page is.
     let target = if matches!(question.method, "GET" | "HEAD") { question.target } else { "/" };
     if on_own_host {
-        app.configuration.base_url.join(&format!("/login?{}", query("next", target)))
+        app.configuration.base_url.join(&format!("/login?{}", next_query("", target)))
     } else {
-        format!("{}/.doorward/start?{}", origin(app, question.application), query("next", target))
+        format!("{}/.doorward/start?{}", origin(app, question.application), next_query("", target))
     }
 }
 
-fn query(name: &str, value: &str) -> String {
-    form_urlencoded::Serializer::new(String::new()).append_pair(name, value).finish()
+/// The longest `next=…` of a `Location`, in bytes. With it an answer stays below 8 KiB: proxies read answers into buffers
+/// of that size and make an error page of what is longer (conformance.md V16).
+const NEXT_BYTES_MAX: usize = 6 * 1024;
+
+/// `next=…` to come back to `target`; to the front page where the address is too long to be carried along.
+fn next_query(host: &str, target: &str) -> String {
+    let next = |target: &str| {
+        let next = format!("{host}{target}");
+        form_urlencoded::Serializer::new(String::new()).append_pair("next", &next).finish()
+    };
+    let whole = next(target);
+    if whole.len() <= NEXT_BYTES_MAX { whole } else { next("/") }
 }
 
 fn question_is_navigation(question: &Question<'_>) -> bool {

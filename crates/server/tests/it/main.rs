@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody but tests uses it")]
 
 mod assertion;
+mod at_size;
 mod attack;
 mod audit;
 mod bad_input;
@@ -11,6 +12,7 @@ mod conformance;
 mod docs;
 mod error_codes;
 mod faults;
+mod fuzz_corpus;
 mod gate;
 mod harness;
 mod hostile_provider;
@@ -21,6 +23,7 @@ mod oidf;
 mod pages;
 mod people;
 mod provider_faults;
+mod query_plans;
 mod routes;
 mod rules;
 mod secrets;
