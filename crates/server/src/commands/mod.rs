@@ -6,6 +6,7 @@
 
 mod accounts;
 mod audit_log;
+mod linking;
 mod organizations;
 mod sso;
 
@@ -13,6 +14,7 @@ pub use accounts::{add_email, create_account, set_password};
 pub use audit_log::{
     VerifyFile, export_audit_log, print_checkpoints, print_public_key, verify_audit_file, verify_audit_logs,
 };
+pub use linking::{approve_link, list_link_requests, make_recovery_codes, unlink};
 pub use organizations::{
     create_organization, list_organizations, remove_member, set_member, set_plan, set_resource,
 };

@@ -57,6 +57,7 @@ fn provoked() -> Vec<(ErrorCode, String)> {
         ("linking", include_str!("linking.rs")),
         ("pages", include_str!("pages.rs")),
         ("provider_faults", include_str!("provider_faults.rs")),
+        ("recovery", include_str!("recovery.rs")),
         ("rules", include_str!("rules.rs")),
         ("sso", include_str!("sso.rs")),
     ];

@@ -15,6 +15,7 @@ mod hostile_provider;
 mod linking;
 mod pages;
 mod provider_faults;
+mod recovery;
 mod routes;
 mod rules;
 mod secrets;
