@@ -10,6 +10,7 @@ mod backups;
 mod import;
 mod joining;
 mod keys;
+mod linking;
 mod organizations;
 mod sso;
 
@@ -21,6 +22,7 @@ pub use backups::{backup, restore};
 pub use import::import;
 pub use joining::{invite, join_link, list_invitations, revoke_invitation};
 pub use keys::{fingerprint, rotate_key};
+pub use linking::{approve_link, list_link_requests, make_recovery_codes, unlink};
 pub use organizations::{
     create_organization, list_organizations, remove_member, set_member, set_plan, set_resource,
 };

@@ -24,6 +24,7 @@ mod pages;
 mod people;
 mod provider_faults;
 mod query_plans;
+mod recovery;
 mod routes;
 mod rules;
 mod secrets;
