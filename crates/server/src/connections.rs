@@ -92,7 +92,7 @@ impl Limits {
     /// For the main listener, when the process may have `descriptors` files open. A connection to an application
     /// behind us takes a second one.
     pub fn main(descriptors: usize) -> Self {
-        let connections = (descriptors.saturating_sub(64) * 3 / 8).clamp(16, 16_384);
+        let connections = (descriptors.saturating_sub(64) / 8 * 3).clamp(16, 16_384);
         Self {
             connections,
             per_address: (connections / 4).max(8),
@@ -102,7 +102,7 @@ impl Limits {
             // while nginx sends.
             idle: Duration::from_secs(75),
             idle_when_crowded: Duration::from_secs(5),
-            stalled: Duration::from_secs(60),
+            stalled: Duration::from_mins(1),
         }
     }
 
@@ -132,6 +132,9 @@ pub fn descriptors() -> usize {
     }
 }
 
+/// How many connections each address has.
+type ByAddress = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
 /// Who may connect to one listener: its limits, whom they spare, and who is connected now.
 #[derive(Clone)]
 pub struct Admission {
@@ -139,7 +142,7 @@ pub struct Admission {
     trusted_proxies: Arc<[IpNet]>,
     clock: Clock,
     places: Arc<Semaphore>,
-    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    by_address: ByAddress,
 }
 
 impl fmt::Debug for Admission {
@@ -150,7 +153,7 @@ impl fmt::Debug for Admission {
 
 /// A connection's place: given back when the connection, or what it was upgraded to, is dropped.
 struct Place {
-    counted: Option<(IpAddr, Arc<Mutex<HashMap<IpAddr, usize>>>)>,
+    counted: Option<(IpAddr, ByAddress)>,
     _permit: OwnedSemaphorePermit,
 }
 
