@@ -3,6 +3,7 @@ error_codes! {
     RequestMalformed = "request.malformed", Member, 400, "This request can't be read", "The request is not of the form that this address takes.", "Go back, reload the page and try again.";
     RequestForeignOrigin = "request.foreign_origin", Member, 403, "This form came from another site", "A form is only taken when it was sent from one of our own pages.", "Open the page here and press the button again.";
     RequestTooLarge = "request.too_large", Member, 413, "This is too much at once", "What was sent is larger than this address takes.", "Shorten what you entered and send it again.";
+    RequestTooSlow = "request.too_slow", Member, 408, "This took too long to arrive", "What was sent did not arrive within ten seconds.", "Check your connection, then send it again.";
     RequestMethodNotAllowed = "request.method_not_allowed", Member, 405, "This address doesn't take that", "The address exists, but not for this HTTP method.", "Open the page from the menu instead.";
     RequestUnknownHost = "request.unknown_host", Operator, 421, "Nothing is served under this host name", "The host name of the request is neither this service's own nor that of a configured application.", "Add the host to an [[app]] in doorward.toml, or correct the proxy's Host header.";
     PageNotFound = "page.not_found", Member, 404, "There is nothing here", "The page does not exist, or it is not yours to see.", "Check the address, or sign in with the account that may see it.";
@@ -189,7 +190,6 @@ error_codes! {
 
     // What only the operator meets, at the command line.
     ConfigurationMistaken = "configuration.mistaken", Operator, 500, "The configuration has mistakes", "The configuration can't be used as it is written.", "Correct what is listed, then run doorward check.";
-    ConfigurationNotBuilt = "configuration.not_built", Operator, 500, "This is not built yet", "The configuration asks for something that this version does not have.", "Remove the key.";
     ServiceCannotListen = "service.cannot_listen", Operator, 500, "An address can't be listened on", "The system refuses to listen on an address of the configuration.", "Stop the program that listens there, or change the address.";
     StoreUnreachable = "store.unreachable", Operator, 503, "The database can't be used", "The database does not answer as it should.", "Check that it runs, that its address and password are right, and that the disk has room.";
     StoreSchema = "store.schema", Operator, 500, "The database's schema is another one", "The database was made by another version of Doorward, or has no tables yet.", "Run doorward migrate with the newest doorward that uses this database.";

@@ -12,11 +12,11 @@ use crate::outbound::Outbound;
 use crate::sealing::Sealing;
 use crate::serve::Listeners;
 use crate::store::{self, Store};
+use crate::tls::{Expiry, Pair, in_words, served_names};
 use doorward_core::error_code::ErrorCode;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use doorward_core::time::Timestamp;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What to list, by the kind of proxy.
 const WHAT_TO_LIST: &str = "\
@@ -55,6 +55,7 @@ impl Report<'_> {
 pub async fn check(
     file: Option<&Path>,
     loaded: Result<Configuration, Vec<ConfigurationMistake>>,
+    now: Timestamp,
     output: &mut dyn Write,
 ) -> Result<(), Failure> {
     let mut report = Report { output, wrong: 0 };
@@ -63,7 +64,7 @@ pub async fn check(
     match loaded {
         Ok(configuration) => {
             report.ok(&format!("configuration: {name}"))?;
-            check_what_it_names(&configuration, &mut report).await?;
+            check_what_it_names(&configuration, now, &mut report).await?;
         }
         Err(mistakes) => {
             for mistake in mistakes {
@@ -79,7 +80,11 @@ pub async fn check(
     }
 }
 
-async fn check_what_it_names(configuration: &Configuration, report: &mut Report<'_>) -> io::Result<()> {
+async fn check_what_it_names(
+    configuration: &Configuration,
+    now: Timestamp,
+    report: &mut Report<'_>,
+) -> io::Result<()> {
     check_listeners(configuration, report).await?;
     let store = check_database(configuration, report).await?;
     check_master_key(configuration, store.as_ref(), report).await?;
@@ -93,7 +98,7 @@ async fn check_what_it_names(configuration: &Configuration, report: &mut Report<
         report.note(what, "Give Doorward a host of its own when you can.")?;
     }
     if let Some(tls) = &configuration.tls {
-        check_tls(tls, report)?;
+        check_tls(configuration, tls, now, report)?;
     }
     use_one_crypto_provider();
     if configuration.outbound_extra_ca_file.is_some() {
@@ -189,24 +194,28 @@ async fn check_master_key(
     }
 }
 
-fn check_tls(tls: &Tls, report: &mut Report<'_>) -> io::Result<()> {
-    let certificates =
-        CertificateDer::pem_file_iter(&tls.certificate_file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let readable =
-        |path: &PathBuf, what: &str| format!("{} holds no {what} that can be read", path.display());
-    if !certificates.is_ok_and(|certificates| !certificates.is_empty()) {
-        let what = readable(&tls.certificate_file, "certificate");
-        report.wrong(
-            &format!("tls.certificate_file: {what}"),
-            "Name a PEM file with the certificate and its chain.",
-        )?;
+/// Says of the certificate what `serve` would say of it, and what browsers will.
+fn check_tls(
+    configuration: &Configuration,
+    tls: &Tls,
+    now: Timestamp,
+    report: &mut Report<'_>,
+) -> io::Result<()> {
+    let pair = match Pair::read(tls, &served_names(configuration)) {
+        Ok(pair) => pair,
+        Err(failure) => return report.wrong(&failure.what, &failure.remedy),
+    };
+    let faults = pair.faults(now);
+    for fault in &faults {
+        report.wrong(&fault.what, &fault.remedy)?;
     }
-    if PrivateKeyDer::from_pem_file(&tls.key_file).is_err() {
-        let what = readable(&tls.key_file, "private key");
-        report.wrong(&format!("tls.key_file: {what}"), "Name a PEM file with the private key.")?;
+    let until = in_words(pair.not_after);
+    match pair.expiry(now) {
+        Expiry::Within30Days | Expiry::Within14Days | Expiry::Within3Days => {
+            let what = format!("tls.certificate_file: the certificate expires at {until}");
+            report.note(&what, "Renew it, replace both files and send SIGHUP.")
+        }
+        _ if faults.is_empty() => report.ok(&format!("[tls]: the certificate is valid until {until}")),
+        _ => Ok(()),
     }
-    report.wrong(
-        "[tls]: serving https from certificate files is not built yet",
-        "Remove [tls] and let a proxy in front serve https.",
-    )
 }

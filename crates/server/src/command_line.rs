@@ -571,7 +571,7 @@ fn execute(
         .map_err(|error| vec![Failure::from(error)])?;
     let loaded = Configuration::load(file.as_deref(), environment.iter().cloned());
     if matches!(parsed.command, Command::Check) {
-        let checked = runtime.block_on(crate::check::check(file.as_deref(), loaded, output));
+        let checked = runtime.block_on(crate::check::check(file.as_deref(), loaded, clock.now(), output));
         return checked.map_err(|failure| vec![failure]);
     }
     if let Command::Audit(AuditCommand::Verify(verify)) = &parsed.command

@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use doorward_core::error_code::ErrorCode;
+use doorward_core::time::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -154,6 +155,7 @@ pub struct Metrics {
     store_errors: Counter,
     gate_cache: Family<CacheLabels, Counter>,
     change_reader_stale: Gauge,
+    certificate_expires: Gauge,
 }
 
 impl fmt::Debug for Metrics {
@@ -203,6 +205,13 @@ impl Metrics {
             "1 while changes can't be read and the cache is not trusted",
             change_reader_stale.clone(),
         );
+        let certificate_expires = Gauge::default();
+        registry.register_with_unit(
+            "tls_certificate_expires_timestamp",
+            "Until when the certificate of [tls] is valid, in seconds since 1970; 0 without [tls]",
+            Unit::Seconds,
+            certificate_expires.clone(),
+        );
         Self {
             registry,
             gate_applications: configuration
@@ -218,6 +227,7 @@ impl Metrics {
             store_errors,
             gate_cache,
             change_reader_stale,
+            certificate_expires,
         }
     }
 
@@ -259,6 +269,11 @@ impl Metrics {
     /// Whether this node has lost touch with the store's changes for its lease (rule 16).
     pub fn change_reader_stale(&self, stale: bool) {
         self.change_reader_stale.set(i64::from(stale));
+    }
+
+    /// Until when the certificate of `[tls]` is valid.
+    pub fn certificate_expires(&self, not_after: Timestamp) {
+        self.certificate_expires.set(not_after.seconds());
     }
 
     /// All figures as OpenMetrics text.

@@ -1,60 +1,41 @@
 //! Listeners and life cycle: bind, serve until told to stop, stop gracefully.
 //!
 //! In: the configuration's addresses, one router for each listener. Out: nothing, when all is over.
-//! Never here: what is served. Body limits are the routers' business; the limits on heads and connections are here.
+//! Never here: what is served. Limits on connections and heads are in `connections.rs`, those on bodies in `web/`.
 
 use crate::app::SharedApp;
 use crate::clock::Clock;
 use crate::configuration::Configuration;
+pub use crate::connections::Door;
+use crate::connections::{Admission, Limits, accept, descriptors, door};
 use crate::failure::Failure;
 use crate::logging::{RequestLog, log_request};
 use crate::metrics;
 use crate::opening::open_app;
 use crate::random::Random;
 use crate::store::Store;
+use crate::tls::{Expiry, ServingTls, in_words, served_names};
 use crate::web::pages::sign_in::make_operator_link;
 use axum::Router;
-use axum::body::Body;
-use axum::extract::ConnectInfo;
-use doorward_core::error_code::ErrorCode;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use std::convert::Infallible;
+use ipnet::IpNet;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tower::ServiceExt as _;
 
 /// How long requests may go on after the first signal to stop.
 const STOP_GRACE: Duration = Duration::from_secs(30);
 
-/// Largest head of a request, request line and headers, in bytes. hyper's own limit of 100 headers holds too.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
-
-/// Most connections at once on one listener; further ones wait to be accepted.
-const CONNECTIONS_MAX: usize = 16_384;
-
-/// How long the next head may take on the main listener, from the moment the connection is idle. Longer than the 60 s
-/// for which nginx keeps an idle connection to us, so that it is never we who close while nginx sends.
-const MAIN_HEAD_TIMEOUT: Duration = Duration::from_secs(75);
-
-/// The same on the gate's listener, where only proxies connect and a lost question is a failed request: longer than
-/// the two minutes of Caddy.
-const GATE_HEAD_TIMEOUT: Duration = Duration::from_mins(3);
-
 /// How often changes are read (rule 16: at least every 500 ms).
 const CHANGES_EVERY: Duration = Duration::from_millis(250);
+
+/// How often it is looked whether the certificate runs out.
+const LOOK_AT_CERTIFICATE_EVERY: Duration = Duration::from_hours(1);
 
 /// How often old rows are deleted, a batch of each kind at a time.
 const CLEAN_UP_EVERY: Duration = Duration::from_secs(30);
@@ -65,18 +46,6 @@ pub struct Built {
     pub main: Router,
     /// The adapters of the gate: `gate::door`.
     pub gate: Door,
-}
-
-/// Answers the requests of one listener, each with the address of the other end of its connection.
-pub type Door =
-    Arc<dyn Fn(Request<Incoming>, SocketAddr) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
-
-/// A router as a door: its handlers find the other end as axum's `ConnectInfo<SocketAddr>`.
-fn door(router: Router) -> Door {
-    Arc::new(move |mut request, peer| {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        Box::pin(router.clone().oneshot(request).map(|answer| answer.unwrap_or_else(|never| match never {})))
-    })
 }
 
 /// Serves until told to stop by SIGTERM or SIGINT. Whatever keeps it from starting is told at once.
@@ -90,11 +59,13 @@ pub async fn serve(
 ) -> Result<Stopped, Vec<Failure>> {
     let (app, listeners) = open(configuration, clock, random).await?;
     let signals = signals().map_err(|error| vec![Failure::from(error)])?;
+    let hangups = signal(SignalKind::hangup()).map_err(|error| vec![Failure::from(error)])?;
 
     let (stop, stopping) = watch::channel(false);
     let mut background = JoinSet::new();
     background.spawn(app.store.clone().follow_changes(app.clock.clone(), CHANGES_EVERY, stopping));
     background.spawn(clean_up(app.store.clone(), app.clock.clone()));
+    background.spawn(keep_certificate(Arc::clone(&app), listeners.tls.clone(), hangups));
 
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -133,13 +104,17 @@ async fn open(
     random: Random,
 ) -> Result<(SharedApp, Listeners), Vec<Failure>> {
     let mut failures = Vec::new();
-    if configuration.tls.is_some() {
-        failures.push(Failure::new(
-            ErrorCode::ConfigurationNotBuilt,
-            "[tls]: serving https from certificate files is not built yet",
-            "Remove [tls] and let a proxy in front serve https.",
-        ));
-    }
+    let tls = configuration
+        .tls
+        .clone()
+        .map(|files| ServingTls::open(files, served_names(&configuration), clock.now()));
+    let tls = match tls.transpose() {
+        Ok(tls) => tls.map(Arc::new),
+        Err(failure) => {
+            failures.push(failure);
+            None
+        }
+    };
     // The first use of the generator waits until the system has gathered enough; nobody else shall wait for it.
     if let Err(error) = random.bytes::<32>() {
         failures.push(error.into());
@@ -147,7 +122,7 @@ async fn open(
     let (listeners, own) = match Listeners::bind(&configuration).await {
         Ok(listeners) => {
             let own = listeners.addresses();
-            (Some(listeners), own)
+            (Some(Listeners { tls, ..listeners }), own)
         }
         Err(told) => {
             failures.extend(told.into_iter().map(Failure::from));
@@ -201,6 +176,46 @@ async fn clean_up(store: Store, clock: Clock) {
     }
 }
 
+/// Takes the certificate anew at each SIGHUP, and says in good time that it runs out (conformance.md F25).
+async fn keep_certificate(app: SharedApp, tls: Option<Arc<ServingTls>>, mut hangups: Signal) {
+    let mut looks = tokio::time::interval(LOOK_AT_CERTIFICATE_EVERY);
+    let mut told = Expiry::Far;
+    loop {
+        tokio::select! {
+            _ = looks.tick() => {}
+            Some(()) = hangups.recv() => match &tls {
+                None => tracing::info!("SIGHUP: there is no [tls], so nothing is read again"),
+                Some(tls) => match tls.reload(app.clock.now()) {
+                    Ok(()) => tracing::info!("SIGHUP: new connections get the certificate as it is now"),
+                    Err(failure) => tracing::error!(
+                        what = failure.what,
+                        remedy = failure.remedy,
+                        "SIGHUP: the new certificate was not taken, the old one stays"
+                    ),
+                },
+            }
+        }
+        let Some(pair) = tls.as_ref().map(|tls| tls.pair()) else { continue };
+        app.metrics.certificate_expires(pair.not_after);
+        let expiry = pair.expiry(app.clock.now());
+        let until = in_words(pair.not_after);
+        match expiry {
+            _ if expiry == told => {}
+            Expiry::Far => {}
+            Expiry::Within30Days | Expiry::Within14Days => {
+                tracing::warn!(
+                    until,
+                    "the certificate runs out soon: renew it, replace both files, send SIGHUP"
+                );
+            }
+            Expiry::Within3Days | Expiry::Expired | Expiry::NotYet => {
+                tracing::error!(until, "the certificate runs out or is not valid: renew it, send SIGHUP");
+            }
+        }
+        told = expiry;
+    }
+}
+
 fn shown(address: Option<SocketAddr>) -> String {
     address.map_or_else(|| "off".to_owned(), |address| address.to_string())
 }
@@ -221,6 +236,8 @@ pub struct Listeners {
     main: TcpListener,
     gate: TcpListener,
     metrics: Option<TcpListener>,
+    tls: Option<Arc<ServingTls>>,
+    trusted_proxies: Vec<IpNet>,
 }
 
 /// An address that can't be listened on.
@@ -273,11 +290,20 @@ impl Listeners {
             None => Ok(None),
         };
         match (main, gate, metrics) {
-            (Ok(main), Ok(gate), Ok(metrics)) => Ok(Self { main, gate, metrics }),
+            (Ok(main), Ok(gate), Ok(metrics)) => {
+                let trusted_proxies = configuration.trusted_proxies.clone();
+                Ok(Self { main, gate, metrics, tls: None, trusted_proxies })
+            }
             (main, gate, metrics) => {
                 Err([main.err(), gate.err(), metrics.err()].into_iter().flatten().collect())
             }
         }
+    }
+
+    /// Makes the main listener speak https.
+    #[must_use]
+    pub fn with_tls(self, tls: Arc<ServingTls>) -> Self {
+        Self { tls: Some(tls), ..self }
     }
 
     /// Where the main listener is, with the port that the system chose for port 0.
@@ -328,11 +354,14 @@ async fn run_with_grace(
     grace: Duration,
 ) -> Stopped {
     let (stop, stopping) = watch::channel(false);
+    let descriptors = descriptors();
+    let admission = |limits| Admission::new(limits, &listeners.trusted_proxies, Clock::system());
+    let (main, gate) = (Limits::main(descriptors), Limits::gate(descriptors));
     let mut doors = JoinSet::new();
-    doors.spawn(accept(listeners.main, door(routers.main), MAIN_HEAD_TIMEOUT, stopping.clone()));
-    doors.spawn(accept(listeners.gate, routers.gate, GATE_HEAD_TIMEOUT, stopping.clone()));
+    doors.spawn(accept(listeners.main, listeners.tls, door(routers.main), admission(main), stopping.clone()));
+    doors.spawn(accept(listeners.gate, None, routers.gate, admission(gate), stopping.clone()));
     if let Some(metrics) = listeners.metrics {
-        doors.spawn(accept(metrics, door(routers.metrics), MAIN_HEAD_TIMEOUT, stopping));
+        doors.spawn(accept(metrics, None, door(routers.metrics), admission(gate), stopping));
     }
 
     signals.recv().await;
@@ -352,85 +381,18 @@ async fn run_with_grace(
     stopped
 }
 
-/// Accepts connections until told to stop, then waits for those that are there.
-async fn accept(
-    listener: TcpListener,
-    door: Door,
-    head_timeout: Duration,
-    mut stopping: watch::Receiver<bool>,
-) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = told_to_stop(&mut stopping) => break,
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
-                Ok((stream, peer)) => {
-                    connections.spawn(serve_connection(stream, peer, Arc::clone(&door), head_timeout, stopping.clone()));
-                }
-                Err(error) => {
-                    // A connection that broke before we saw it, or no file descriptor left: give others time to close.
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-    }
-    drop(listener);
-    while connections.join_next().await.is_some() {}
-}
-
-/// Serves the requests of one connection, one after the other, upgrades included.
-async fn serve_connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    door: Door,
-    head_timeout: Duration,
-    mut stopping: watch::Receiver<bool>,
-) {
-    // Answers are written whole; waiting to fill a packet only delays them.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY could not be set");
-    }
-    let service = service_fn(move |request| door(request, peer).map(Ok::<_, Infallible>));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
-        .max_header_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = told_to_stop(&mut stopping) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke");
-    }
-}
-
-/// Ends when the stop has been announced, or whoever would announce it is gone.
-async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
-    drop(stopping.wait_for(|stop| *stop).await);
-}
-
-/// One message for each SIGTERM or SIGINT. SIGHUP is taken and does nothing, because there is nothing to read again.
+/// One message for each SIGTERM or SIGINT.
 pub fn signals() -> io::Result<mpsc::Receiver<()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
     let (sender, receiver) = mpsc::channel(2);
     tokio::spawn(async move {
         loop {
-            let stop = tokio::select! {
-                _ = terminate.recv() => true,
-                _ = interrupt.recv() => true,
-                _ = hangup.recv() => false,
-            };
-            if stop && sender.send(()).await.is_err() {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if sender.send(()).await.is_err() {
                 return;
             }
         }
@@ -442,9 +404,10 @@ pub fn signals() -> io::Result<mpsc::Receiver<()>> {
 #[expect(clippy::disallowed_methods, reason = "the test is the client")]
 mod tests {
     use super::*;
+    use axum::extract::ConnectInfo;
     use axum::routing::get;
-    use std::sync::Arc;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
     use tokio::sync::Notify;
 
     fn on_free_ports() -> Configuration {
@@ -552,30 +515,6 @@ mod tests {
         assert!(answer.ends_with("127.0.0.1"), "{answer}");
         signals.send(()).await.unwrap();
         ended.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_head_that_is_too_large_or_has_too_many_headers_is_431() {
-        let listeners = Listeners::bind(&on_free_ports()).await.unwrap();
-        let address = listeners.main_address().unwrap();
-        let (_signals, receiver) = mpsc::channel(2);
-        let server = tokio::spawn(run(listeners, routers(Router::new()), receiver));
-        let large = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(HEAD_BYTES_MAX));
-        assert!(exchange(address, &large).await.starts_with("HTTP/1.1 431"));
-        let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(101));
-        assert!(exchange(address, &many).await.starts_with("HTTP/1.1 431"));
-        server.abort();
-    }
-
-    #[tokio::test]
-    async fn a_head_that_never_ends_is_not_waited_for() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (_stop, stopping) = watch::channel(false);
-        let server = tokio::spawn(accept(listener, door(Router::new()), Duration::from_millis(20), stopping));
-        let answer = exchange(address, "GET / HTTP/1.1\r\nHost:").await;
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
-        server.abort();
     }
 
     #[tokio::test]

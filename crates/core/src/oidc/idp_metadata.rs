@@ -13,7 +13,7 @@ use crate::oidc::issuer_input::{IssuerInput, guid};
 use crate::oidc::signing_keys::SignatureAlgorithm;
 use crate::oidc::strict_json::{JsonFault, Limits, parse_object};
 use serde_json::{Map, Value};
-use url::{Origin, Url};
+use url::Url;
 
 const LIMITS: Limits = Limits { bytes: 256 * 1024, depth: 16 };
 
@@ -43,35 +43,6 @@ pub struct Metadata {
     pub entra_tenant: Option<String>,
     /// What was assumed because the document does not say it.
     pub hints: Vec<Finding>,
-}
-
-impl Metadata {
-    /// Whether a newer document may be used silently in this one's place: same issuer and tenant, and every endpoint on
-    /// the host where it was; one that is offered since, on a host that was known (conformance.md D7).
-    pub fn is_same_provider(&self, newer: &Self) -> bool {
-        let (old, new) = (self.endpoint_origins(), newer.endpoint_origins());
-        self.issuer == newer.issuer
-            && self.entra_tenant == newer.entra_tenant
-            && old.iter().zip(&new).all(|(old_one, new_one)| match (old_one, new_one) {
-                (Some(_), Some(_)) => old_one == new_one,
-                (None, Some(_)) => old.contains(new_one),
-                (_, None) => true,
-            })
-    }
-
-    /// Scheme, host and port of each endpoint, in a fixed order; `None` for one that is not offered.
-    fn endpoint_origins(&self) -> Vec<Option<Origin>> {
-        [
-            Some(&self.authorization_endpoint),
-            Some(&self.token_endpoint),
-            Some(&self.jwks_uri),
-            self.userinfo_endpoint.as_ref(),
-            self.end_session_endpoint.as_ref(),
-        ]
-        .into_iter()
-        .map(|url| url.map(Url::origin))
-        .collect()
-    }
 }
 
 /// How to authenticate at the token endpoint: what the admin chose; else for Entra by post (which it lists first),
@@ -595,24 +566,6 @@ mod tests {
                 "{base}"
             );
         }
-    }
-
-    #[test]
-    fn d7_a_document_with_another_issuer_or_endpoint_host_is_not_the_same_provider() {
-        let old = read(&good()).unwrap();
-        assert!(old.is_same_provider(&old));
-        let moved = |name: &str, url: &str| old.is_same_provider(&read(&with(name, json!(url))).unwrap());
-        assert!(moved("token_endpoint", "https://idp.example/token/v2"));
-        for name in ["authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"] {
-            assert!(!moved(name, "https://other.example/token"), "{name}");
-            assert!(!moved(name, "https://idp.example:8443/token"), "{name}");
-        }
-        assert!(!old.is_same_provider(&read(&with("issuer", json!(format!("{ISSUER}/")))).unwrap()));
-        // What is no longer offered, or offered since on a known host, changes nothing.
-        let bare = read(&without("userinfo_endpoint")).unwrap();
-        assert!(old.is_same_provider(&bare) && bare.is_same_provider(&old));
-        let stray = read(&with("userinfo_endpoint", json!("https://other.example/u"))).unwrap();
-        assert!(!bare.is_same_provider(&stray));
     }
 
     proptest! {

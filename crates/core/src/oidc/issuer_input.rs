@@ -55,12 +55,6 @@ pub enum ExpectedIssuer {
 }
 
 impl ExpectedIssuer {
-    /// Expects exactly this issuer: for metadata that is fetched again after a revision has pinned its issuer.
-    pub fn pinned(issuer: &str) -> Self {
-        let typed = without_slash(issuer).to_owned();
-        Self::Exact { normalised: typed.clone(), typed }
-    }
-
     /// Whether a document at the metadata URL may name this issuer.
     pub fn accepts(&self, issuer: &str) -> bool {
         match self {
@@ -571,13 +565,6 @@ mod tests {
     fn an_issuer_that_spells_its_port_out_is_accepted_as_typed() {
         let expected = read("https://idp.example:443/a").unwrap().expected_issuer;
         assert!(expected.accepts("https://idp.example:443/a") && expected.accepts("https://idp.example/a"));
-    }
-
-    #[test]
-    fn a_pinned_issuer_accepts_itself_alone() {
-        let expected = ExpectedIssuer::pinned("https://idp.example/a");
-        assert!(expected.accepts("https://idp.example/a"));
-        assert!(!expected.accepts("https://idp.example/b"));
     }
 
     #[test]

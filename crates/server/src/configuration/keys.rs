@@ -192,14 +192,14 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: None,
         example: r#""/etc/doorward/tls.crt""#,
-        about: "The certificate and its chain (PEM). Not built yet: `serve` refuses it; put a proxy in front.",
+        about: "The certificate and its chain (PEM): then the main listener speaks https. Read again on SIGHUP.",
     },
     Key {
         path: "tls.key_file",
         kind: Kind::Text,
         default: None,
         example: r#""/etc/doorward/tls.key""#,
-        about: "The certificate's private key (PEM). Goes with `certificate_file`.",
+        about: "The certificate's private key (PEM, without a passphrase). Goes with `certificate_file`.",
     },
     Key {
         path: "sqlite.synchronous",

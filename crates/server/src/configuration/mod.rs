@@ -211,6 +211,17 @@ fn assemble(reader: &mut Reader<'_>, main: &Table, apps: &[Table]) -> Result<Con
         let remedy = format!("Add {missing} to [tls], or remove both.");
         reader.report(main.place_of(given), given, format!("stands there without {missing}"), remedy)
     });
+    if let (Ok(Some(_)), Ok(base_url)) = (&tls, &base_url)
+        && !base_url.https
+    {
+        let what = "is plain http, but [tls] makes the main listener speak https";
+        reader.report(
+            main.place_of("base_url"),
+            "base_url",
+            what.to_owned(),
+            "Write https://, or remove [tls].".to_owned(),
+        );
+    }
     if let (Ok(base_url), Ok(same_host)) = (&base_url, &same_host) {
         hosts_are_apart(reader, base_url, *same_host, apps, &applications);
     }

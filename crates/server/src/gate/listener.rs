@@ -21,6 +21,7 @@ use crate::client_address::{client_address, is_trusted_proxy};
 use crate::logging::RequestId;
 use crate::metrics::GateOutcome;
 use crate::refusal::Refusal;
+use crate::security_headers;
 use crate::serve::Door;
 
 /// What answers on the gate's listener.
@@ -62,6 +63,10 @@ pub async fn respond<B: Sync>(app: &SharedApp, request: &Request<B>, peer: Socke
         "gate answer"
     );
     response.headers_mut().insert("x-request-id", id.header());
+    // nginx keeps an answer to itself; the others show it to the browser.
+    if response.status() != StatusCode::OK && path != "/auth-request" {
+        security_headers::set(response.headers_mut(), app.https());
+    }
     response
 }
 

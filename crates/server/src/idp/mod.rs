@@ -86,16 +86,6 @@ impl ProviderClient {
         called.map_err(|fault| fault.finding(step, url))
     }
 
-    /// The outgoing client: for `insecure_allowed` when a form is judged, and for `budget`.
-    pub fn outbound(&self) -> &Outbound {
-        &self.outbound
-    }
-
-    /// Takes one of the organization's calls of this minute for settings tests, before `discover` is called for one.
-    pub fn budget(&self, organization: OrganizationId, now: Timestamp) -> Result<(), Finding> {
-        self.outbound.budget(organization, now).map_err(|fault| Finding::new(Step::Settings, fault.code))
-    }
-
     /// Fetches the provider's metadata. Always anew: an admin who saves wants to see what the provider says now, and
     /// sign-ins use what was frozen into the revision.
     pub async fn discover(

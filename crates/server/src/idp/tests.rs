@@ -115,7 +115,7 @@ impl Trip {
 }
 
 fn input(providers: &ProviderClient, typed: &str) -> IssuerInput {
-    parse_issuer_input(typed, |host, port| providers.outbound().insecure_allowed(host, port)).unwrap()
+    parse_issuer_input(typed, |host, port| providers.outbound.insecure_allowed(host, port)).unwrap()
 }
 
 #[tokio::test]
@@ -239,7 +239,7 @@ async fn an_entra_application_with_keys_of_its_own_is_asked_for_them_once() {
     let mut documents = Vec::new();
     for idp in [&trip.idp, &stranger] {
         let url = Url::parse(&idp.url_of(Endpoint::Jwks)).unwrap();
-        let answer = fetcher.outbound().get(organization(), &url, Limits::DOCUMENT).await.unwrap();
+        let answer = fetcher.outbound.get(organization(), &url, Limits::DOCUMENT).await.unwrap();
         documents.push(String::from_utf8(answer.body.to_vec()).unwrap());
     }
     let wanted = format!("appid={}", trip.client.id);

@@ -9,7 +9,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{Column as _, Connection as _, Row as _, ValueRef as _};
+use sqlx::{Connection as _, Row as _, ValueRef as _};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -281,14 +281,6 @@ impl Row {
             Self::Postgres(row) => row.try_get_raw(name).map(|value| value.is_null()),
         }
         .map_err(|error| StoreError::Corrupt(format!("column {name}: {error}")))
-    }
-
-    /// The names of the columns, for the tests of the store.
-    pub fn column_names(&self) -> Vec<String> {
-        match self {
-            Self::Sqlite(row) => row.columns().iter().map(|c| c.name().to_owned()).collect(),
-            Self::Postgres(row) => row.columns().iter().map(|c| c.name().to_owned()).collect(),
-        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Who may open what: one rule a route, enforced before its handler runs.
 //!
 //! Strangers and unknown organizations get the same 404 (decisions.md). Every POST proves its origin here (rule 10),
-//! and every answer gets its security headers here.
+//! and only what was admitted has its form read, within a size and a time.
 
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -11,10 +12,14 @@ use doorward_core::error_code::ErrorCode;
 use doorward_core::membership::Role;
 use doorward_core::secret::Secret;
 use doorward_core::time::Lifetime;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, ORIGIN, REFERRER_POLICY};
+use http::header::{CONTENT_TYPE, LOCATION, ORIGIN, REFERRER_POLICY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use std::collections::HashMap;
+use std::time::Duration;
+use tokio::time::timeout;
 
 use super::page::render_refusal;
 use super::visit::{OrganizationVisit, Visit};
@@ -26,6 +31,11 @@ use crate::store::load_recovery;
 pub const FRESH_LOGIN: Lifetime = Lifetime::from_minutes(15);
 /// Their forms are taken for this long after the login, so that typing is never lost (decisions.md).
 pub const FRESH_LOGIN_POST: Lifetime = Lifetime::from_minutes(75);
+
+/// Largest form of ours, in bytes.
+const FORM_BYTES_MAX: usize = 64 * 1024;
+/// A form has arrived whole within this.
+const FORM_TIME: Duration = Duration::from_secs(10);
 
 /// What a route asks of its visitor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,14 +73,30 @@ pub async fn enforce(
         }
     };
     let response = match admit(&app, access, &visit, &mut parts).await {
-        Ok(()) => {
-            parts.extensions.insert(visit.clone());
-            next.run(Request::from_parts(parts, body)).await
-        }
+        Ok(()) => match read_form(&parts.method, body, FORM_TIME).await {
+            Ok(form) => {
+                parts.extensions.insert(visit.clone());
+                next.run(Request::from_parts(parts, form)).await
+            }
+            Err(code) => axum::response::IntoResponse::into_response(Refusal::new(code)),
+        },
         Err(Denied::Refusal(refusal)) => axum::response::IntoResponse::into_response(refusal),
         Err(Denied::GoTo(location)) => redirect(&location),
     };
     finish(&app, &visit, response)
+}
+
+/// The whole body of a form, bounded in size and time. A page is asked for without one.
+async fn read_form(method: &Method, body: Body, time: Duration) -> Result<Body, ErrorCode> {
+    if matches!(*method, Method::GET | Method::HEAD) || body.is_end_stream() {
+        return Ok(Body::empty());
+    }
+    match timeout(time, Limited::new(body, FORM_BYTES_MAX).collect()).await {
+        Ok(Ok(form)) => Ok(Body::from(form.to_bytes())),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ErrorCode::RequestTooLarge),
+        Ok(Err(_)) => Err(ErrorCode::RequestMalformed),
+        Err(_) => Err(ErrorCode::RequestTooSlow),
+    }
 }
 
 enum Denied {
@@ -256,7 +282,7 @@ fn comes_from_own_origin(app: &App, headers: &HeaderMap) -> bool {
 
 /// A redirect that turns whatever was sent into a GET (conformance.md B9).
 pub fn redirect(location: &str) -> Response {
-    let mut response = Response::new(axum::body::Body::empty());
+    let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SEE_OTHER;
     match HeaderValue::from_str(location) {
         Ok(location) => {
@@ -267,7 +293,7 @@ pub fn redirect(location: &str) -> Response {
     response
 }
 
-/// Gives a refusal its body, and every answer its security headers.
+/// Gives a refusal its body, and the redirect URI's answer its stricter policy.
 pub fn finish(app: &App, visit: &Visit, mut response: Response) -> Response {
     let refusal = response.extensions_mut().remove::<Refusal>();
     if let Some(refusal) = refusal.or_else(|| refusal_of_extractor(&response)) {
@@ -286,44 +312,41 @@ pub fn finish(app: &App, visit: &Visit, mut response: Response) -> Response {
     if visit.target.split('?').next().is_some_and(|path| path.ends_with("/oidc/consume")) {
         response.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     }
-    set_security_headers(response.headers_mut(), app.https());
     response
 }
 
-/// axum's extractors refuse in plain text of their own: a form that is too large or no form, a path that is no UTF-8.
+/// axum's extractors refuse in plain text of their own: a form that is none, a path that is no UTF-8.
 fn refusal_of_extractor(response: &Response) -> Option<Refusal> {
     let content_type = response.headers().get(CONTENT_TYPE);
     let is_plain = content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/plain"));
-    match response.status() {
-        status if !is_plain || !status.is_client_error() => None,
-        StatusCode::PAYLOAD_TOO_LARGE => Some(Refusal::new(ErrorCode::RequestTooLarge)),
-        _ => Some(Refusal::new(ErrorCode::RequestMalformed)),
-    }
+    (is_plain && response.status().is_client_error()).then(|| Refusal::new(ErrorCode::RequestMalformed))
 }
 
-/// Every answer of ours has these; an application's answer has its own (rule 10).
-pub(super) fn set_security_headers(headers: &mut HeaderMap, https: bool) {
-    for (name, value) in SECURITY_HEADERS {
-        headers.entry(*name).or_insert_with(|| HeaderValue::from_static(value));
-    }
-    if https {
-        headers.insert("strict-transport-security", HeaderValue::from_static("max-age=31536000"));
-    }
-    headers.entry(CACHE_CONTROL).or_insert_with(|| HeaderValue::from_static("no-store"));
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::{StreamExt as _, stream};
 
-/// The one place of security headers (rule 10).
-const SECURITY_HEADERS: &[(&str, &str)] = &[
-    (
-        "content-security-policy",
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
-         form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    ),
-    ("x-content-type-options", "nosniff"),
-    ("x-frame-options", "DENY"),
-    // Not no-referrer: under it browsers send `Origin: null` with our own forms too.
-    ("referrer-policy", "same-origin"),
-    ("cross-origin-opener-policy", "same-origin"),
-    ("cross-origin-resource-policy", "same-origin"),
-    ("permissions-policy", "camera=(), geolocation=(), microphone=()"),
-];
+    #[tokio::test]
+    async fn a_form_is_read_whole_within_its_size_and_time_and_a_page_has_none() {
+        let long = Duration::from_mins(1);
+        let pieces = |bytes: usize| {
+            let pieces = [0, 1].map(|_| Ok::<_, std::io::Error>(vec![b'x'; bytes / 2]));
+            Body::from_stream(stream::iter(pieces))
+        };
+        let read = async |method: Method, body: Body, time: Duration| {
+            Ok::<_, ErrorCode>(
+                read_form(&method, body, time).await?.collect().await.unwrap().to_bytes().len(),
+            )
+        };
+        assert_eq!(read(Method::POST, pieces(FORM_BYTES_MAX), long).await, Ok(FORM_BYTES_MAX));
+        let too_large = read(Method::POST, pieces(FORM_BYTES_MAX + 2), long).await;
+        assert_eq!(too_large, Err(ErrorCode::RequestTooLarge));
+        let broken = Body::from_stream(stream::iter([Err::<Vec<u8>, _>(std::io::Error::other("gone"))]));
+        assert_eq!(read(Method::POST, broken, long).await, Err(ErrorCode::RequestMalformed));
+        let endless = stream::iter([Ok::<_, std::io::Error>("a=b")]).chain(stream::pending());
+        let late = read(Method::POST, Body::from_stream(endless), Duration::from_millis(5)).await;
+        assert_eq!(late, Err(ErrorCode::RequestTooSlow));
+        assert_eq!(read(Method::GET, pieces(100), long).await, Ok(0));
+    }
+}

@@ -28,6 +28,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How many looks may find no store before a stream ends: as long as the cache would be trusted (rule 16).
 const UNANSWERED_MAX: u32 = 10;
 
+/// Marks an answer of the application, which has security headers of its own.
+#[derive(Clone, Copy)]
+pub(super) struct FromApplication;
+
 /// Answers a request for `application`, the one in `place` of the configuration's list.
 pub(super) async fn serve(
     app: &SharedApp,
@@ -58,7 +62,10 @@ pub(super) async fn serve(
     };
     let stop = until_refused(Arc::clone(app), place, method, target, &parts.headers);
     match app.proxy.forward(&forwarding, Request::from_parts(parts, body), stop).await {
-        Ok(response) => response,
+        Ok(mut response) => {
+            response.extensions_mut().insert(FromApplication);
+            response
+        }
         Err(fault) => {
             tracing::warn!(code = %fault.code, detail = fault.detail, "the application did not answer");
             refuse(app, &visit, &Refusal::new(fault.code))

@@ -12,7 +12,7 @@ pub mod throttle;
 pub mod visit;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{Request, State};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, any, get, post};
@@ -24,6 +24,7 @@ use tower::ServiceExt as _;
 
 use crate::app::SharedApp;
 use crate::refusal::Refusal;
+use crate::security_headers;
 use crate::store::StoreError;
 use access::Access;
 use pages::{
@@ -31,9 +32,6 @@ use pages::{
     sso_settings, sso_users,
 };
 use visit::Visit;
-
-/// Largest form of ours, in bytes.
-const FORM_BYTES_MAX: usize = 64 * 1024;
 
 /// One page or form: its path under the base URL, what it asks of its visitor, and who answers.
 pub struct Route {
@@ -166,7 +164,6 @@ fn pages_router(app: &SharedApp, routes: Vec<Route>) -> Router {
             plain_refusal(&app, request, ErrorCode::RequestMethodNotAllowed)
         })
         .fallback(not_a_page)
-        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .with_state(app.clone())
 }
 
@@ -203,17 +200,18 @@ pub fn router_of(app: &SharedApp, routes: Vec<Route>) -> Router {
         async move { dispatch(&app, pages, request).await }
     });
     let https = app.https();
-    let probes = Router::new()
+    Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .layer(map_response(move |mut response: Response| async move {
-            access::set_security_headers(response.headers_mut(), https);
-            response
-        }));
-    Router::new()
-        .merge(probes)
         .fallback(dispatch)
-        .layer(tower_http::catch_panic::CatchPanicLayer::custom(move |panic| panicked(panic, https)))
+        .layer(tower_http::catch_panic::CatchPanicLayer::custom(panicked))
+        // Around everything else, so that no answer of ours can be without them.
+        .layer(map_response(move |mut response: Response| async move {
+            if response.extensions_mut().remove::<applications::FromApplication>().is_none() {
+                security_headers::set(response.headers_mut(), https);
+            }
+            response
+        }))
         .with_state(app.clone())
 }
 
@@ -259,11 +257,9 @@ async fn dispatch(app: &SharedApp, pages: Router, request: Request) -> Response 
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
-fn panicked(panic: Box<dyn std::any::Any + Send + 'static>, https: bool) -> Response {
+fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
     tracing::error!(panic = text, "a handler panicked");
-    let mut response = Refusal::new(ErrorCode::ServiceInternal).problem("", None);
-    access::set_security_headers(response.headers_mut(), https);
-    response
+    Refusal::new(ErrorCode::ServiceInternal).problem("", None)
 }

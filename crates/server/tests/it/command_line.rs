@@ -267,11 +267,32 @@ fn f13_a_file_that_is_no_database_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn tls_by_files_is_refused_because_it_is_not_built() {
+fn f25_a_certificate_that_can_not_be_served_stops_serve_and_what_browsers_refuse_is_told_by_check() {
     let folder = Folder::new();
+    let write = |certificate: &str, key: &str| {
+        let files = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/certificates");
+        let (certificate, key) = (files.join(certificate), files.join(key));
+        let (certificate, key) = (certificate.display(), key.display());
+        folder.write(
+            "doorward.toml",
+            &format!(
+                "base_url = \"https://sso.example.com\"\n[tls]\ncertificate_file = \"{certificate}\"\nkey_file = \"{key}\"\n"
+            ),
+        );
+    };
+    write("one.pem", "two.key.pem");
+    assert!(folder.bad("serve", "", "configuration.mistaken").contains("does not fit the certificate"));
+    assert!(folder.run("check", "").1.contains("wrong  tls.key_file: "));
+    write("expired.pem", "expired.key.pem");
+    assert!(folder.run("check", "").1.contains("the certificate expired at 2021-06-01"));
+    write("elsewhere.pem", "elsewhere.key.pem");
+    assert!(folder.run("check", "").1.contains("the certificate is not for sso.example.com"));
+    write("one.pem", "one.key.pem");
+    let (code, report, _) = folder.run("check", "");
+    assert!(code == 0 && report.contains("ok     [tls]: the certificate is valid until 2126"), "{report}");
+
     folder.write("doorward.toml", "[tls]\ncertificate_file = \"a\"\nkey_file = \"b\"\n");
-    assert!(folder.bad("serve", "", "configuration.not_built").contains("proxy in front"));
-    assert!(folder.run("check", "").1.contains("not built yet"));
+    assert!(folder.run("check", "").1.contains("base_url: is plain http, but [tls]"));
 }
 
 #[test]

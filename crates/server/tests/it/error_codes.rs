@@ -11,6 +11,7 @@ const NOT_PROVOKED: &[(&str, &str)] = &[
     ("settings.hosted_domain_missing", "needs an issuer that everybody shares, which is not on loopback"),
     ("oidc.metadata_assumed", "a hint, which no page shows yet"),
     ("gate.upstream_timeout", "needs 30 s of real time"),
+    ("request.too_slow", "needs 10 s of real time; access.rs does it inside"),
     ("service.cannot_listen", "its text is read in command_line.rs, which says it in words"),
 ];
 

@@ -124,6 +124,8 @@ pub struct World {
 /// One request as the application saw it.
 #[derive(Clone, Debug)]
 pub struct Seen {
+    /// Path and query.
+    pub target: String,
     pub headers: Vec<(String, String)>,
 }
 
@@ -675,7 +677,7 @@ pub async fn echo(seen: Arc<Mutex<Vec<Seen>>>) -> (SocketAddr, tokio::task::Join
                 .collect();
             let target = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
             let body = format!("the application's page {target}");
-            seen.lock().unwrap().push(Seen { headers });
+            seen.lock().unwrap().push(Seen { target, headers });
             body
         }
     });

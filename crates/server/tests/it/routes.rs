@@ -282,6 +282,38 @@ async fn every_answer_beside_the_routes_has_the_headers_too() {
         let page = mira.request(Method::GET, &format!("{}{path}", world.hub), &html, "").await;
         headers_are_complete(&page, path);
     }
+    // The gate's answers on an application's host, for people and for programs; and those that Traefik and Caddy pass on.
+    let hub = world.hub.trim_start_matches("http://");
+    for path in ["/acme/secret", "/acme/%2e%2e/x", "/nobody/x", "/.doorward/answer"] {
+        for accept in ["text/html", "application/json"] {
+            let asked = [("accept", accept)];
+            let page = mira.request(Method::GET, &format!("{}{path}", world.hub), &asked, "").await;
+            headers_are_complete(&page, &format!("{path} as {accept}"));
+            let asked = [
+                ("accept", accept),
+                ("x-forwarded-method", "GET"),
+                ("x-forwarded-proto", "http"),
+                ("x-forwarded-host", hub),
+                ("x-forwarded-uri", path),
+            ];
+            let page = mira.request(Method::GET, &format!("{}/forward-auth", world.gate), &asked, "").await;
+            headers_are_complete(&page, &format!("forward-auth {path} as {accept}"));
+        }
+    }
+    // The application's own page has the application's headers.
+    let page = mira.get(&format!("{}/static/x", world.hub)).await;
+    assert!(page.status == 200 && page.header("content-security-policy").is_none());
+    // And when it is down, the page that says so is ours.
+    let configuration = "[[app]]\nname = \"down\"\nhost = \"down.localhost:PORT\"\nunowned = \"allow\"\n\
+                         upstream = \"http://127.0.0.1:9\"\n";
+    let world = World::with(Options { configuration: configuration.into(), ..Options::default() }).await;
+    let down = world.hub.replace("hub.", "down.");
+    for accept in ["text/html", "application/json"] {
+        let page = mira.request(Method::GET, &format!("{down}/x"), &[("accept", accept)], "").await;
+        assert_eq!(page.status, 502, "{}", page.text());
+        assert_eq!(page.header("x-frame-options"), Some("DENY"), "{accept}");
+        assert_eq!(page.header("cache-control"), Some("no-store"), "{accept}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

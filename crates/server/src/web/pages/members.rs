@@ -24,7 +24,7 @@ use crate::store::{
     SEARCH_CHARS_MAX, Transaction, count_members, count_other_admins, load_account_by_name,
     load_member_links, load_members, load_open_invitations, load_role,
 };
-use crate::web::access::{FRESH_LOGIN_POST, must_be_able_to_widen, query as query_string, redirect, sso_page};
+use crate::web::access::{must_be_able_to_widen, query as query_string, redirect, sso_page};
 use crate::web::page::{
     Done, Frame, Moment, OrganizationHead, Problem, Problems, Tab, counted, role_label, show, show_with,
 };
