@@ -230,7 +230,8 @@ pub fn normalise_path(path_and_query: &str) -> Result<NormalisedPath<'_>, Ambigu
         Cow::Borrowed(path)
     };
     check_reading(&decoded)?;
-    let other_readings = if decoded.contains([';', '%']) { other_readings(path, &decoded)? } else { Vec::new() };
+    let other_readings =
+        if decoded.contains([';', '%']) { other_readings(path, &decoded)? } else { Vec::new() };
     Ok(NormalisedPath { decoded, other_readings })
 }
 
@@ -763,7 +764,9 @@ mod tests {
     #[test]
     fn v10_a_plain_and_an_encoded_semicolon_together_are_refused() {
         // Cut at the plain one and then decoded, the first ends in a segment that a rule may name.
-        for path in ["/acme/x/settings%3b/danger;r/y;z", "/acme/x;a%3bb", "/acme/x%3ba/%253bb", "/acme/x;%253b"] {
+        for path in
+            ["/acme/x/settings%3b/danger;r/y;z", "/acme/x;a%3bb", "/acme/x%3ba/%253bb", "/acme/x;%253b"]
+        {
             assert_eq!(normalise_path(path), Err(Ambiguous::HiddenCharacter), "{path}");
         }
         for path in ["/acme/x/a;b;c", "/acme/x/a%3bb%3Bc", "/acme/x/a%253bb"] {

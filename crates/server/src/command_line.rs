@@ -647,7 +647,7 @@ fn execute(
                 commands::show_sso(&context, show, output).await.map_err(one)
             }
             Command::Sso(SsoCommand::Enable(enable)) => {
-                commands::enable_sso(context, enable, output).await.map_err(one)
+                Box::pin(commands::enable_sso(context, enable, output)).await.map_err(one)
             }
             Command::Sso(SsoCommand::Disable(disable)) => {
                 commands::disable_sso(context, disable, output).await.map_err(one)

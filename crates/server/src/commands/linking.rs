@@ -1,6 +1,7 @@
 //! `sso link-requests`, `approve-link`, `unlink`, `recovery-codes`: the operator's last way in (architecture.md rule 12).
 
-use super::{Context, account, organization, rfc3339};
+use super::{Context, account, organization};
+use crate::audit_export::rfc3339;
 use crate::command_line::{SsoApproveLink, SsoLinkRequests, SsoRecoveryCodes, SsoUnlink};
 use crate::failure::Failure;
 use crate::sso::enable::NotDone;

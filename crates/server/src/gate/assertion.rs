@@ -117,7 +117,7 @@ impl Assertions {
         standing: (bool, bool),
         now: Timestamp,
     ) -> Result<HeaderValue, StoreError> {
-        let keys = self.keys(now, read_or_make_keys(app, now)).await?;
+        let keys = self.keys(now, Box::pin(read_or_make_keys(app, now))).await?;
         let signer = keys.all.iter().find(|key| key.signs_from <= now);
         let signer = signer.ok_or_else(|| StoreError::Corrupt("assertion_key".to_owned()))?;
         let open = open_organizations(app, signed_in, now).await?;
@@ -147,7 +147,7 @@ impl Assertions {
 
     /// Makes the first key, so that the set is published before anything is signed.
     pub async fn prepare(&self, app: &App, now: Timestamp) -> Result<(), StoreError> {
-        self.keys(now, read_or_make_keys(app, now)).await.map(drop)
+        self.keys(now, Box::pin(read_or_make_keys(app, now))).await.map(drop)
     }
 
     /// The key set that applications verify by (RFC 7517): every key that signs, has signed lately, or will soon. Makes

@@ -364,10 +364,11 @@ impl Reader {
         while values.peek().is_some() {
             let some: Vec<Value> = values.by_ref().take(width * (VALUES_AT_ONCE / width)).collect();
             let sql = numbered(head, width, some.len() / width, ")");
-            match &self.0 {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            match &self.database {
                 Database::Sqlite { read, .. } => found.extend(read.fetch_all(sql, some).await?),
                 Database::Postgres(pool) => {
-                    let rows = bound!(sql, some).persistent(false).fetch_all(pool).await?;
+                    let rows = answered(bound!(sql, some).persistent(false).fetch_all(pool)).await?;
                     found.extend(rows.into_iter().map(Row::Postgres));
                 }
             }

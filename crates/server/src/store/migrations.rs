@@ -64,7 +64,7 @@ async fn refuse_foreign(database: &Database) -> Result<(), StoreError> {
     let Database::Sqlite { .. } = database else { return Ok(()) };
     let sql = "SELECT name, (SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations') AS ours \
                FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' LIMIT 1";
-    match Reader(database.clone()).fetch_optional(sql, Vec::new()).await? {
+    match Reader::new(database.clone(), std::sync::Arc::default()).fetch_optional(sql, Vec::new()).await? {
         Some(row) if row.int("ours")? == 0 => Err(StoreError::Schema(format!(
             "it is another program's database: it has a table {:?} and none of ours",
             row.text("name")?

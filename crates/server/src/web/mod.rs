@@ -28,8 +28,8 @@ use crate::security_headers;
 use crate::store::StoreError;
 use access::Access;
 use pages::{
-    account, audit_log, home, join, join_link, link_requests, members, organization, recovery, sign_in, sso, sso_link,
-    sso_settings, sso_users,
+    account, audit_log, home, join, join_link, link_requests, members, organization, recovery, sign_in, sso,
+    sso_link, sso_settings, sso_users,
 };
 use visit::Visit;
 

@@ -731,7 +731,7 @@ async fn a_file_is_imported_once_and_a_second_run_changes_nothing() {
         assert_eq!(world.state("fjordline").await, "untested", "{on:?}");
         let organization = world.organization("fjordline").await;
         let mut reader = world.app.store.reader();
-        let members = doorward::store::load_members(&mut reader, organization.id, "", 10).await.unwrap();
+        let members = doorward::store::load_members(&mut reader, organization.id, "", "", 10).await.unwrap();
         let members: Vec<_> = members.iter().map(|m| (m.name.to_string(), m.role.as_str())).collect();
         assert_eq!(
             members,
@@ -753,7 +753,7 @@ async fn a_file_is_imported_once_and_a_second_run_changes_nothing() {
         assert!(told.contains("taken before; nothing was changed"), "{told}");
         assert_eq!(world.audit("fjordline").await.len(), 1);
         assert_eq!(world.organization("fjordline").await.id, organization.id);
-        let members = doorward::store::load_members(&mut reader, organization.id, "", 10).await.unwrap();
+        let members = doorward::store::load_members(&mut reader, organization.id, "", "", 10).await.unwrap();
         assert_eq!(members.len(), 2);
         // One more line: only that one is taken.
         let more = example() + "{\"type\":\"account\",\"name\":\"new-one\"}\n";

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::secret::Secret;
+use doorward_core::time::Lifetime;
 use http::StatusCode;
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,6 +19,7 @@ use crate::sso::recovery::{new_codes, recover};
 use crate::store::count_recovery_codes;
 use crate::web::access::redirect;
 use crate::web::page::{Done, Frame, OrganizationHead, Problems, Tab, show, show_with};
+use crate::web::throttle::{AddressRefused, Budget};
 use crate::web::visit::{OrganizationVisit, Visit};
 
 /// The answer that shows new codes, once.
@@ -141,25 +143,25 @@ pub async fn use_code(
         return Ok(redirect(&settings_page(&app, &place.organization)));
     }
     let address = visit.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let again = app.page(&format!("/organizations/{}/settings/sso/recover", place.organization.name));
+    let refused = |code| Refusal::new(code).with_action("Back to the recovery code", again.clone());
+    let throttled =
+        |wait: Lifetime| refused(ErrorCode::AccountThrottled).with_retry_after(wait.seconds() + 1);
+    let from = app.sign_ins.enter(address, now).map_err(|why| match why {
+        AddressRefused::Failures(wait) => throttled(wait),
+        AddressRefused::Crowded => refused(ErrorCode::AccountBusy),
+    })?;
     // No name has a blank, so this counter is nobody else's.
-    let counter = format!("recovery {}", signed_in.account.id);
-    let places = app.sign_ins.take_address(address, now).and_then(|()| {
-        app.sign_ins.take_unknown_name(&counter, now).inspect_err(|_| app.sign_ins.give_back_address(address))
-    });
-    if let Err(wait) = places {
-        let again = app.page(&format!("/organizations/{}/settings/sso/recover", place.organization.name));
-        return Err(Refusal::new(ErrorCode::AccountThrottled)
-            .with_retry_after(wait.seconds())
-            .with_action("Back to the recovery code", again));
-    }
+    let (budget, none) = Budget::of(None, &format!("recovery {}", signed_in.account.id), None);
+    let guess = app.sign_ins.take(budget, none, now).map_err(throttled)?;
     match recover(&app, &place.organization, signed_in, &form.code, &by(&visit)?).await {
         Ok(()) => {
-            app.sign_ins.give_back_address(address);
-            app.sign_ins.give_back(&counter, None, None, now);
+            app.sign_ins.forget(guess);
             let page = settings_page(&app, &place.organization);
             Ok(redirect(&format!("{page}?done={}", Done::Recovered.as_str())))
         }
         Err(NotDone::Refused(code @ ErrorCode::SettingsRecoveryCodeWrong)) => {
+            from.failed(now);
             let page = recover_page(&app, &visit, &place, Problems::one("code", code)).await?;
             Ok(show_with(StatusCode::UNPROCESSABLE_ENTITY, &page))
         }

@@ -459,7 +459,7 @@ async fn live_card(
         revision: live.number.0,
         enforcement: connection.enforcement,
         issuer: live.endpoints.as_ref().map_or_else(String::new, |found| found.issuer.clone()),
-        members: count_members(reader, place.organization.id).await?,
+        members: count_members(reader, place.organization.id, "").await?,
         linked: count_linked_members(reader, place.organization.id, connection.id).await?,
     })
 }
