@@ -12,7 +12,7 @@ use doorward_core::error_code::ErrorCode;
 use doorward_core::secret::Secret;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::random::Random;
 
@@ -68,6 +68,13 @@ pub struct Passwords {
     waiting: Arc<Semaphore>,
     /// A hash that no password is known for, for names that nobody has.
     nobody: Arc<str>,
+}
+
+/// A place in the pool: whoever has one may have one hash made.
+#[derive(Debug)]
+pub struct Turn {
+    _waiting: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 }
 
 /// Why no hash was made.
@@ -128,42 +135,55 @@ impl Passwords {
     /// The hash of a new password, in PHC form.
     pub async fn hash(&self, password: Secret, random: &Random) -> Result<String, PasswordError> {
         let salt = random.bytes().map_err(|_| PasswordError::Library)?;
-        self.run(move || hash_with(salt, &password)).await?
+        run(self.turn().await?, move || hash_with(salt, &password)).await?
     }
 
-    /// Whether `password` is the one of `hash`; with no hash, never, at the same cost.
-    pub async fn verify(&self, password: Secret, hash: Option<String>) -> Result<bool, PasswordError> {
-        let known = hash.is_some();
-        let hash = hash.unwrap_or_else(|| self.nobody.to_string());
-        let fits = self
-            .run(move || {
-                let parsed = PasswordHash::new(&hash).map_err(|_| PasswordError::Library)?;
-                Ok::<_, PasswordError>(
-                    argon2()?.verify_password(password.expose().as_bytes(), &parsed).is_ok(),
-                )
-            })
-            .await??;
-        Ok(fits && known)
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "this is the bounded pool")]
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, PasswordError> {
-        let _waiting = self.waiting.try_acquire().map_err(|_| PasswordError::Busy)?;
+    /// Waits for a place, a few seconds at most. `Busy`: there was none, or too many wait already.
+    pub async fn turn(&self) -> Result<Turn, PasswordError> {
+        let waiting = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| PasswordError::Busy)?;
         let place = tokio::time::timeout(WAIT, Arc::clone(&self.places).acquire_owned())
             .await
             .map_err(|_| PasswordError::Busy)?
             .map_err(|_| PasswordError::Library)?;
-        tokio::task::spawn_blocking(move || {
-            let out = work();
-            drop(place);
-            out
-        })
-        .await
-        .map_err(|_| PasswordError::Library)
+        Ok(Turn { _waiting: waiting, place })
     }
+
+    /// Whether `password` is the one of `hash`; with no hash, never, at the same cost.
+    pub async fn verify(&self, password: Secret, hash: Option<String>) -> Result<bool, PasswordError> {
+        self.verify_in(self.turn().await?, password, hash).await
+    }
+
+    /// The same, in a place that was waited for.
+    pub async fn verify_in(
+        &self,
+        turn: Turn,
+        password: Secret,
+        hash: Option<String>,
+    ) -> Result<bool, PasswordError> {
+        let known = hash.is_some();
+        let hash = hash.unwrap_or_else(|| self.nobody.to_string());
+        let fits = run(turn, move || {
+            let parsed = PasswordHash::new(&hash).map_err(|_| PasswordError::Library)?;
+            Ok::<_, PasswordError>(argon2()?.verify_password(password.expose().as_bytes(), &parsed).is_ok())
+        })
+        .await??;
+        Ok(fits && known)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the bounded pool")]
+async fn run<T: Send + 'static>(
+    turn: Turn,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, PasswordError> {
+    let Turn { _waiting, place } = turn;
+    tokio::task::spawn_blocking(move || {
+        let out = work();
+        drop(place);
+        out
+    })
+    .await
+    .map_err(|_| PasswordError::Library)
 }
 
 #[cfg(test)]

@@ -363,12 +363,15 @@ impl Shared {
         let issuer = state.issuer(&grant.issuer);
         let secret = state.clients.iter().find(|client| client.id == grant.client_id);
         let secret = secret.map(|client| client.secret().to_owned()).unwrap_or_default();
+        let other_client =
+            state.clients.iter().map(|client| client.id.clone()).find(|id| *id != grant.client_id);
         let draft = Draft {
             issuer: &issuer,
             other_issuer: &state.issuer("other"),
             claims: self.claims(&issuer, grant, &access_token, now, state.claims_at_userinfo_only),
             client_id: &grant.client_id,
             client_secret: &secret,
+            other_client: other_client.as_deref().unwrap_or("another client"),
             access_token: &access_token,
             previous_nonce: grant.previous_nonce.as_deref(),
             now,

@@ -19,6 +19,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) claims: Map<String, Value>,
     pub(crate) client_id: &'a str,
     pub(crate) client_secret: &'a str,
+    /// The id of another client of this provider.
+    pub(crate) other_client: &'a str,
     pub(crate) access_token: &'a str,
     /// The nonce of the attempt before this one, if there was one.
     pub(crate) previous_nonce: Option<&'a str>,
@@ -95,6 +97,7 @@ impl Draft<'_> {
             M::AudObject => set("aud", json!({ aud: true })),
             M::AudEmptyArray => set("aud", json!([])),
             M::AudWithStranger => set("aud", json!([aud, "stranger"])),
+            M::AudOfOtherClient => set("aud", json!(self.other_client)),
             M::AudArrayOwn => set("aud", json!([aud])),
             M::AzpOther => set("azp", json!("stranger")),
             M::AzpOwn => set("azp", json!(aud)),

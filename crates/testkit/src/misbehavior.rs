@@ -363,6 +363,8 @@ misbehaviors! {
     AudWithStranger: IdToken, Refuse, "OC3 fapi2-invalid-secondary-aud";
     /// `aud` is an array with the client id alone.
     AudArrayOwn: IdToken, Accept, "OC3 fapi2-valid-aud-as-array";
+    /// `aud` is the id of another client of the same provider: of another organization's.
+    AudOfOtherClient: IdToken, Refuse, "OC3 V39";
     /// `azp` names a stranger while `aud` is right.
     AzpOther: IdToken, Refuse, "OC4";
     /// `azp` names this client.

@@ -26,8 +26,8 @@ use crate::refusal::Refusal;
 use crate::session::SignedIn;
 use crate::store::{
     Attempt, AuditEntry, FrozenEndpoints, HeldIdentity, Identity, Organization, Purpose, Revision,
-    RevisionTest, SpentAttempt, StoreError, Taken, Transaction, load_connection, load_link_request_of,
-    load_revision, load_test,
+    RevisionTest, SpentAttempt, StoreError, Taken, Transaction, attempt_is_open, load_connection,
+    load_link_request_of, load_revision, load_spent_attempt, load_test,
 };
 use crate::web::access::{link_page, sso_page};
 use crate::web::visit::Visit;
@@ -118,10 +118,7 @@ async fn run(
         || Ending::Stop(Refusal::new(ErrorCode::SsoAttemptUnknown).with_action("Start again", again.clone()));
     let Some(browser) = visit.browser else { return Ok(unknown()) };
 
-    let now = app.clock.now();
-    let mut tx = app.store.begin().await?;
-    let taken = tx.take_attempt(parameters.state.hash(), browser, organization.id, now).await?;
-    tx.commit(now).await?;
+    let taken = take(app, organization, browser, &parameters).await?;
     let (attempt, ended) = match taken {
         Taken::Fresh(attempt) => {
             let ended = end(app, organization, visit, &attempt, parameters).await;
@@ -150,6 +147,27 @@ async fn run(
         }
         Err(Stopped::Store(error)) => Err(error),
     }
+}
+
+/// Takes the attempt of this state: once, and before anything else is done. What can't be one is only read about, so
+/// that strangers who make up states never keep others from writing (rule 9).
+async fn take(
+    app: &App,
+    organization: &Organization,
+    browser: TokenHash,
+    parameters: &CallbackParameters,
+) -> Result<Taken, StoreError> {
+    let state = parameters.state.hash();
+    let mut reader = app.store.reader();
+    if !attempt_is_open(&mut reader, state, browser, organization.id).await? {
+        let spent = load_spent_attempt(&mut reader, state, browser, organization.id).await?;
+        return Ok(spent.map_or(Taken::Unknown, Taken::Spent));
+    }
+    let now = app.clock.now();
+    let mut tx = app.store.begin().await?;
+    let taken = tx.take_attempt(state, browser, organization.id, now).await?;
+    tx.commit(now).await?;
+    Ok(taken)
 }
 
 /// From a taken attempt to its end; the purpose is read here, after everything was verified.

@@ -14,6 +14,8 @@ use crate::values;
 
 /// For how long wrong passwords of one account are counted before their number is told.
 const SIGN_IN_FAILURES_COUNTED: Lifetime = Lifetime::from_hours(1);
+/// Browsers with a count of their own that an account may have.
+const KNOWN_BROWSERS_MAX: i64 = 20;
 
 /// An account to be made.
 #[derive(Clone, Debug)]
@@ -62,6 +64,26 @@ pub struct AccountEmail {
     pub primary: bool,
 }
 
+/// Failed sign-ins in a row.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct FailureCount {
+    /// Grows whenever the count begins anew, so that nobody adds to a count of before.
+    pub round: i64,
+    /// Failures since then.
+    pub failures: i64,
+    /// No password is looked at before this, in milliseconds since 1970.
+    pub blocked_until: i64,
+}
+
+/// A browser in which the account signed in before.
+#[derive(Clone, Copy, Debug)]
+pub struct KnownBrowser {
+    /// The failures of this browser.
+    pub count: FailureCount,
+    /// When it last signed in, to within a day.
+    pub signed_in_at: Timestamp,
+}
+
 /// What a sign-in by password needs to know.
 #[derive(Clone, Debug)]
 pub struct SignInFacts {
@@ -69,10 +91,10 @@ pub struct SignInFacts {
     pub account: Account,
     /// Argon2 in PHC form.
     pub password_hash: Option<String>,
-    /// Failures since the last success.
-    pub failures: i64,
-    /// No password is looked at before this.
-    pub blocked_until: Timestamp,
+    /// The failures of browsers that are not known.
+    pub count: FailureCount,
+    /// The browser that asks, if the account signed in in it before.
+    pub known_browser: Option<KnownBrowser>,
 }
 
 const ACCOUNT: &str = "SELECT a.id, n.spelled, a.full_name, a.operator, a.disabled \
@@ -106,21 +128,52 @@ pub async fn load_sign_in(
     query: &mut impl Query,
     name_or_email: &str,
 ) -> Result<Option<SignInFacts>, StoreError> {
+    load_sign_in_from(query, name_or_email, None).await
+}
+
+/// The same, with what is known of the browser that asks. One statement, whether or not anybody has that name.
+pub async fn load_sign_in_from(
+    query: &mut impl Query,
+    name_or_email: &str,
+    browser: Option<TokenHash>,
+) -> Result<Option<SignInFacts>, StoreError> {
     let key = name_or_email.trim().to_ascii_lowercase();
     let sql = if key.contains('@') {
-        "SELECT a.id, n.spelled, a.full_name, a.operator, a.disabled, a.password_hash, a.failed_sign_ins, \
-         a.blocked_until FROM account_email e JOIN account a ON a.id = e.account_id \
-         JOIN name n ON n.name_key = a.name_key WHERE e.email_key = $1 AND e.proved_at IS NOT NULL"
+        "SELECT a.id, n.spelled, a.full_name, a.operator, a.disabled, a.password_hash, a.sign_in_round, \
+         a.failed_sign_ins, a.blocked_until, k.sign_in_round AS own_round, k.failed_sign_ins AS own_failures, \
+         k.blocked_until AS own_blocked_until, k.signed_in_at FROM account_email e \
+         JOIN account a ON a.id = e.account_id JOIN name n ON n.name_key = a.name_key \
+         LEFT JOIN known_browser k ON k.account_id = a.id AND k.browser_hash = $2 \
+         WHERE e.email_key = $1 AND e.proved_at IS NOT NULL"
     } else {
-        "SELECT a.id, n.spelled, a.full_name, a.operator, a.disabled, a.password_hash, a.failed_sign_ins, \
-         a.blocked_until FROM account a JOIN name n ON n.name_key = a.name_key WHERE a.name_key = $1"
+        "SELECT a.id, n.spelled, a.full_name, a.operator, a.disabled, a.password_hash, a.sign_in_round, \
+         a.failed_sign_ins, a.blocked_until, k.sign_in_round AS own_round, k.failed_sign_ins AS own_failures, \
+         k.blocked_until AS own_blocked_until, k.signed_in_at FROM account a \
+         JOIN name n ON n.name_key = a.name_key \
+         LEFT JOIN known_browser k ON k.account_id = a.id AND k.browser_hash = $2 WHERE a.name_key = $1"
     };
-    let Some(row) = query.fetch_optional(sql, values![key]).await? else { return Ok(None) };
+    let browser = browser.map_or_else(String::new, |browser| browser.to_text());
+    let Some(row) = query.fetch_optional(sql, values![key, browser]).await? else { return Ok(None) };
+    let known_browser = match row.opt_int("signed_in_at")? {
+        None => None,
+        Some(signed_in_at) => Some(KnownBrowser {
+            count: FailureCount {
+                round: row.int("own_round")?,
+                failures: row.int("own_failures")?,
+                blocked_until: row.int("own_blocked_until")?,
+            },
+            signed_in_at: Timestamp::from_millis(signed_in_at),
+        }),
+    };
     Ok(Some(SignInFacts {
         account: account(&row)?,
         password_hash: row.opt_text("password_hash")?,
-        failures: row.int("failed_sign_ins")?,
-        blocked_until: row.time("blocked_until")?,
+        count: FailureCount {
+            round: row.int("sign_in_round")?,
+            failures: row.int("failed_sign_ins")?,
+            blocked_until: row.int("blocked_until")?,
+        },
+        known_browser,
     }))
 }
 
@@ -220,10 +273,13 @@ impl Transaction {
         keep: Option<doorward_core::ids::SessionId>,
     ) -> Result<(), StoreError> {
         self.execute(
-            "UPDATE account SET password_hash = $2, failed_sign_ins = 0, blocked_until = 0 WHERE id = $1",
+            "UPDATE account SET password_hash = $2, failed_sign_ins = 0, blocked_until = 0, \
+             sign_in_round = sign_in_round + 1 WHERE id = $1",
             values![id, password_hash],
         )
         .await?;
+        // Who knew the old password in a browser is nobody to whom the new one owes a budget.
+        self.execute("DELETE FROM known_browser WHERE account_id = $1", values![id]).await?;
         self.execute("DELETE FROM attempt WHERE account_id = $1", values![id]).await?;
         self.execute(
             "DELETE FROM browser_session WHERE account_id = $1 AND id <> $2",
@@ -241,34 +297,57 @@ impl Transaction {
         Ok(())
     }
 
-    /// Takes a place for one attempt at the account's password before it is looked at: counts it as a failure and
-    /// blocks what comes after it for the wait of its number, so that many guesses at once gain nothing. `false`:
-    /// blocked. `waits` are the milliseconds after the 5th, 6th, 7th, 8th and each further failure.
-    pub async fn take_sign_in_place(
+    /// Adds a failure to the account's count, or to that of a browser it knows; `counted`: as the node counts that
+    /// looked at the password. Of a round that is over, nothing is added.
+    pub async fn note_failed_sign_in(
         &mut self,
         id: AccountId,
-        waits: [i64; 5],
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let [fifth, sixth, seventh, eighth, further] = waits;
-        let taken = self
-            .execute(
-                "UPDATE account SET failed_sign_ins = failed_sign_ins + 1, blocked_until = $2 + CASE \
-                 WHEN failed_sign_ins < 4 THEN 0 WHEN failed_sign_ins = 4 THEN $3 WHEN failed_sign_ins = 5 THEN $4 \
-                 WHEN failed_sign_ins = 6 THEN $5 WHEN failed_sign_ins = 7 THEN $6 ELSE $7 END \
-                 WHERE id = $1 AND blocked_until <= $2",
-                values![id, now, fifth, sixth, seventh, eighth, further],
-            )
-            .await?;
-        Ok(taken > 0)
+        known_browser: Option<TokenHash>,
+        counted: FailureCount,
+    ) -> Result<(), StoreError> {
+        match known_browser {
+            None => {
+                self.execute(
+                    "UPDATE account SET failed_sign_ins = failed_sign_ins + 1, blocked_until = \
+                     CASE WHEN blocked_until > $2 THEN blocked_until ELSE $2 END \
+                     WHERE id = $1 AND sign_in_round = $3",
+                    values![id, counted.blocked_until, counted.round],
+                )
+                .await?
+            }
+            Some(browser) => {
+                self.execute(
+                    "UPDATE known_browser SET failed_sign_ins = failed_sign_ins + 1, blocked_until = \
+                     CASE WHEN blocked_until > $2 THEN blocked_until ELSE $2 END \
+                     WHERE account_id = $1 AND sign_in_round = $3 AND browser_hash = $4",
+                    values![id, counted.blocked_until, counted.round, browser],
+                )
+                .await?
+            }
+        };
+        Ok(())
     }
 
-    /// Gives back a place that was taken for a password that was then not looked at.
-    pub async fn give_back_sign_in_place(&mut self, id: AccountId, now: Timestamp) -> Result<(), StoreError> {
+    /// The account signed in in this browser: from now on it has a count of its own, which begins anew. The browsers
+    /// that were not used for longest give way.
+    pub async fn remember_browser(
+        &mut self,
+        id: AccountId,
+        browser: TokenHash,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         self.execute(
-            "UPDATE account SET failed_sign_ins = failed_sign_ins - 1, blocked_until = $2 \
-             WHERE id = $1 AND failed_sign_ins > 0",
-            values![id, now],
+            "INSERT INTO known_browser (account_id, browser_hash, signed_in_at) VALUES ($1, $2, $3) \
+             ON CONFLICT (account_id, browser_hash) DO UPDATE SET failed_sign_ins = 0, blocked_until = 0, \
+             sign_in_round = known_browser.sign_in_round + 1, signed_in_at = $3",
+            values![id, browser, now],
+        )
+        .await?;
+        self.execute(
+            "DELETE FROM known_browser WHERE account_id = $1 AND browser_hash IN \
+             (SELECT browser_hash FROM known_browser WHERE account_id = $1 \
+             ORDER BY signed_in_at DESC, browser_hash LIMIT 1000 OFFSET $2)",
+            values![id, KNOWN_BROWSERS_MAX],
         )
         .await?;
         Ok(())
@@ -279,7 +358,7 @@ impl Transaction {
     pub async fn confirm_sign_in(&mut self, id: AccountId, password_hash: &str) -> Result<bool, StoreError> {
         let confirmed = self
             .execute(
-                "UPDATE account SET failed_sign_ins = 0, blocked_until = 0 \
+                "UPDATE account SET failed_sign_ins = 0, blocked_until = 0, sign_in_round = sign_in_round + 1 \
                  WHERE id = $1 AND password_hash = $2 AND disabled = 0",
                 values![id, password_hash],
             )

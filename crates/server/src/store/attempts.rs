@@ -97,6 +97,39 @@ pub enum Taken {
     Unknown,
 }
 
+/// Whether a state is that of an attempt of this browser at this organization that nobody has taken. Asked before
+/// `take_attempt`, so that a state which a stranger made up never takes the writer (rule 9).
+pub async fn attempt_is_open(
+    query: &mut impl Query,
+    state: TokenHash,
+    browser: TokenHash,
+    organization: OrganizationId,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT state_hash FROM attempt \
+               WHERE state_hash = $1 AND browser_hash = $2 AND organization_id = $3";
+    Ok(query.fetch_optional(sql, values![state, browser, organization]).await?.is_some())
+}
+
+/// What became of this browser's attempt at this organization.
+pub async fn load_spent_attempt(
+    query: &mut impl Query,
+    state: TokenHash,
+    browser: TokenHash,
+    organization: OrganizationId,
+) -> Result<Option<SpentAttempt>, StoreError> {
+    let sql = "SELECT account_id, purpose, next, outcome FROM spent_attempt \
+               WHERE state_hash = $1 AND browser_hash = $2 AND organization_id = $3";
+    let Some(row) = query.fetch_optional(sql, values![state, browser, organization]).await? else {
+        return Ok(None);
+    };
+    Ok(Some(SpentAttempt {
+        account: row.parsed("account_id")?,
+        purpose: row.known("purpose", Purpose::from_text)?,
+        next: row.text("next")?,
+        outcome: row.text("outcome")?,
+    }))
+}
+
 impl Transaction {
     /// Begins an attempt; the browser's oldest open ones give way.
     pub async fn insert_attempt(&mut self, attempt: &Attempt) -> Result<(), StoreError> {
@@ -142,7 +175,8 @@ impl Transaction {
                    RETURNING connection_id, revision, purpose, join_hash, account_id, session_id, sealed, next, created_at, \
                    expires_at";
         let Some(row) = self.fetch_optional(sql, values![state, browser, organization]).await? else {
-            return self.load_spent(state, browser, organization).await;
+            let spent = load_spent_attempt(self, state, browser, organization).await?;
+            return Ok(spent.map_or(Taken::Unknown, Taken::Spent));
         };
         let attempt = Attempt {
             state,
@@ -176,25 +210,6 @@ impl Transaction {
         .await?;
         let attempt = Box::new(attempt);
         Ok(if expired { Taken::Expired(attempt) } else { Taken::Fresh(attempt) })
-    }
-
-    async fn load_spent(
-        &mut self,
-        state: TokenHash,
-        browser: TokenHash,
-        organization: OrganizationId,
-    ) -> Result<Taken, StoreError> {
-        let sql = "SELECT account_id, purpose, next, outcome FROM spent_attempt \
-                   WHERE state_hash = $1 AND browser_hash = $2 AND organization_id = $3";
-        Ok(match self.fetch_optional(sql, values![state, browser, organization]).await? {
-            None => Taken::Unknown,
-            Some(row) => Taken::Spent(SpentAttempt {
-                account: row.parsed("account_id")?,
-                purpose: row.known("purpose", Purpose::from_text)?,
-                next: row.text("next")?,
-                outcome: row.text("outcome")?,
-            }),
-        })
     }
 
     /// Notes what became of a taken attempt.

@@ -25,11 +25,13 @@ mod recovery;
 mod sessions;
 
 pub use accounts::{
-    Account, AccountEmail, NewAccount, SignInFacts, has_operator, load_account, load_account_by_name,
-    load_emails, load_name, load_sign_in, operator_link_is_good,
+    Account, AccountEmail, FailureCount, KnownBrowser, NewAccount, SignInFacts, has_operator, load_account,
+    load_account_by_name, load_emails, load_name, load_sign_in, load_sign_in_from, operator_link_is_good,
 };
 pub use assertion_keys::{ASSERTION_KEY_AGE, ASSERTION_KEY_OVERLAP, AssertionKey, load_assertion_keys};
-pub use attempts::{ATTEMPT_LIFETIME, Attempt, Purpose, SpentAttempt, Taken};
+pub use attempts::{
+    ATTEMPT_LIFETIME, Attempt, Purpose, SpentAttempt, Taken, attempt_is_open, load_spent_attempt,
+};
 pub use audit_log::{
     Actor, AuditEntry, AuditRecord, AuditSequence, SYSTEM_SCOPE, count_audit_events, load_audit_sequence,
 };
@@ -59,7 +61,7 @@ pub use organizations::{
 pub use recovery::{RECOVERY_LIFETIME, count_recovery_codes, load_recovery};
 pub use sessions::{
     BrowserSession, HOST_SESSIONS_MAX, NewTicket, SESSION_ABSOLUTE, SESSION_IDLE, Ticket,
-    load_browser_sessions,
+    load_browser_sessions, ticket_is_there,
 };
 
 use database::{AnyTransaction, Database};

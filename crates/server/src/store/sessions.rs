@@ -76,6 +76,18 @@ pub async fn load_browser_sessions(
     query.fetch_all(sql, values![account]).await?.iter().map(read).collect()
 }
 
+/// Whether a ticket of this host and nonce is there. Asked before `take_ticket`, so that one which a stranger made up
+/// never takes the writer (rule 9).
+pub async fn ticket_is_there(
+    query: &mut impl Query,
+    hash: TokenHash,
+    host: &str,
+    handover: TokenHash,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT ticket_hash FROM ticket WHERE ticket_hash = $1 AND host = $2 AND handover_hash = $3";
+    Ok(query.fetch_optional(sql, values![hash, host, handover]).await?.is_some())
+}
+
 impl Transaction {
     /// Begins a browser session and lets the longest unused ones of the account go.
     pub async fn insert_browser_session(

@@ -28,7 +28,7 @@ use crate::gate::auth_request::read as read_question;
 use crate::gate::{Outcome, Question, ask, origin};
 use crate::refusal::Refusal;
 use crate::session::signed_in;
-use crate::store::NewTicket;
+use crate::store::{NewTicket, ticket_is_there};
 
 /// A ticket is worth nothing after this (decisions.md).
 const TICKET_LIFETIME: Lifetime = Lifetime::from_seconds(60);
@@ -147,25 +147,28 @@ async fn ticket(
         let start = format!("{}/.doorward/start?{}", origin(app, application), query(&[("next", "/")]));
         Refusal::new(ErrorCode::GateTicketExpired).with_action("Continue", start)
     };
-    let nonce = Cookie::Handover.read(&parts.headers, app.https());
     let now = app.clock.now();
-    let mut taken = None;
-    if let Some(nonce) = nonce {
+    // Read first: a ticket that a stranger made up never takes the writer (rule 9).
+    if let Some(nonce) = Cookie::Handover.read(&parts.headers, app.https())
+        && ticket_is_there(&mut app.store.reader(), sent.hash(), host, nonce).await?
+    {
         let mut tx = app.store.begin().await?;
-        taken = tx.take_ticket(sent.hash(), host, nonce, now).await?;
+        let taken = tx.take_ticket(sent.hash(), host, nonce, now).await?;
+        let mut session = None;
         if let Some(ticket) = &taken {
             let token = app.random.token()?;
             tx.insert_host_session(token.hash(), ticket.session, ticket.account, host, now).await?;
-            tx.commit(now).await?;
+            session = Some(token);
+        }
+        tx.commit(now).await?;
+        if let (Some(ticket), Some(token)) = (taken, session) {
             let mut response = redirect(&ticket.next);
             if let Some(cookie) = Cookie::App.set(&token, app.https()) {
                 response.headers_mut().append(SET_COOKIE, cookie);
             }
             return Ok(response);
         }
-        tx.commit(now).await?;
     }
-    debug_assert!(taken.is_none(), "a taken ticket was answered above");
     // A reload, or the slower of two tabs: whoever is through already is taken on (rule 18).
     match signed_in(app, Cookie::App.read(&parts.headers, app.https()), Some(host)).await? {
         Some(_) => Ok(redirect("/")),

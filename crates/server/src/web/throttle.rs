@@ -1,9 +1,9 @@
-//! How often a password may be tried (decisions.md, Throttling).
+//! How often a password may be tried (decisions.md, Throttling; docs/adr/0028).
 //!
-//! An account: 5 failures, then one a minute, doubling to one in 15; counted on its row, so that all nodes count
-//! together. An address: 20 failures a minute. A browser in which the account signed in before has a budget of its
-//! own, so that strangers who guess lock nobody out. Names that nobody has are counted like accounts, so that the
-//! answer tells nothing. All but the accounts' own counters is in bounded memory of this node.
+//! An account: 5 failures, then one a minute, doubling to one in 15. A browser in which the account signed in before
+//! has a budget of its own, so that strangers who guess lock nobody out. Both are kept in the store, and written after
+//! the answer; names that nobody has are counted like accounts, here alone. An address: 20 failures a minute.
+//! Never here: the store; what is asked costs the same whoever has the name.
 //! Invariant: a place is taken before the password is looked at, so that many guesses at once gain nothing.
 
 use doorward_core::ids::AccountId;
@@ -13,10 +13,15 @@ use quick_cache::sync::Cache;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
+use crate::store::{FailureCount, SignInFacts};
+
 /// Failures that cost nothing.
-pub const FREE_FAILURES: i64 = 5;
+const FREE_FAILURES: i64 = 5;
 /// Failures of one address within a minute.
 const ADDRESS_FAILURES_MAX: u32 = 20;
+/// Passwords of one address that are looked at, or wait for it, at the same time: half the places there are
+/// (`passwords.rs`), so that no address keeps everybody else out.
+const ADDRESS_AT_ONCE_MAX: u32 = 32;
 /// Accounts that one link makes within `SIGN_UP_SPAN`.
 const SIGN_UPS_MAX: u32 = 100;
 const SIGN_UP_SPAN: Lifetime = Lifetime::from_hours(1);
@@ -25,7 +30,7 @@ const MINUTE: Lifetime = Lifetime::from_minutes(1);
 const REMEMBERED_MAX: usize = 50_000;
 
 /// How long the next attempt waits after so many failures in a row.
-pub fn wait_after(failures: i64) -> Lifetime {
+fn wait_after(failures: i64) -> Lifetime {
     match failures - FREE_FAILURES {
         ..0 => Lifetime::from_millis(0),
         0 => Lifetime::from_minutes(1),
@@ -36,45 +41,70 @@ pub fn wait_after(failures: i64) -> Lifetime {
     }
 }
 
-/// Failures in a row, and until when there is no further attempt.
-#[derive(Clone, Copy, Default)]
-struct Failures {
-    count: i64,
-    blocked_until: i64,
+/// Whose failures are counted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Budget {
+    /// An account's, whoever tries.
+    Account(AccountId),
+    /// That of a browser in which the account signed in before.
+    Browser(AccountId, TokenHash),
+    /// That of a name that nobody has.
+    Nobody(TokenHash),
 }
 
-impl Failures {
-    fn take(&mut self, now: Timestamp) -> Result<(), Lifetime> {
-        if now.millis() < self.blocked_until {
-            return Err(Timestamp::from_millis(self.blocked_until).since(now));
+impl Budget {
+    /// Whose failure it would be, and how many there were as far as the store knows.
+    pub fn of(facts: Option<&SignInFacts>, name: &str, browser: Option<TokenHash>) -> (Self, FailureCount) {
+        match (facts, facts.and_then(|facts| facts.known_browser), browser) {
+            (Some(facts), Some(known), Some(browser)) => {
+                (Self::Browser(facts.account.id, browser), known.count)
+            }
+            (Some(facts), ..) => (Self::Account(facts.account.id), facts.count),
+            (None, ..) => (Self::Nobody(TokenHash::of(&name.to_ascii_lowercase())), FailureCount::default()),
         }
-        self.count = self.count.saturating_add(1);
-        self.blocked_until = now.plus(wait_after(self.count)).millis();
-        Ok(())
     }
 }
 
-impl Failures {
-    fn give_back(&mut self, now: Timestamp) {
-        self.count = self.count.saturating_sub(1).max(0);
-        self.blocked_until = now.millis();
-    }
+/// A password that may be looked at: counted as a failure until it turns out otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Guess {
+    /// Whose failure it is.
+    pub budget: Budget,
+    /// The count with it.
+    pub counted: FailureCount,
 }
 
+/// What an address did lately.
 #[derive(Clone, Copy)]
-struct Minute {
-    began: i64,
+struct Address {
+    minute_began: i64,
     failures: u32,
+    at_once: u32,
+}
+
+/// The accounts that a link made lately.
+#[derive(Clone, Copy)]
+struct SignUps {
+    hour_began: i64,
+    made: u32,
+}
+
+/// Why nobody at an address may try now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AddressRefused {
+    /// It failed too often: how long to wait.
+    Failures(Lifetime),
+    /// Too many passwords of it are being looked at.
+    Crowded,
 }
 
 /// The counters of this node.
 pub struct SignInThrottle {
     /// One lock around small steps in memory: taking a place must be one step.
     step: Mutex<()>,
-    addresses: Cache<IpAddr, Minute>,
-    unknown_names: Cache<TokenHash, Failures>,
-    known_browsers: Cache<(TokenHash, AccountId), Failures>,
-    sign_ups: Cache<TokenHash, Minute>,
+    addresses: Cache<IpAddr, Address>,
+    budgets: Cache<Budget, FailureCount>,
+    sign_ups: Cache<TokenHash, SignUps>,
 }
 
 impl std::fmt::Debug for SignInThrottle {
@@ -88,8 +118,7 @@ impl Default for SignInThrottle {
         Self {
             step: Mutex::default(),
             addresses: Cache::new(REMEMBERED_MAX),
-            unknown_names: Cache::new(REMEMBERED_MAX),
-            known_browsers: Cache::new(REMEMBERED_MAX),
+            budgets: Cache::new(REMEMBERED_MAX),
             sign_ups: Cache::new(REMEMBERED_MAX),
         }
     }
@@ -103,35 +132,116 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// One password of an address on its way through the pool; dropped, it is through.
+pub struct AddressPlace<'a> {
+    throttle: &'a SignInThrottle,
+    network: IpAddr,
+}
+
+impl std::fmt::Debug for AddressPlace<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AddressPlace").finish_non_exhaustive()
+    }
+}
+
+impl AddressPlace<'_> {
+    /// Whether the address has not failed too often in the meantime; asked when the password's turn has come. `Err`:
+    /// how long to wait.
+    pub fn is_still_open(&self, now: Timestamp) -> Result<(), Lifetime> {
+        let _step = self.throttle.step();
+        self.throttle.address(self.network, now).may_fail(now)
+    }
+
+    /// The password was wrong.
+    pub fn failed(&self, now: Timestamp) {
+        let _step = self.throttle.step();
+        let mut address = self.throttle.address(self.network, now);
+        address.failures = address.failures.saturating_add(1);
+        self.throttle.addresses.insert(self.network, address);
+    }
+}
+
+impl Drop for AddressPlace<'_> {
+    fn drop(&mut self) {
+        let _step = self.throttle.step();
+        if let Some(mut address) = self.throttle.addresses.get(&self.network) {
+            address.at_once = address.at_once.saturating_sub(1);
+            self.throttle.addresses.insert(self.network, address);
+        }
+    }
+}
+
+impl Address {
+    fn may_fail(&self, now: Timestamp) -> Result<(), Lifetime> {
+        if self.failures < ADDRESS_FAILURES_MAX {
+            return Ok(());
+        }
+        Err(Timestamp::from_millis(self.minute_began).plus(MINUTE).since(now))
+    }
+}
+
 impl SignInThrottle {
     fn step(&self) -> std::sync::MutexGuard<'_, ()> {
         self.step.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes one of the address's places in this minute; given back after a success. `Err`: how long to wait.
-    pub fn take_address(&self, address: IpAddr, now: Timestamp) -> Result<(), Lifetime> {
-        let _step = self.step();
-        let address = network(address);
-        let kept = self.addresses.get(&address).filter(|minute| {
-            let age = now.since(Timestamp::from_millis(minute.began));
+    /// What a network did in the minute that runs now.
+    fn address(&self, network: IpAddr, now: Timestamp) -> Address {
+        let kept = self.addresses.get(&network);
+        let at_once = kept.map_or(0, |kept| kept.at_once);
+        let this_minute = kept.filter(|kept| {
+            let age = now.since(Timestamp::from_millis(kept.minute_began));
             (Lifetime::from_millis(0)..MINUTE).contains(&age)
         });
-        let mut minute = kept.unwrap_or(Minute { began: now.millis(), failures: 0 });
-        if minute.failures >= ADDRESS_FAILURES_MAX {
-            return Err(Timestamp::from_millis(minute.began).plus(MINUTE).since(now));
-        }
-        minute.failures += 1;
-        self.addresses.insert(address, minute);
-        Ok(())
+        this_minute.unwrap_or(Address { minute_began: now.millis(), failures: 0, at_once })
     }
 
-    /// Gives the address's place back: the password was right.
-    pub fn give_back_address(&self, address: IpAddr) {
+    /// Lets a password of this address on its way, unless the address failed too often or has many there already.
+    pub fn enter(&self, address: IpAddr, now: Timestamp) -> Result<AddressPlace<'_>, AddressRefused> {
         let _step = self.step();
-        let address = network(address);
-        if let Some(mut minute) = self.addresses.get(&address) {
-            minute.failures = minute.failures.saturating_sub(1);
-            self.addresses.insert(address, minute);
+        let network = network(address);
+        let mut address = self.address(network, now);
+        address.may_fail(now).map_err(AddressRefused::Failures)?;
+        if address.at_once >= ADDRESS_AT_ONCE_MAX {
+            return Err(AddressRefused::Crowded);
+        }
+        address.at_once += 1;
+        self.addresses.insert(network, address);
+        Ok(AddressPlace { throttle: self, network })
+    }
+
+    /// Takes a place for one look at a password. `stored`: the count as the store knew it a moment ago. `Err`: how
+    /// long to wait.
+    pub fn take(&self, budget: Budget, stored: FailureCount, now: Timestamp) -> Result<Guess, Lifetime> {
+        let _step = self.step();
+        let remembered = self.budgets.get(&budget).filter(|own| own.round >= stored.round);
+        // This node knows of failures that are not written yet, the store of those at other nodes.
+        let before = match remembered {
+            Some(own) if own.round == stored.round => FailureCount {
+                round: own.round,
+                failures: own.failures.max(stored.failures),
+                blocked_until: own.blocked_until.max(stored.blocked_until),
+            },
+            Some(own) => own,
+            None => stored,
+        };
+        if now.millis() < before.blocked_until {
+            return Err(Timestamp::from_millis(before.blocked_until).since(now));
+        }
+        let failures = before.failures.saturating_add(1);
+        let blocked_until = now.plus(wait_after(failures)).millis();
+        let counted = FailureCount { round: before.round, failures, blocked_until };
+        self.budgets.insert(budget, counted);
+        Ok(Guess { budget, counted })
+    }
+
+    /// Gives a place back: the password was not looked at.
+    pub fn give_back(&self, guess: Guess, now: Timestamp) {
+        let _step = self.step();
+        if let Some(own) = self.budgets.get(&guess.budget).filter(|own| own.round == guess.counted.round) {
+            let failures = own.failures.saturating_sub(1).max(0);
+            let blocked_until = own.blocked_until.min(now.millis());
+            self.budgets.insert(guess.budget, FailureCount { failures, blocked_until, ..own });
         }
     }
 
@@ -140,76 +250,22 @@ impl SignInThrottle {
     pub fn take_sign_up(&self, link: TokenHash, now: Timestamp) -> Result<(), Lifetime> {
         let _step = self.step();
         let kept = self.sign_ups.get(&link).filter(|hour| {
-            let age = now.since(Timestamp::from_millis(hour.began));
+            let age = now.since(Timestamp::from_millis(hour.hour_began));
             (Lifetime::from_millis(0)..SIGN_UP_SPAN).contains(&age)
         });
-        let mut hour = kept.unwrap_or(Minute { began: now.millis(), failures: 0 });
-        if hour.failures >= SIGN_UPS_MAX {
-            return Err(Timestamp::from_millis(hour.began).plus(SIGN_UP_SPAN).since(now));
+        let mut hour = kept.unwrap_or(SignUps { hour_began: now.millis(), made: 0 });
+        if hour.made >= SIGN_UPS_MAX {
+            return Err(Timestamp::from_millis(hour.hour_began).plus(SIGN_UP_SPAN).since(now));
         }
-        hour.failures += 1;
+        hour.made += 1;
         self.sign_ups.insert(link, hour);
         Ok(())
     }
 
-    /// As an account's row would: a name that nobody has.
-    pub fn take_unknown_name(&self, name: &str, now: Timestamp) -> Result<(), Lifetime> {
+    /// The password was right: the count begins anew.
+    pub fn forget(&self, guess: Guess) {
         let _step = self.step();
-        let key = TokenHash::of(&name.to_ascii_lowercase());
-        let mut failures = self.unknown_names.get(&key).unwrap_or_default();
-        let taken = failures.take(now);
-        self.unknown_names.insert(key, failures);
-        taken
-    }
-
-    /// The budget of a browser in which this account signed in before; `None` if it did not.
-    pub fn take_known_browser(
-        &self,
-        browser: TokenHash,
-        account: AccountId,
-        now: Timestamp,
-    ) -> Option<Result<(), Lifetime>> {
-        let _step = self.step();
-        let mut failures = self.known_browsers.get(&(browser, account))?;
-        let taken = failures.take(now);
-        self.known_browsers.insert((browser, account), failures);
-        Some(taken)
-    }
-
-    /// Gives the places of a name that nobody has, or of a known browser, back: the password was not looked at.
-    pub fn give_back(
-        &self,
-        name: &str,
-        browser: Option<TokenHash>,
-        account: Option<AccountId>,
-        now: Timestamp,
-    ) {
-        let _step = self.step();
-        let Some(account) = account else {
-            let key = TokenHash::of(&name.to_ascii_lowercase());
-            if let Some(mut failures) = self.unknown_names.get(&key) {
-                failures.give_back(now);
-                self.unknown_names.insert(key, failures);
-            }
-            return;
-        };
-        if let Some(browser) = browser
-            && let Some(mut failures) = self.known_browsers.get(&(browser, account))
-        {
-            failures.give_back(now);
-            self.known_browsers.insert((browser, account), failures);
-        }
-    }
-
-    /// Whether this account signed in in this browser before, as far as this node remembers.
-    pub fn knows_browser(&self, browser: TokenHash, account: AccountId) -> bool {
-        self.known_browsers.get(&(browser, account)).is_some()
-    }
-
-    /// The account has signed in in this browser.
-    pub fn remember_browser(&self, browser: TokenHash, account: AccountId) {
-        let _step = self.step();
-        self.known_browsers.insert((browser, account), Failures::default());
+        self.budgets.remove(&guess.budget);
     }
 }
 
@@ -218,9 +274,14 @@ mod tests {
     use super::*;
 
     const START: Timestamp = Timestamp::from_seconds(1_800_000_000);
+    const NONE: FailureCount = FailureCount { round: 0, failures: 0, blocked_until: 0 };
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    fn nobody(name: &str) -> Budget {
+        Budget::of(None, name, None).0
     }
 
     #[test]
@@ -228,39 +289,81 @@ mod tests {
         let throttle = SignInThrottle::default();
         let mut now = START;
         for _ in 0..5 {
-            throttle.take_unknown_name("mira", now).unwrap();
+            throttle.take(nobody("mira"), NONE, now).unwrap();
         }
         for minutes in [1, 2, 4, 8, 15, 15] {
-            assert_eq!(throttle.take_unknown_name("Mira", now), Err(Lifetime::from_minutes(minutes)));
+            assert_eq!(throttle.take(nobody("Mira"), NONE, now), Err(Lifetime::from_minutes(minutes)));
             now = now.plus(Lifetime::from_minutes(minutes));
-            throttle.take_unknown_name("mira", now).unwrap();
+            throttle.take(nobody("mira"), NONE, now).unwrap();
         }
-        throttle.take_unknown_name("jonas", now).unwrap();
+        throttle.take(nobody("jonas"), NONE, now).unwrap();
+    }
+
+    #[test]
+    fn what_other_nodes_have_written_counts_and_what_began_anew_there_is_forgotten_here() {
+        let throttle = SignInThrottle::default();
+        let account = Budget::Account(AccountId::new(1, [1; 10]));
+        for failures in 0..3 {
+            throttle.take(account, FailureCount { failures, ..NONE }, START).unwrap();
+        }
+        // Another node has counted two more.
+        let blocked = FailureCount { failures: 5, blocked_until: START.plus(MINUTE).millis(), round: 0 };
+        assert_eq!(throttle.take(account, blocked, START), Err(MINUTE));
+        // The account signed in there.
+        let anew = FailureCount { round: 1, ..NONE };
+        assert_eq!(throttle.take(account, anew, START).unwrap().counted.failures, 1);
+        // What was read a moment before that changes nothing.
+        assert_eq!(throttle.take(account, blocked, START).unwrap().counted.failures, 2);
+    }
+
+    #[test]
+    fn a_place_that_is_given_back_was_never_taken() {
+        let throttle = SignInThrottle::default();
+        for _ in 0..100 {
+            let guess = throttle.take(nobody("mira"), NONE, START).unwrap();
+            throttle.give_back(guess, START);
+        }
     }
 
     #[test]
     fn an_address_fails_twenty_times_a_minute_and_its_neighbours_in_a_64_count_with_it() {
         let throttle = SignInThrottle::default();
         for n in 0..20 {
-            throttle.take_address(address(&format!("2001:db8:1:2::{n:x}")), START).unwrap();
+            throttle.enter(address(&format!("2001:db8:1:2::{n:x}")), START).unwrap().failed(START);
         }
         let later = START.plus(Lifetime::from_seconds(40));
-        assert_eq!(
-            throttle.take_address(address("2001:db8:1:2:ffff::"), later),
-            Err(Lifetime::from_seconds(20))
-        );
-        throttle.take_address(address("2001:db8:1:3::1"), later).unwrap();
-        throttle.take_address(address("192.0.2.1"), later).unwrap();
-        throttle.take_address(address("2001:db8:1:2::1"), START.plus(MINUTE)).unwrap();
+        let refused = throttle.enter(address("2001:db8:1:2:ffff::"), later).unwrap_err();
+        assert_eq!(refused, AddressRefused::Failures(Lifetime::from_seconds(20)));
+        throttle.enter(address("2001:db8:1:3::1"), later).unwrap();
+        throttle.enter(address("192.0.2.1"), later).unwrap();
+        throttle.enter(address("2001:db8:1:2::1"), START.plus(MINUTE)).unwrap();
     }
 
     #[test]
-    fn a_right_password_uses_up_nothing_of_the_address() {
+    fn an_office_behind_one_address_signs_in_together_and_uses_up_nothing() {
         let throttle = SignInThrottle::default();
-        for _ in 0..100 {
-            throttle.take_address(address("192.0.2.1"), START).unwrap();
-            throttle.give_back_address(address("192.0.2.1"));
+        let office = address("192.0.2.1");
+        for _ in 0..10 {
+            let colleagues: Vec<_> = (0..32).map(|_| throttle.enter(office, START).unwrap()).collect();
+            // More than half of all places it does not get; that is no failure of anybody.
+            assert_eq!(throttle.enter(office, START).unwrap_err(), AddressRefused::Crowded);
+            throttle.enter(address("192.0.2.2"), START).unwrap();
+            assert!(colleagues.iter().all(|place| place.is_still_open(START).is_ok()));
         }
+    }
+
+    #[test]
+    fn who_waits_for_his_turn_while_his_address_fails_too_often_is_not_looked_at_any_more() {
+        let throttle = SignInThrottle::default();
+        let places: Vec<_> = (0..30).map(|_| throttle.enter(address("192.0.2.1"), START).unwrap()).collect();
+        let mut looked_at = 0;
+        for place in &places {
+            if place.is_still_open(START).is_ok() {
+                looked_at += 1;
+                place.failed(START);
+            }
+        }
+        assert_eq!(looked_at, 20);
     }
 
     #[test]
@@ -274,20 +377,5 @@ mod tests {
         assert_eq!(throttle.take_sign_up(one, later), Err(Lifetime::from_minutes(40)));
         throttle.take_sign_up(other, later).unwrap();
         throttle.take_sign_up(one, START.plus(SIGN_UP_SPAN)).unwrap();
-    }
-
-    #[test]
-    fn a_browser_that_signed_in_before_has_its_own_budget() {
-        let throttle = SignInThrottle::default();
-        let account = AccountId::new(1, [1; 10]);
-        let (own, foreign) = (TokenHash::of("own"), TokenHash::of("foreign"));
-        assert_eq!(throttle.take_known_browser(own, account, START), None);
-        throttle.remember_browser(own, account);
-        for _ in 0..5 {
-            assert_eq!(throttle.take_known_browser(own, account, START), Some(Ok(())));
-        }
-        assert_eq!(throttle.take_known_browser(own, account, START), Some(Err(Lifetime::from_minutes(1))));
-        assert_eq!(throttle.take_known_browser(foreign, account, START), None);
-        assert_eq!(throttle.take_known_browser(own, AccountId::new(1, [2; 10]), START), None);
     }
 }

@@ -117,7 +117,7 @@ async fn a_minute_later_the_right_password_opens_again_and_clears_the_count() {
     world.pass(Lifetime::from_minutes(1));
     assert_eq!(sign_in(&world, &browser, "mira", PASSWORD).await.status, 303);
     let facts = load_sign_in(&mut world.app.store.reader(), "mira").await.unwrap().unwrap();
-    assert_eq!(facts.failures, 0);
+    assert_eq!(facts.count.failures, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,9 +2,13 @@
 //! entry and a page that names its code; odd but allowed ones let the member in (conformance.md §1, §2; rule 3).
 
 use doorward_core::error_code::ErrorCode;
-use doorward_testkit::{Misbehavior, Misbehavior as M, Personality, Stage, Verdict};
+use doorward_testkit::{Endpoint, Misbehavior, Misbehavior as M, Personality, Stage, Verdict};
 
 use crate::harness::{Options, World};
+
+const SSO_SESSIONS: &str = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM sso_session";
+/// Words that frighten and explain nothing.
+const ALARMING: [&str; 7] = ["attack", "malicious", "hack", "forged", "csrf", "invalid state", "fatal"];
 
 /// Each misbehaviour in a sign-in that is refused, by the code that the member reads. Every other one is let in.
 #[rustfmt::skip]
@@ -34,7 +38,7 @@ const REFUSALS: &[(&str, &[M])] = &[
     ("oidc.token_malformed", &[M::TokenIdTokenNumber, M::TokenTwoIdTokens, M::TokenHtml, M::TokenEmpty, M::TokenNotJson, M::TokenArray, M::TokenGzipBomb, M::TokenTypeOther, M::TokenTypeMissing]),
     ("oidc.client_refused", &[M::TokenInvalidClient]),
     ("oidc.token_issuer_mismatch", &[M::IssWrong, M::IssMissing, M::IssSlash, M::IssCase, M::IssPercentEncoded, M::IssLookAlike, M::IssArray, M::IssOfOtherIssuer]),
-    ("oidc.audience_mismatch", &[M::AudWrong, M::AudMissing, M::AudPrefix, M::AudNumber, M::AudObject, M::AudEmptyArray, M::AudWithStranger]),
+    ("oidc.audience_mismatch", &[M::AudWrong, M::AudMissing, M::AudPrefix, M::AudNumber, M::AudObject, M::AudEmptyArray, M::AudWithStranger, M::AudOfOtherClient]),
     ("oidc.authorized_party_mismatch", &[M::AzpOther]),
     ("oidc.token_not_jws", &[M::KidHuge, M::KidNumber, M::HeaderCrit, M::HeaderB64False, M::HeaderZip, M::HeaderTypLogout, M::FourParts, M::JsonSerialization, M::PaddedBase64, M::TrailingBlank, M::DeepClaims, M::PayloadArray, M::PayloadNotJson, M::PayloadNotUtf8]),
     ("oidc.claim_invalid", &[M::DuplicateHeaderMember, M::ManyClaims, M::DuplicateClaim, M::ExpMissing, M::ExpString, M::ExpNegative, M::ExpAstronomic, M::ExpNull, M::ExpTooFar, M::NbfString, M::EmailNumber]),
@@ -86,6 +90,7 @@ async fn rule_3_each_misbehaviour_in_a_sign_in_ends_in_its_own_code_without_a_se
             world.pass(doorward_core::time::Lifetime::from_seconds(61));
             let browser = world.browser_of("mira").await;
             let entries = world.audit("acme").await.len();
+            let sessions = world.count(SSO_SESSIONS).await;
             match fault.stage() {
                 // Keys are asked for when a token names one that nobody knows yet.
                 Stage::Jwks => {
@@ -117,10 +122,21 @@ async fn rule_3_each_misbehaviour_in_a_sign_in_ends_in_its_own_code_without_a_se
             {
                 wrong.push(format!("{fault:?}: the page does not say what to do: {}", page.text()));
             }
-            // A callback that names no attempt of ours is a stranger's, and leaves no row (rule 9).
+            // No session, unless the member was let in.
+            if world.count(SSO_SESSIONS).await - sessions != i64::from(let_in) {
+                wrong.push(format!("{fault:?}: the sessions are not what they should be"));
+            }
+            // One entry. A callback that names no attempt of ours is a stranger's, and leaves no row (rule 9).
             let new = world.audit("acme").await.len() - entries;
-            if new > 1 || (new == 0 && fault.stage() != Stage::Callback) {
+            let is_a_strangers =
+                matches!(code.as_deref(), Some("oidc.response_malformed" | "sso.attempt_unknown"));
+            if new != usize::from(!is_a_strangers) {
                 wrong.push(format!("{fault:?}: {new} audit entries, {code:?}"));
+            }
+            // Whoever reads the page has done nothing wrong, and reads nothing that says so (rule 18).
+            let text = page.text().to_lowercase();
+            if let Some(alarm) = ALARMING.iter().find(|word| text.contains(**word)) {
+                wrong.push(format!("{fault:?}: {alarm:?} on the page: {text}"));
             }
             // The list above says nothing else than the test kit's own verdict.
             let fits = match fault.verdict() {
@@ -133,6 +149,10 @@ async fn rule_3_each_misbehaviour_in_a_sign_in_ends_in_its_own_code_without_a_se
             }
         }
         assert!(wrong.is_empty(), "entra: {entra}\n{}", wrong.join("\n"));
+        // Whatever a header, a claim or a redirect named: nobody went there (conformance.md V51, V59).
+        for nowhere in [Endpoint::Claims, Endpoint::Moved, Endpoint::Stray] {
+            assert_eq!(world.idp.calls(nowhere), 0, "entra: {entra}, {nowhere:?}");
+        }
     }
 }
 

@@ -14,13 +14,13 @@ use http::header::SET_COOKIE;
 use serde::Deserialize;
 
 use super::audited;
-use super::sign_in::{give_back_place, take_place};
+use super::sign_in::{note_failure, take_place};
 use crate::app::{App, SharedApp};
 use crate::cookies::Cookie;
 use crate::passwords::{PasswordError, judge_new_password};
 use crate::refusal::Refusal;
 use crate::session::session_is_alive;
-use crate::store::{load_emails, load_sign_in};
+use crate::store::{load_emails, load_sign_in_from};
 use crate::web::access::redirect;
 use crate::web::page::{Done, Frame, Moment, Problem, Problems, show, show_with};
 use crate::web::visit::Visit;
@@ -164,24 +164,25 @@ pub async fn change_password(
         problems.push(Problem::new("new_password", code));
     }
     // A stolen session must not be a way to guess the password.
-    let facts = load_sign_in(&mut app.store.reader(), &account.name).await?;
+    let facts = load_sign_in_from(&mut app.store.reader(), &account.name, visit.browser).await?;
     let facts = facts.ok_or(ErrorCode::AccountSignInNeeded)?;
-    take_place(&app, Some(account.id), &account.name, visit.browser)
-        .await?
+    let guess = take_place(&app, Some(&facts), &account.name, visit.browser)
         .map_err(|wait| Refusal::new(ErrorCode::AccountThrottled).with_retry_after(wait.seconds() + 1))?;
     let before = facts.password_hash.unwrap_or_default();
     let fits = current.expose().len() <= super::sign_in::PASSWORD_BYTES_MAX;
     let verified = app.passwords.verify(current, Some(before.clone()).filter(|hash| !hash.is_empty())).await;
     if matches!(verified, Err(PasswordError::Busy)) {
-        give_back_place(&app, Some(account.id), &account.name, visit.browser).await?;
+        app.sign_ins.give_back(guess, app.clock.now());
     }
     let right = fits && verified?;
     let now = app.clock.now();
     if right {
+        app.sign_ins.forget(guess);
         let mut tx = app.store.begin().await?;
         tx.confirm_sign_in(account.id, &before).await?;
         tx.commit(now).await?;
     } else {
+        note_failure(&app, guess, None);
         problems.insert(0, Problem::new("current_password", ErrorCode::AccountWrongPassword));
     }
     if !problems.is_empty() {
@@ -195,6 +196,9 @@ pub async fn change_password(
         return Err(ErrorCode::AccountSignInNeeded.into());
     }
     tx.update_password(account.id, &hash, signed_in.session().map(|session| session.id)).await?;
+    if let Some(browser) = visit.browser {
+        tx.remember_browser(account.id, browser, now).await?;
+    }
     tx.audit(audited(&visit, None, AuditAction::AccountPassword, Vec::new())?, now).await?;
     tx.commit(now).await?;
     Ok(back(&app, Done::PasswordChanged))

@@ -22,7 +22,7 @@ use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::sign_in::{PASSWORD_BYTES_MAX, begin_session, own_entry, parameter, with_cookies};
+use super::sign_in::{PASSWORD_BYTES_MAX, begin_session, browser_of, own_entry, parameter, with_cookies};
 use super::sso::{by, with_browser};
 use crate::app::{App, SharedApp};
 use crate::joining::{Offer, accept, look};
@@ -34,6 +34,7 @@ use crate::web::access::{redirect, sign_in_page, sso_page};
 use crate::web::page::{
     Done, Frame, Moment, Problem, Problems, going_on, host_of, role_label, show, show_with,
 };
+use crate::web::throttle::AddressRefused;
 use crate::web::visit::Visit;
 
 /// Longest token that is looked up, in bytes: 43 are ours.
@@ -354,7 +355,12 @@ pub async fn sign_up(
     let throttled = |wait: doorward_core::time::Lifetime| {
         Refusal::new(ErrorCode::AccountThrottled).with_retry_after(wait.seconds() + 1)
     };
-    app.sign_ins.take_address(address, now).map_err(throttled)?;
+    let place = app.sign_ins.enter(address, now).map_err(|refused| match refused {
+        AddressRefused::Failures(wait) => throttled(wait),
+        AddressRefused::Crowded => ErrorCode::AccountBusy.into(),
+    })?;
+    // Counted as a failure, whatever comes of it.
+    place.failed(now);
     app.sign_ins.take_sign_up(found.token, now).map_err(throttled)?;
     let hash = app.passwords.hash(wanted.password, &app.random).await?;
 
@@ -384,7 +390,9 @@ pub async fn sign_up(
     entry.details = vec![("name", account.name.as_str().to_owned())];
     tx.audit(entry, now).await?;
     let token = begin_session(&app, &mut tx, &visit, account.id, now).await?;
+    let (browser, new_browser) = browser_of(&app, &visit)?;
+    tx.remember_browser(account.id, browser, now).await?;
     tx.audit(own_entry(&visit, actor, AuditAction::AccountSignIn), now).await?;
     tx.commit(now).await?;
-    with_cookies(&app, &visit, account.id, &token, redirect(&found.here))
+    Ok(with_cookies(&app, &token, new_browser.as_ref(), redirect(&found.here)))
 }

@@ -23,15 +23,15 @@ use std::sync::Arc;
 
 use crate::app::{App, SharedApp};
 use crate::cookies::Cookie;
-use crate::passwords::judge_new_password;
+use crate::passwords::{PasswordError, judge_new_password};
 use crate::refusal::Refusal;
 use crate::store::{
-    Account, Actor, AuditEntry, NewAccount, StoreError, Transaction, has_operator, load_sign_in,
-    operator_link_is_good,
+    Account, Actor, AuditEntry, KnownBrowser, NewAccount, SignInFacts, StoreError, Transaction, has_operator,
+    load_sign_in_from, operator_link_is_good,
 };
 use crate::web::access::redirect;
 use crate::web::page::{Done, Frame, Problem, Problems, going_on, host_of, show, show_with, waiting};
-use crate::web::throttle::{FREE_FAILURES, wait_after};
+use crate::web::throttle::{AddressRefused, Budget, Guess};
 use crate::web::visit::Visit;
 
 /// Longest user name or address that is looked up, in bytes.
@@ -180,54 +180,44 @@ impl std::fmt::Debug for SignInForm {
     }
 }
 
-/// Takes a place for one look at a password; `Err`: how long to wait. `account` is `None` for a name that nobody has.
-pub(super) async fn take_place(
+/// Takes a place for one look at a password; `Err`: how long to wait. The same for a name that nobody has (`facts` is
+/// `None`): nothing is written before the password was looked at.
+pub(super) fn take_place(
     app: &App,
-    account: Option<AccountId>,
+    facts: Option<&SignInFacts>,
     name: &str,
     browser: Option<TokenHash>,
-) -> Result<Result<(), Lifetime>, StoreError> {
-    let now = app.clock.now();
-    let Some(account) = account else { return Ok(app.sign_ins.take_unknown_name(name, now)) };
-    if let Some(own) = browser.and_then(|browser| app.sign_ins.take_known_browser(browser, account, now)) {
-        return Ok(own);
-    }
-    let waits = [0, 1, 2, 3, 4].map(|n| wait_after(FREE_FAILURES + n).millis());
-    let mut tx = app.store.begin().await?;
-    let taken = tx.take_sign_in_place(account, waits, now).await?;
-    tx.commit(now).await?;
-    if taken {
-        return Ok(Ok(()));
-    }
-    let blocked_until =
-        load_sign_in(&mut app.store.reader(), name).await?.map_or(now, |facts| facts.blocked_until);
-    Ok(Err(blocked_until.since(now).max(Lifetime::from_seconds(1))))
+) -> Result<Guess, Lifetime> {
+    let (budget, stored) = Budget::of(facts, name, browser);
+    app.sign_ins.take(budget, stored, app.clock.now())
 }
 
-/// Gives back what `take_place` took: there was no room to look at the password, which is nobody's failure.
-pub(super) async fn give_back_place(
-    app: &App,
-    account: Option<AccountId>,
-    name: &str,
-    browser: Option<TokenHash>,
-) -> Result<(), StoreError> {
-    let now = app.clock.now();
-    let counted_here = match (account, browser) {
-        (None, _) => true,
-        (Some(account), Some(browser)) => app.sign_ins.knows_browser(browser, account),
-        (Some(_), None) => false,
+/// Writes a failure down beside the answer: for the audit log if `entry` is there, and so that other nodes count it too.
+/// It takes the answer no time: how long that takes must not tell whether the name exists (conformance.md V48).
+pub(super) fn note_failure(app: &SharedApp, guess: Guess, entry: Option<AuditEntry>) {
+    let (account, browser) = match guess.budget {
+        Budget::Account(account) => (account, None),
+        Budget::Browser(account, browser) => (account, Some(browser)),
+        Budget::Nobody(_) => return,
     };
-    match account {
-        Some(account) if !counted_here => {
+    // Where so many wait, this node counts it alone.
+    let Ok(place) = Arc::clone(&app.notes_of_failures).try_acquire_owned() else { return };
+    let app = SharedApp::clone(app);
+    tokio::spawn(async move {
+        let _place = place;
+        let now = app.clock.now();
+        let noted = async {
             let mut tx = app.store.begin().await?;
-            tx.give_back_sign_in_place(account, now).await?;
+            tx.note_failed_sign_in(account, browser, guess.counted).await?;
+            if let Some(entry) = entry {
+                tx.note_sign_in_failure(account, entry, now).await?;
+            }
             tx.commit(now).await
+        };
+        if let Err(error) = noted.await {
+            tracing::error!(%error, "a failed sign-in could not be written down");
         }
-        _ => {
-            app.sign_ins.give_back(name, browser, account, now);
-            Ok(())
-        }
-    }
+    });
 }
 
 /// `POST /login`.
@@ -265,73 +255,87 @@ pub async fn sign_in(
         return Ok(again(ErrorCode::AccountWrongPassword, None));
     }
 
-    let address = visit.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let now = app.clock.now();
-    let facts = load_sign_in(&mut app.store.reader(), username).await?;
-    let account = facts.as_ref().map(|facts| facts.account.id);
-    if let Err(wait) = app.sign_ins.take_address(address, now) {
-        return Ok(again(ErrorCode::AccountThrottled, Some(wait)));
-    }
-    if let Err(wait) = take_place(&app, account, username, visit.browser).await? {
-        return Ok(again(ErrorCode::AccountThrottled, Some(wait)));
-    }
-    let hash = facts.as_ref().and_then(|facts| facts.password_hash.clone());
-    let right = match app.passwords.verify(Secret::new(form.password.clone()), hash.clone()).await {
-        Ok(right) => right,
-        Err(crate::passwords::PasswordError::Busy) => {
-            app.sign_ins.give_back_address(address);
-            give_back_place(&app, account, username, visit.browser).await?;
+    let facts = load_sign_in_from(&mut app.store.reader(), username, visit.browser).await?;
+    // A browser in which the account signed in before has a budget of its own: its neighbours' failures are not its.
+    let is_known = facts.as_ref().is_some_and(|facts| facts.known_browser.is_some());
+    let address = visit.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let address = match (!is_known).then(|| app.sign_ins.enter(address, now)).transpose() {
+        Ok(place) => place,
+        Err(AddressRefused::Failures(wait)) => return Ok(again(ErrorCode::AccountThrottled, Some(wait))),
+        Err(AddressRefused::Crowded) => return Ok(again(ErrorCode::AccountBusy, None)),
+    };
+    let guess = match take_place(&app, facts.as_ref(), username, visit.browser) {
+        Ok(guess) => guess,
+        Err(wait) => return Ok(again(ErrorCode::AccountThrottled, Some(wait))),
+    };
+    let turn = match app.passwords.turn().await {
+        Ok(turn) => turn,
+        Err(PasswordError::Busy) => {
+            app.sign_ins.give_back(guess, app.clock.now());
             return Ok(again(ErrorCode::AccountBusy, None));
         }
         Err(error) => return Err(error.into()),
     };
+    if let Some(Err(wait)) = address.as_ref().map(|address| address.is_still_open(app.clock.now())) {
+        app.sign_ins.give_back(guess, app.clock.now());
+        return Ok(again(ErrorCode::AccountThrottled, Some(wait)));
+    }
+    let hash = facts.as_ref().and_then(|facts| facts.password_hash.clone());
+    let right = app.passwords.verify_in(turn, Secret::new(form.password.clone()), hash.clone()).await?;
     let (Some(facts), Some(hash), true) = (facts.as_ref(), hash, right) else {
         tracing::info!("a sign-in failed");
-        if let Some(facts) = &facts {
-            note_failure(&app, &visit, &facts.account);
+        if let Some(address) = address {
+            address.failed(app.clock.now());
         }
+        note_failure(&app, guess, facts.as_ref().map(|facts| failed(&visit, &facts.account)));
         return Ok(again(ErrorCode::AccountWrongPassword, None));
     };
-    app.sign_ins.give_back_address(address);
+    drop(address);
+    app.sign_ins.forget(guess);
     if facts.account.disabled {
         return Ok(again(ErrorCode::AccountDisabled, None));
     }
 
     let now = app.clock.now();
+    let (browser, new_browser) = browser_of(&app, &visit)?;
     let mut tx = app.store.begin().await?;
     if !tx.confirm_sign_in(facts.account.id, &hash).await? {
         drop(tx);
         return Ok(again(ErrorCode::AccountWrongPassword, None));
     }
     let token = begin_session(&app, &mut tx, &visit, facts.account.id, now).await?;
+    if !facts.known_browser.is_some_and(|known| is_remembered(known, now)) {
+        tx.remember_browser(facts.account.id, browser, now).await?;
+    }
     let actor = Actor::Account(facts.account.id, facts.account.name.as_str().to_owned());
     tx.audit(own_entry(&visit, actor, AuditAction::AccountSignIn), now).await?;
     tx.commit(now).await?;
     app.metrics.sign_in(Ok(()));
 
     let response = if to.leads_on() { going_on(&app, &visit, &to.location) } else { redirect(&to.location) };
-    with_cookies(&app, &visit, facts.account.id, &token, response)
+    Ok(with_cookies(&app, &token, new_browser.as_ref(), response))
 }
 
-/// Writes a wrong password down after it was answered: the answer for a name that nobody has takes as long.
-fn note_failure(app: &SharedApp, visit: &Visit, account: &Account) {
-    // Where so many wait, the next one counts too.
-    let Ok(place) = Arc::clone(&app.notes_of_failures).try_acquire_owned() else { return };
+/// Whether there is nothing to write of a browser that signs in again: no failure, and noted within a day.
+fn is_remembered(known: KnownBrowser, now: Timestamp) -> bool {
+    known.count.failures == 0 && now.since(known.signed_in_at) < Lifetime::from_days(1)
+}
+
+/// The browser as it is known next time, with the new cookie for one that had none.
+pub(super) fn browser_of(app: &App, visit: &Visit) -> Result<(TokenHash, Option<Secret>), Refusal> {
+    if let Some(browser) = visit.browser {
+        return Ok((browser, None));
+    }
+    let token = app.random.token()?;
+    Ok((token.hash(), Some(token)))
+}
+
+/// What the audit log says of a wrong password.
+fn failed(visit: &Visit, account: &Account) -> AuditEntry {
     let mut entry = own_entry(visit, Actor::System, AuditAction::AccountSignInFailed);
     entry.details.push(("name", account.name.as_str().to_owned()));
-    let (app, account) = (Arc::clone(app), account.id);
-    tokio::spawn(async move {
-        let _place = place;
-        let now = app.clock.now();
-        let noted = async {
-            let mut tx = app.store.begin().await?;
-            tx.note_sign_in_failure(account, entry, now).await?;
-            tx.commit(now).await
-        };
-        if let Err(error) = noted.await {
-            tracing::error!(%error, "a failed sign-in could not be written down");
-        }
-    });
+    entry
 }
 
 pub(super) fn own_entry(visit: &Visit, actor: Actor, action: AuditAction) -> AuditEntry {
@@ -373,27 +377,18 @@ pub(super) async fn begin_session(
     Ok(token)
 }
 
-/// Gives the browser its session, and the cookie by which it is known next time.
+/// Gives the browser its session, and the cookie by which it is known next time if it has none.
 pub(super) fn with_cookies(
     app: &App,
-    visit: &Visit,
-    account: AccountId,
     session: &Secret,
+    new_browser: Option<&Secret>,
     mut response: Response,
-) -> Result<Response, Refusal> {
-    let mut cookies = vec![Cookie::Session.set(session, app.https())];
-    let browser = if let Some(browser) = visit.browser {
-        browser
-    } else {
-        let token = app.random.token()?;
-        cookies.push(Cookie::Browser.set(&token, app.https()));
-        token.hash()
-    };
-    app.sign_ins.remember_browser(browser, account);
-    for cookie in cookies.into_iter().flatten() {
+) -> Response {
+    let browser = new_browser.and_then(|token| Cookie::Browser.set(token, app.https()));
+    for cookie in [Cookie::Session.set(session, app.https()), browser].into_iter().flatten() {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
-    Ok(response)
+    response
 }
 
 /// `GET /logout`.
@@ -545,7 +540,9 @@ pub async fn make_first_operator(
     entry.details = vec![("name", account.name.as_str().to_owned())];
     tx.audit(entry, now).await?;
     let token = begin_session(&app, &mut tx, &visit, account.id, now).await?;
+    let (browser, new_browser) = browser_of(&app, &visit)?;
+    tx.remember_browser(account.id, browser, now).await?;
     tx.audit(own_entry(&visit, actor, AuditAction::AccountSignIn), now).await?;
     tx.commit(now).await?;
-    with_cookies(&app, &visit, account.id, &token, redirect(&app.page("/")))
+    Ok(with_cookies(&app, &token, new_browser.as_ref(), redirect(&app.page("/"))))
 }
