@@ -232,7 +232,8 @@ pub async fn sign_in(
         app.metrics.sign_in(Err(code));
         let page = SignInPage {
             frame: Frame::of(&app, &visit),
-            username: username.chars().take(USERNAME_BYTES_MAX).collect(),
+            // As typed; a page has no place for control characters.
+            username: username.chars().filter(|c| !c.is_control()).take(USERNAME_BYTES_MAX).collect(),
             next: form.next.clone(),
             next_host: to.host.clone(),
             problems: Problems::one("", code),
