@@ -152,7 +152,7 @@ pub async fn load_sign_in_from(
          JOIN name n ON n.name_key = a.name_key \
          LEFT JOIN known_browser k ON k.account_id = a.id AND k.browser_hash = $2 WHERE a.name_key = $1"
     };
-    let browser = browser.map_or_else(String::new, |browser| browser.to_text());
+    let browser = browser.map_or_else(String::new, TokenHash::to_text);
     let Some(row) = query.fetch_optional(sql, values![key, browser]).await? else { return Ok(None) };
     let known_browser = match row.opt_int("signed_in_at")? {
         None => None,

@@ -531,7 +531,8 @@ async fn v32_whatever_a_cookie_holds_it_is_the_one_form_or_nothing() {
         let at = dice.roll(good.len());
         let piece = ["", "%", "\"", "=", "A", ".", "%41", " ", "-_", "\t"][dice.roll(10)];
         let cut = dice.roll(3);
-        let value = format!("{}{piece}{}", &good[..at], good.get(at + cut..).unwrap_or_default());
+        let (before, after) = (good.get(..at).unwrap_or_default(), good.get(at + cut..).unwrap_or_default());
+        let value = format!("{before}{piece}{after}");
         if value == good {
             continue;
         }
