@@ -10,8 +10,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "linking", include_str!("../../../../migrations/0002_linking.sql")),
     (3, "people", include_str!("../../../../migrations/0003_people.sql")),
     (4, "audit_chain", include_str!("../../../../migrations/0004_audit_chain.sql")),
-    (8, "assertion", include_str!("../../../../migrations/0008_assertion.sql")),
     (6, "throttle", include_str!("../../../../migrations/0006_throttle.sql")),
+    (8, "assertion", include_str!("../../../../migrations/0008_assertion.sql")),
 ];
 
 fn migrator() -> Migrator {
