@@ -221,7 +221,7 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
                     app.configuration.base_url.join(&format!(
                         "/organizations/{}/sso?{}",
                         organization.name,
-                        query("next", &next)
+                        query("next", shortened(&next))
                     ))
                 }
                 _ => sign_in_address(app, question, on_own_host),
@@ -262,12 +262,25 @@ pub fn origin(app: &App, application: &Application) -> String {
 /// Where to sign in: at our own page, or by a hand-over that the application's host begins (rule 11).
 fn sign_in_address(app: &App, question: &Question<'_>, on_own_host: bool) -> String {
     // A form's address is not where its page is.
-    let target = if matches!(question.method, "GET" | "HEAD") { question.target } else { "/" };
+    let target = if matches!(question.method, "GET" | "HEAD") { shortened(question.target) } else { "/" };
     if on_own_host {
         app.configuration.base_url.join(&format!("/login?{}", query("next", target)))
     } else {
         format!("{}/.doorward/start?{}", origin(app, question.application), query("next", target))
     }
+}
+
+/// Longest address to come back to, in bytes as a query writes it: an answer of the gate has to fit into the 4 KiB that
+/// proxies have for it (conformance.md V16, F22).
+const NEXT_BYTES_MAX: usize = 2048;
+
+/// An address to come back to: itself, without its query where that is too long, or the front page.
+fn shortened(next: &str) -> &str {
+    let fits = |next: &str| {
+        form_urlencoded::byte_serialize(next.as_bytes()).map(str::len).sum::<usize>() <= NEXT_BYTES_MAX
+    };
+    let without_query = next.split_once('?').map_or(next, |(path, _)| path);
+    [next, without_query].into_iter().find(|next| fits(next)).unwrap_or("/")
 }
 
 fn query(name: &str, value: &str) -> String {
