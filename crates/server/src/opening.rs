@@ -6,7 +6,7 @@ use crate::app::{App, SharedApp, StartError};
 use crate::clock::Clock;
 use crate::configuration::{Application, Configuration, Database, Synchronous};
 use crate::failure::Failure;
-use crate::outbound::OutboundSettings;
+use crate::outbound::{OutboundSettings, system_lookup};
 use crate::random::Random;
 use crate::sealing::Sealing;
 use crate::store::{self, Store};
@@ -103,7 +103,9 @@ pub async fn open_app(
     use_one_crypto_provider();
     let store = open_store(&configuration).await?;
     let sealing = open_sealing(&configuration, &store, &random, clock.now()).await?;
-    let outbound = outbound_settings(&configuration, own_listeners)?;
+    let mut never_reached = own_listeners;
+    never_reached.extend(database_addresses(&configuration).await);
+    let outbound = outbound_settings(&configuration, never_reached)?;
     App::new(configuration, store, sealing, clock, random, outbound).map_err(|error| {
         let code = match &error {
             StartError::Outbound(_) => ErrorCode::ConfigurationMistaken,
@@ -112,6 +114,18 @@ pub async fn open_app(
         Failure::about(code, error.to_string())
     })
 }
+
+/// Where PostgreSQL is: an address that no admin's URL may lead to, allowed or not (conformance.md S3).
+async fn database_addresses(configuration: &Configuration) -> Vec<SocketAddr> {
+    let Database::Postgres(url) = &configuration.database else { return Vec::new() };
+    let Ok(url) = Url::parse(url.expose()) else { return Vec::new() };
+    let host = url.host_str().unwrap_or("localhost").trim_matches(['[', ']']).to_owned();
+    // Without an answer there is nothing to keep apart: the store could not be opened by that name either.
+    system_lookup()(host, url.port().unwrap_or(POSTGRES_PORT)).await.unwrap_or_default()
+}
+
+/// Where PostgreSQL listens if the URL doesn't say it.
+const POSTGRES_PORT: u16 = 5432;
 
 /// Makes aws-lc the process's one provider of cryptography for TLS. A second call changes nothing.
 pub fn use_one_crypto_provider() {
@@ -140,4 +154,20 @@ pub fn outbound_settings(
         settings.extra_authorities_pem = Some(pem);
     }
     Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn s3_the_databases_address_is_one_that_no_admins_url_may_lead_to() {
+        let addresses = async |database: &str| {
+            let text = format!("database = \"{database}\"\n");
+            database_addresses(&Configuration::parse(None, &text, []).unwrap()).await
+        };
+        assert_eq!(addresses("postgres://d:p@127.0.0.1:5433/d").await, ["127.0.0.1:5433".parse().unwrap()]);
+        assert_eq!(addresses("postgres://d:p@[::1]/d").await, ["[::1]:5432".parse().unwrap()]);
+        assert_eq!(addresses("sqlite:data/x.db").await, []);
+    }
 }

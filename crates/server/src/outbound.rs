@@ -440,11 +440,12 @@ impl Outbound {
             .collect()
     }
 
-    /// One of our own listeners: a listener on every address is met on the loopback.
+    /// One of our own listeners, or the database. A listener on every address is met on each of this machine's.
     fn is_own(&self, address: SocketAddr) -> bool {
         self.own_listeners.iter().any(|own| {
             own.port() == address.port()
-                && (own.ip() == address.ip() || (own.ip().is_unspecified() && address.ip().is_loopback()))
+                && (own.ip() == address.ip()
+                    || (own.ip().is_unspecified() && is_of_this_machine(address.ip())))
         })
     }
 
@@ -609,6 +610,11 @@ impl Target {
         let good_port = port == 443 || (port >= 1024 && !REFUSED_PORTS.contains(&port));
         Some(Self { https, host, literal, port, follows_rules: https && good_name && good_port })
     }
+}
+
+/// The system lets a socket be bound to an address exactly if it is one of this machine's. Nothing is sent.
+fn is_of_this_machine(address: IpAddr) -> bool {
+    address.is_loopback() || std::net::UdpSocket::bind((address, 0)).is_ok()
 }
 
 fn is_localhost(host: &str) -> bool {

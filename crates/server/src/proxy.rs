@@ -312,7 +312,7 @@ fn remove_own_cookies(headers: &mut HeaderMap, own: &[&str]) {
     for value in headers.get_all(header::COOKIE) {
         for pair in value.as_bytes().split(|b| *b == b';').map(<[u8]>::trim_ascii) {
             let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
-            if pair.is_empty() || own.iter().any(|own| own.as_bytes() == name) {
+            if pair.is_empty() || own.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name)) {
                 continue;
             }
             if !kept.is_empty() {

@@ -217,10 +217,12 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
         Decision::Authenticate(step) => {
             let location = match (step, &organization) {
                 (Step::CompleteSso, Some(organization)) => {
-                    let next = next_query(&address_of_host(app, question, on_own_host), question.target);
-                    app.configuration
-                        .base_url
-                        .join(&format!("/organizations/{}/sso?{next}", organization.name))
+                    let next = address(app, question, on_own_host);
+                    app.configuration.base_url.join(&format!(
+                        "/organizations/{}/sso?{}",
+                        organization.name,
+                        query("next", shortened(&next))
+                    ))
                 }
                 _ => sign_in_address(app, question, on_own_host),
             };
@@ -257,26 +259,29 @@ pub fn origin(app: &App, application: &Application) -> String {
 /// Where to sign in: at our own page, or by a hand-over that the application's host begins (rule 11).
 fn sign_in_address(app: &App, question: &Question<'_>, on_own_host: bool) -> String {
     // A form's address is not where its page is.
-    let target = if matches!(question.method, "GET" | "HEAD") { question.target } else { "/" };
+    let target = if matches!(question.method, "GET" | "HEAD") { shortened(question.target) } else { "/" };
     if on_own_host {
-        app.configuration.base_url.join(&format!("/login?{}", next_query("", target)))
+        app.configuration.base_url.join(&format!("/login?{}", query("next", target)))
     } else {
-        format!("{}/.doorward/start?{}", origin(app, question.application), next_query("", target))
+        format!("{}/.doorward/start?{}", origin(app, question.application), query("next", target))
     }
 }
 
-/// The longest `next=…` of a `Location`, in bytes. With it an answer stays below 8 KiB: proxies read answers into buffers
-/// of that size and make an error page of what is longer (conformance.md V16).
-const NEXT_BYTES_MAX: usize = 6 * 1024;
+/// Longest address to come back to, in bytes as a query writes it: an answer of the gate has to fit into the 4 KiB that
+/// proxies have for it (conformance.md V16, F22).
+const NEXT_BYTES_MAX: usize = 2048;
 
-/// `next=…` to come back to `target`; to the front page where the address is too long to be carried along.
-fn next_query(host: &str, target: &str) -> String {
-    let next = |target: &str| {
-        let next = format!("{host}{target}");
-        form_urlencoded::Serializer::new(String::new()).append_pair("next", &next).finish()
+/// An address to come back to: itself, without its query where that is too long, or the front page.
+fn shortened(next: &str) -> &str {
+    let fits = |next: &str| {
+        form_urlencoded::byte_serialize(next.as_bytes()).map(str::len).sum::<usize>() <= NEXT_BYTES_MAX
     };
-    let whole = next(target);
-    if whole.len() <= NEXT_BYTES_MAX { whole } else { next("/") }
+    let without_query = next.split_once('?').map_or(next, |(path, _)| path);
+    [next, without_query].into_iter().find(|next| fits(next)).unwrap_or("/")
+}
+
+fn query(name: &str, value: &str) -> String {
+    form_urlencoded::Serializer::new(String::new()).append_pair(name, value).finish()
 }
 
 fn question_is_navigation(question: &Question<'_>) -> bool {

@@ -57,7 +57,7 @@ fn hello(_: &str) -> Vec<Say> {
 }
 
 #[tokio::test]
-async fn s6_each_spelling_of_a_refused_address_is_refused_and_nobody_is_called() {
+async fn v60_s6_each_spelling_of_a_refused_address_is_refused_and_nobody_is_called() {
     let canary = TestServer::start(hello).await;
     let port = canary.address.port();
     // Everything that is left as a name resolves to the canary.
@@ -101,6 +101,24 @@ async fn s6_each_spelling_of_a_refused_address_is_refused_and_nobody_is_called()
         "169.254.169.254",
         "168.63.129.16",
         "10.0.0.1",
+        "100.100.100.200",
+        "169.254.170.2",
+        "169.254.42.42",
+        "[fd00:ec2::254]",
+        "[fd20:ce::254]",
+        "[64:ff9b:1::1]",
+        "[::ffff:a9fe:a9fe]",
+        "[2606:4700::5efe:127.0.0.1]",
+        "[::1%25lo]",
+        "127.0.0.1%00.example.com",
+        "127.0.0.1\t",
+        "0x7f000001",
+        "0x7f.0x0.0x0.0x1",
+        "127.000.000.001",
+        "0000::1",
+        "ⓛⓞⓒⓐⓛⓗⓞⓢⓣ",
+        "localhost%00",
+        "localhost。",
     ];
     for host in hosts {
         for scheme in ["https", "http"] {
@@ -108,6 +126,9 @@ async fn s6_each_spelling_of_a_refused_address_is_refused_and_nobody_is_called()
             let Ok(url) = Url::parse(&format!("{scheme}://{host}:{port}/")) else { continue };
             let fault = outbound.get(organization(), &url, Limits::DOCUMENT).await.unwrap_err();
             assert_eq!(fault, OutboundFault::REFUSED, "{url}");
+            // Judged without a call, as an endpoint of the metadata is: the same.
+            let judged = outbound.judge(organization(), &url).await;
+            assert_eq!(judged, Err(OutboundFault::REFUSED), "{url}");
         }
     }
     assert_eq!(canary.connections(), 0);
@@ -119,6 +140,10 @@ async fn s5_userinfo_fragment_scheme_port_and_length_are_judged_before_anything_
     names.are(&["8.8.8.8:443".parse().unwrap()]);
     let outbound = outbound_with(&names, &[]);
     let long = format!("https://idp.example.com/{}", "x".repeat(2048));
+    for port in REFUSED_PORTS.into_iter().chain([1, 22, 25, 80, 444, 1023]) {
+        let text = format!("https://idp.example.com:{port}/");
+        assert_eq!(get(&outbound, &text).await.unwrap_err(), OutboundFault::REFUSED, "{text}");
+    }
     let refused = [
         "https://mira@idp.example.com/",
         "https://:secret@idp.example.com/",
@@ -158,7 +183,7 @@ async fn s4_a_name_of_a_private_network_is_refused_without_asking_a_resolver_eve
 }
 
 #[tokio::test]
-async fn s7_one_bad_address_among_good_ones_refuses_all() {
+async fn v59_s7_one_bad_address_among_good_ones_refuses_all() {
     let canary = TestServer::start(hello).await;
     let names = Names::default();
     let outbound = outbound_with(&names, &[]);
@@ -474,12 +499,10 @@ async fn s9_an_organization_has_twenty_tests_a_minute_and_another_one_its_own() 
     outbound.budget(organization(), now.plus(Lifetime::from_minutes(1))).unwrap();
 }
 
-/// A TLS server with the certificate of `idp.example.com`; it answers one request on each connection.
-fn tls_server() -> SocketAddr {
+/// A TLS server with this certificate; it answers one request on each connection.
+fn tls_server(certificate: &[u8], key: &[u8]) -> SocketAddr {
     use rustls::pki_types::pem::PemObject as _;
     use std::io::{Read as _, Write as _};
-    let certificate = include_bytes!("test_certificates/host.pem");
-    let key = include_bytes!("test_certificates/host.key.pem");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let settings = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -513,7 +536,10 @@ fn tls_server() -> SocketAddr {
 
 #[tokio::test]
 async fn v55_the_certificate_is_always_checked_and_a_private_authority_can_be_added() {
-    let provider = tls_server();
+    let provider = tls_server(
+        include_bytes!("test_certificates/host.pem"),
+        include_bytes!("test_certificates/host.key.pem"),
+    );
     let port = provider.port();
     let names = Names::default();
     names.are(&[provider]);
@@ -549,4 +575,154 @@ async fn v55_the_certificate_is_always_checked_and_a_private_authority_can_be_ad
     assert_eq!(fault, tls("no secure connection could be agreed on"));
 
     assert!(matches!(trusting(Some(b"no certificate")), Err(OutboundSetupError::Authorities(_))));
+}
+
+#[tokio::test]
+async fn v55_an_expired_certificate_and_one_that_vouches_for_itself_are_refused() {
+    let authority: &[u8] = include_bytes!("../../tests/it/certificates/authority.pem");
+    let expired: (&[u8], &[u8]) = (
+        include_bytes!("../../tests/it/certificates/expired.pem"),
+        include_bytes!("../../tests/it/certificates/expired.key.pem"),
+    );
+    let good: (&[u8], &[u8]) = (
+        include_bytes!("../../tests/it/certificates/one.pem"),
+        include_bytes!("../../tests/it/certificates/one.key.pem"),
+    );
+    for ((certificate, key), trusted, told) in [
+        (good, true, None),
+        (expired, true, Some("the certificate has expired")),
+        (good, false, Some("the certificate's authority is not known here")),
+    ] {
+        let provider = tls_server(certificate, key);
+        let names = Names::default();
+        names.are(&[provider]);
+        let settings = OutboundSettings {
+            lookup: names.lookup(),
+            extra_authorities_pem: trusted.then(|| authority.to_vec()),
+            ..OutboundSettings::new(vec![provider])
+        };
+        let outbound = Outbound::new(settings).unwrap();
+        let answer = get(&outbound, &format!("https://sso.example.com:{}/", provider.port())).await;
+        assert_eq!(answer.err().map(|fault| fault.kind), told);
+    }
+}
+
+#[tokio::test]
+async fn s12_v60_a_name_that_is_public_when_judged_and_private_when_called_reaches_nobody() {
+    let canary = TestServer::start(hello).await;
+    let port = canary.address.port();
+    let other = TestServer::at(format!("[::1]:{port}").parse().unwrap(), hello).await;
+    let public: SocketAddr = "8.8.8.8:443".parse().unwrap();
+    let names = Names::default();
+    let outbound = outbound_with(&names, &[]);
+    let to = url(&format!("https://rebind.example.com:{port}/"));
+    for private in
+        ["127.0.0.1", "::1", "::ffff:127.0.0.1", "169.254.169.254", "10.0.0.1", "fd00:ec2::254", "0.0.0.0"]
+    {
+        names.are(&[public]);
+        outbound.judge(organization(), &to).await.unwrap();
+        // A time to live of nothing: the next answer is another one.
+        names.are(&[SocketAddr::new(private.parse().unwrap(), port)]);
+        let asked = names.asked();
+        let fault = outbound.get(organization(), &to, Limits::DOCUMENT).await.unwrap_err();
+        assert_eq!((fault, names.asked() - asked), (OutboundFault::REFUSED, 1), "{private}");
+    }
+    assert_eq!((canary.connections(), other.connections()), (0, 0));
+}
+
+#[tokio::test]
+async fn s2_s7_what_a_networks_own_translator_would_lead_to_is_judged_by_its_inside() {
+    let lookup: Lookup = Arc::new(|host, _| {
+        let found = match host.as_str() {
+            // RFC 7050: this network translates under 2606:4700:64::/96.
+            "ipv4only.arpa" => vec!["[2606:4700:64::192.0.0.170]:443".parse().unwrap()],
+            "inside.example.com" => vec!["[2606:4700:64::10.0.0.1]:443".parse().unwrap()],
+            _ => vec!["[2606:4700:64::8.8.8.8]:443".parse().unwrap()],
+        };
+        Box::pin(async move { Ok(found) })
+    });
+    let outbound = Outbound::new(OutboundSettings { lookup, ..OutboundSettings::new(Vec::new()) }).unwrap();
+    let judged = async |host: &str| outbound.judge(organization(), &url(&format!("https://{host}/"))).await;
+    assert_eq!(judged("inside.example.com").await, Err(OutboundFault::REFUSED));
+    assert_eq!(judged("outside.example.com").await, Ok(()));
+}
+
+#[tokio::test]
+async fn s3_a_listener_on_every_address_is_met_on_each_of_this_machines() {
+    let names = Names::default();
+    let own = SocketAddr::new("0.0.0.0".parse().unwrap(), 8443);
+    let listed: SocketAddr = "127.0.0.9:8443".parse().unwrap();
+    let settings = OutboundSettings {
+        own_listeners: vec![own],
+        lookup: names.lookup(),
+        ..OutboundSettings::new(vec![listed])
+    };
+    let outbound = Outbound::new(settings).unwrap();
+    assert!(outbound.is_own(listed));
+    // Whatever this machine is called outside of the loopback.
+    if let Ok(socket) = std::net::UdpSocket::bind("0.0.0.0:0")
+        && socket.connect("192.0.2.1:9").is_ok()
+        && let Ok(mine) = socket.local_addr()
+    {
+        assert!(outbound.is_own(SocketAddr::new(mine.ip(), 8443)), "{mine}");
+        assert!(!outbound.is_own(SocketAddr::new(mine.ip(), 8444)), "{mine}");
+    }
+    assert!(!outbound.is_own("8.8.8.8:8443".parse().unwrap()));
+}
+
+#[tokio::test]
+async fn s9_at_most_64_calls_are_under_way_at_a_time() {
+    let provider = TestServer::start(|_| vec![Say::Nothing]).await;
+    let outbound = outbound_to(provider.address);
+    let to = url(&format!("http://{}/", provider.address));
+    let limits = Limits { is_document: false, ..Limits::TOKEN };
+    let calls = (0..80).map(|n| outbound.get(OrganizationId::new(0, [n; 10]), &to, limits));
+    let watched = async {
+        while provider.requests().len() < 64 {
+            tokio::task::yield_now().await;
+        }
+        // Time enough for one more, if it were let through.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _ = futures_util::future::join_all(calls) => panic!("nobody answers"),
+        () = watched => assert_eq!(provider.connections(), 64),
+    }
+}
+
+#[tokio::test]
+async fn s10_a_refused_address_is_told_in_the_same_words_whatever_is_behind_it() {
+    let open = TestServer::start(hello).await;
+    let silent = TestServer::start(|_| vec![Say::Nothing]).await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let closed = socket.local_addr().unwrap();
+    let outbound = outbound(&[]);
+    for address in [open.address, silent.address, closed, "192.0.2.1:443".parse().unwrap()] {
+        let fault = get(&outbound, &format!("https://{address}/")).await.unwrap_err();
+        assert_eq!(fault, OutboundFault::REFUSED);
+        let finding = fault.finding(Step::Discovery, &url("https://idp.example.com/x"));
+        assert!(!format!("{finding:?}").contains(&address.port().to_string()));
+    }
+    assert_eq!((open.connections(), silent.connections()), (0, 0));
+}
+
+#[tokio::test]
+async fn s11_an_endpoint_that_metadata_names_is_judged_as_an_entered_url_is() {
+    let names = Names::default();
+    names.are(&["8.8.8.8:443".parse().unwrap()]);
+    let outbound = outbound_with(&names, &[]);
+    for text in [
+        "http://idp.example.com/token",
+        "https://127.0.0.1/token",
+        "https://idp.internal/token",
+        "https://idp.example.com:22/token",
+        "https://x@idp.example.com/token",
+        "https://[fd00::1]/token",
+    ] {
+        assert_eq!(outbound.judge(organization(), &url(text)).await, Err(OutboundFault::REFUSED), "{text}");
+    }
+    assert_eq!(outbound.judge(organization(), &url("https://idp.example.com/token")).await, Ok(()));
 }

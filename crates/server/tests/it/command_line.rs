@@ -378,6 +378,45 @@ fn answers_of_the_gate_are_logged_at_debug_only() {
     assert!(serve_and_stop("debug").iter().any(answered));
 }
 
+#[test]
+fn s8_no_proxy_of_the_environment_is_used() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _inside = runtime.enter();
+    let idp = FakeIdp::generic(&clock_at(0));
+    let canary = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    canary.set_nonblocking(true).unwrap();
+    let proxy = format!("http://{}", canary.local_addr().unwrap());
+    let folder = with_acme();
+    folder.write("doorward.toml", &format!("[outbound]\nallow = [\"{}\"]\n", idp.address()));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"))
+        .args([
+            "--config",
+            "doorward.toml",
+            "sso",
+            "set",
+            "acme",
+            "--client-id",
+            "c",
+            "--client-secret-stdin",
+        ])
+        .args(["--issuer-url", &idp.issuer()])
+        .current_dir(folder.0.path())
+        .env_clear()
+        .env("DOORWARD_DATABASE", "sqlite:doorward.db")
+        .env("DOORWARD_MASTER_KEY_FILE", "master.key")
+        .envs(
+            ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
+                .map(|n| (n, &proxy)),
+        )
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    command.stdin.take().unwrap().write_all(b"a-client-secret-of-the-test").unwrap();
+    assert!(command.wait().unwrap().success());
+    assert!(idp.calls(doorward_testkit::Endpoint::Discovery) > 0, "the provider was asked");
+    assert_eq!(canary.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
 /// Runs the binary, asks each of its listeners, ends it, and gives what it logged at `level`.
 fn serve_and_stop(level: &str) -> Vec<String> {
     let folder = TempDir::new();

@@ -131,6 +131,8 @@ async fn rule_6_no_secret_of_a_whole_run_is_logged_shown_audited_or_readable_in_
     }
     assert!(pages.iter().any(|page| page.says("the application's page /acme/secret")));
 
+    plant_everywhere(&world, &mut pages, &mut secrets).await;
+
     // What was secret on the way, read off the browsers, the addresses and the provider.
     for browser in &browsers {
         for (host, cookie) in
@@ -205,6 +207,16 @@ async fn rule_6_no_secret_of_a_whole_run_is_logged_shown_audited_or_readable_in_
         assert!(!events.contains(secret), "{label} is in the audit log");
     }
 
+    // Figures, and what the command line tells.
+    let figures = world.app.metrics.to_text();
+    assert!(figures.contains("doorward_sign_ins_total"), "the figures were read");
+    let told = told_by_commands(&world).await;
+    assert!(told.contains("planted-client-id") && told.contains("org.sso"), "the commands were run: {told}");
+    for (label, secret) in &secrets {
+        assert!(!figures.contains(secret), "{label} is in the figures");
+        assert!(!told.contains(secret), "{label} is told by a command");
+    }
+
     // The database's files, byte by byte: sealed or hashed, but never as they are.
     let mut files = Vec::new();
     for name in ["doorward.db", "doorward.db-wal"] {
@@ -241,4 +253,122 @@ async fn sign_in_by_password(world: &World, browser: &Browser, pages: &mut Vec<P
     let page = browser.post(&url, &[("username", "mira"), ("password", PASSWORD)]).await;
     walk(browser, page, pages).await;
     assert!(browser.cookie("localhost", "doorward-session").is_some(), "{}", browser.history());
+}
+
+/// Puts something recognisable into every input that strangers, proxies and members have, on each listener.
+async fn plant_everywhere(world: &World, pages: &mut Vec<Page>, secrets: &mut Vec<(&'static str, String)>) {
+    let mut plant = |label: &'static str| {
+        let number = secrets.len();
+        // As long as a token, so that it is one to whoever looks at its form.
+        let value = format!("planted-{number:02}-{:Q<32}", "x7");
+        assert_eq!(value.len(), 43, "else it is not hidden in a path");
+        secrets.push((label, value.clone()));
+        value
+    };
+    let (basic, bearer, cookie, header) =
+        (plant("Basic credentials"), plant("a bearer token"), plant("a foreign cookie"), plant("an API key"));
+    let (ours, query, fragment) =
+        (plant("a cookie of our name"), plant("a query"), plant("a parameter of ours"));
+    let (path, ticket, nonce) = (plant("a token in a path"), plant("a forged ticket"), plant("a nonce"));
+    let (state, code, error) = (plant("a forged state"), plant("a forged code"), plant("a forged error"));
+    let (typed, body, recovery) =
+        (plant("a password in the wrong field"), plant("a body"), plant("a recovery code"));
+
+    let basic = format!("Basic {basic}");
+    let bearer = format!("Bearer {bearer}");
+    let cookies =
+        format!("other={cookie}; doorward-session={ours}; doorward-app={ours}; doorward-browser={ours}");
+    let hub = world.hub.trim_start_matches("http://");
+    let gate_target = format!("/acme/secret?access_token={query}");
+    let gate_url = format!("{}{gate_target}", world.hub);
+    let stranger = Browser::new().with_clock(&world.clock);
+    for accept in ["text/html", "application/json"] {
+        for authorization in [&*basic, &*bearer] {
+            let headers = [
+                ("accept", accept),
+                ("authorization", authorization),
+                ("proxy-authorization", authorization),
+                ("cookie", &*cookies),
+                ("x-api-key", &*header),
+                ("x-request-id", &*header),
+                ("user-agent", &*header),
+                ("referer", &*gate_url),
+                ("x-original-method", "GET"),
+                ("x-original-url", &*gate_url),
+                ("x-forwarded-method", "GET"),
+                ("x-forwarded-proto", "http"),
+                ("x-forwarded-host", hub),
+                ("x-forwarded-uri", &*gate_target),
+            ];
+            for address in [
+                format!("{}/?x={query}", world.base),
+                format!("{}/healthz?x={query}", world.base),
+                format!("{}/nonsense/{path}?x={query}", world.base),
+                format!("{}/organizations/acme/join/{path}", world.base),
+                format!("{}/organizations/acme/settings/sso?x={query}", world.base),
+                format!(
+                    "{}/organizations/acme/oidc/consume?state={state}&code={code}&error={error}&error_description={error}",
+                    world.base
+                ),
+                format!("{}/login/first?token={fragment}", world.base),
+                format!("{}/.doorward/handover?host={hub}&handover={nonce}&next=/", world.base),
+                format!("{}/.doorward/ticket?ticket={ticket}", world.hub),
+                format!("{}/acme/secret?access_token={query}", world.hub),
+                format!("{}/static/x?access_token={query}", world.hub),
+                format!("{}/auth-request?x={query}", world.gate),
+                format!("{}/forward-auth?x={query}", world.gate),
+            ] {
+                pages.push(stranger.request(http::Method::GET, &address, &headers, "").await);
+            }
+        }
+    }
+    // Forms: what a page gives back as it was typed is the person's own; it is looked for everywhere else.
+    for (path, fields) in [
+        ("/login", vec![("username", &*typed), ("password", &*body)]),
+        ("/login", vec![("username", "mira"), ("password", &*body), ("extra", &*body)]),
+        ("/organizations/acme/settings/sso/recover", vec![("code", &*recovery)]),
+        ("/nonsense", vec![("password", &*body)]),
+    ] {
+        stranger.post(&format!("{}{path}", world.base), &fields).await;
+    }
+    let mira = world.browser_of("mira").await;
+    let password = [("current", &*body), ("new", &*body), ("again", &*typed), ("current_password", &*body)];
+    mira.post(&format!("{}/settings/account/password", world.base), &password).await;
+    let json = [("content-type", "application/json")];
+    stranger.request(http::Method::POST, &format!("{}/login", world.base), &json, &body).await;
+    // The provider is asked for what it tells, and the application is told nothing of all this.
+    let seen = format!("{:?}", world.seen.lock().unwrap());
+    assert!(!seen.contains(&ours) && !seen.contains("proxy-authorization"), "{seen}");
+}
+
+/// What an operator reads with the server running: settings, findings, and the exported audit log.
+async fn told_by_commands(world: &World) -> String {
+    let (database, key) = (world.folder().join("doorward.db"), world.folder().join("master.key"));
+    let clock = world.app.clock.clone();
+    let run = move || {
+        let mut told = Vec::new();
+        for line in ["sso show acme", "sso show acme --json", "audit export acme", "org list"] {
+            let mut errors = Vec::new();
+            let surroundings = doorward::command_line::Surroundings {
+                input: &mut [].as_slice(),
+                output: &mut told,
+                errors: &mut errors,
+                environment: vec![
+                    ("DOORWARD_DATABASE".to_owned(), format!("sqlite:{}", database.display())),
+                    ("DOORWARD_MASTER_KEY_FILE".to_owned(), key.display().to_string()),
+                    ("DOORWARD_LOG__LEVEL".to_owned(), "trace".to_owned()),
+                ],
+                clock: clock.clone(),
+                random: doorward::random::Random::seeded(5),
+            };
+            let arguments = std::iter::once("doorward").chain(line.split(' ')).map(std::ffi::OsString::from);
+            doorward::command_line::run(arguments.collect::<Vec<_>>(), surroundings);
+            told.extend(errors);
+        }
+        String::from_utf8_lossy(&told).into_owned()
+    };
+    // A command has a runtime of its own.
+    let (tell, told) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || tell.send(run()));
+    told.await.unwrap()
 }
