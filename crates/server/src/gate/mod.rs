@@ -217,7 +217,7 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
         Decision::Authenticate(step) => {
             let location = match (step, &organization) {
                 (Step::CompleteSso, Some(organization)) => {
-                    let next = address(app, question, on_own_host);
+                    let next = format!("{}{}", address_of_host(app, question, on_own_host), question.target);
                     app.configuration.base_url.join(&format!(
                         "/organizations/{}/sso?{}",
                         organization.name,
