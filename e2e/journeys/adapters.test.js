@@ -199,10 +199,13 @@ function checkAllowed(stage, row, expect, answer) {
     read[asCgiReadsIt] = value;
   }
   for (const name of IDENTITY) {
-    if (name === 'doorward-account' || name === 'remote-name') continue;
+    if (['doorward-account', 'doorward-assertion', 'remote-name'].includes(name)) continue;
     assert.equal(read[name] ?? '', expect.identity[name] ?? '', name);
   }
   assert.equal(Boolean(read['doorward-account']), Boolean(expect.identity['remote-user']), 'an account where somebody is signed in');
+  const assertion = read['doorward-assertion'] || undefined;
+  const claims = assertion && JSON.parse(Buffer.from(assertion.split('.')[1], 'base64url').toString());
+  assert.equal(claims?.sub, read['doorward-account'] || undefined, 'the assertion is about the same account');
 
   // Our cookies never (rule 11); the others letter by letter.
   const cookie = seen.headers.find(([name]) => name.toLowerCase() === 'cookie')?.[1];

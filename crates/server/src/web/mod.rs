@@ -224,18 +224,8 @@ async fn ready(State(app): State<SharedApp>) -> Response {
     }
 }
 
-/// A target in absolute form names the host, and the `Host` header beside it counts for nothing (RFC 9112 section 3.2.2);
-/// HTTP/2 has no other. From here on `Host` is right, for whoever reads it: us, the gate, the application.
-fn host_of_target_first(request: &mut Request) {
-    let authority = request.uri().authority().map(|authority| HeaderValue::from_str(authority.as_str()));
-    if let Some(Ok(host)) = authority {
-        request.headers_mut().insert(HOST, host);
-    }
-}
-
-async fn dispatch(app: &SharedApp, pages: Router, mut request: Request) -> Response {
+async fn dispatch(app: &SharedApp, pages: Router, request: Request) -> Response {
     let configuration = &app.configuration;
-    host_of_target_first(&mut request);
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = match (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) {
         (Some(host), None) => normalise_host(host, app.https()).map(std::borrow::Cow::into_owned),
