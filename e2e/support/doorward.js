@@ -14,11 +14,12 @@ const ENVIRONMENT = Object.fromEntries(Object.keys(process.env).filter((key) => 
 
 /**
  * Prepares a Doorward (nothing runs yet, the command line works at once). `postgres`: a database of a private cluster; without
- * one, SQLite. `listen`, `gateListen`: "address:port". `app`: { host, upstream } where the application is reached.
+ * one, SQLite. `listen`, `gateListen`: "address:port". `app`: { host, upstream } where the application is reached. `beside`:
+ * another one, whose database and key it shares: one more node, under an address of its own.
  */
-export async function prepareDoorward({ baseUrl, listen, gateListen, allow, app, postgres }) {
-  const folder = await temporaryFolder('doorward');
-  const configuration = join(folder, 'doorward.toml');
+export async function prepareDoorward({ baseUrl, listen, gateListen, allow, app, postgres, beside }) {
+  const folder = beside?.folder ?? (await temporaryFolder('doorward'));
+  const configuration = join(folder, `doorward-${listen.replace(':', '-')}.toml`);
   const database = join(folder, 'doorward.db');
   await writeFile(configuration, toml({ baseUrl, listen, gateListen, allow, app, database: postgres?.url ?? `sqlite:${database}`, folder }));
   const cli = (args, input = '') => run('doorward', DOORWARD, ['--config', configuration, ...args], { cwd: folder, env: ENVIRONMENT, input });

@@ -1,19 +1,15 @@
 // Debian's nginx in front, with the snippet of docs/gate.md word for word.
 // Goes in: where Doorward, its gate listener and the application listen. Comes out: the port that browsers use.
 // Never here: directives for the gate; whatever is missing in the document must fail the journeys.
-import { readFile, writeFile, mkdir } from 'node:fs/promises';
+import { writeFile, mkdir } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { shown, substitute } from './gate_document.js';
 import { run, start, temporaryFolder } from './processes.js';
-
-const DOCUMENT = new URL('../../docs/gate.md', import.meta.url);
 
 /** The snippet, with this test's hosts and ports in the place of the document's. */
 export async function gateSnippet({ port, doorward, gate, application, ssoHost, applicationHost }) {
-  const document = await readFile(DOCUMENT, 'utf8');
-  const snippet = /^```nginx\n([\s\S]*?)^```/m.exec(document)?.[1];
-  if (!snippet) throw new Error('docs/gate.md shows no nginx snippet');
-  return substitute(snippet, [
+  return substitute(await shown('nginx'), [
     ['127.0.0.1:8080', doorward],
     ['127.0.0.1:8081', gate],
     ['127.0.0.1:3000', application],
@@ -51,14 +47,6 @@ ${await gateSnippet(addresses)}
   await run('nginx -t', 'nginx', ['-t', ...args]);
   const program = await start('nginx', 'nginx', args, { ready: { probe: () => accepts(addresses.port) } });
   return { port: addresses.port, stop: () => program.stop({ signal: 'SIGQUIT' }), log: () => program.log() };
-}
-
-function substitute(text, replacements) {
-  return replacements.reduce((result, [from, to]) => {
-    const replaced = result.replaceAll(from, to);
-    if (replaced === result) throw new Error(`docs/gate.md no longer contains ${from}: mend support/nginx.js`);
-    return replaced;
-  }, text);
 }
 
 function accepts(port) {

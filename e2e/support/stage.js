@@ -110,7 +110,7 @@ export async function closeAll() {
   await stopEverything();
 }
 
-async function populate({ cli }, more) {
+export async function populate({ cli }, more) {
   for (const [name, { email }] of Object.entries(CAST)) {
     await cli(['account', 'create', name, '--email', email, '--password-stdin'], `${password(name)}\n`);
   }

@@ -99,6 +99,18 @@ pub fn is_override_header(name: &str) -> bool {
     OVERRIDE_HEADER_NAMES.iter().any(|known| is_spelling_of(name, known))
 }
 
+/// Whether only we may say what a header of this name says: who this is, where he comes from, and what was asked for.
+pub fn is_not_the_clients(name: &str) -> bool {
+    is_identity_header(name)
+        || is_override_header(name)
+        || name.get(..FORWARDED_PREFIX.len()).is_some_and(|start| is_spelling_of(start, FORWARDED_PREFIX))
+        || ["forwarded", "x-real-ip"].into_iter().any(|known| is_spelling_of(name, known))
+        // CGI makes HTTP_PROXY of `Proxy`, which many HTTP clients obey.
+        || name.eq_ignore_ascii_case("proxy")
+}
+
+const FORWARDED_PREFIX: &str = "x-forwarded-";
+
 const OUR_PREFIX: &str = "Doorward-";
 
 /// Whether a server that maps header names as CGI does could take `name` for `ours`.
@@ -244,6 +256,24 @@ mod tests {
             assert!(is_override_header(name), "{name}");
         }
         assert!(!is_override_header("X-Forwarded-For"));
+    }
+
+    #[test]
+    fn v05_who_is_asking_for_what_and_from_where_is_not_the_clients_to_say() {
+        for name in [
+            "Forwarded",
+            "x_real_ip",
+            "X-Forwarded-For",
+            "x-forwarded_prefix",
+            "Proxy",
+            "remote_user",
+            "X-Rewrite-URL",
+        ] {
+            assert!(is_not_the_clients(name), "{name}");
+        }
+        for name in ["Accept", "Cookie", "Authorization", "X-Forwarded", "Proxy-Agent", ""] {
+            assert!(!is_not_the_clients(name), "{name}");
+        }
     }
 
     proptest! {

@@ -674,7 +674,7 @@ fn execute(
 
 /// The pages and the gate.
 fn build(app: &SharedApp) -> Built {
-    Built { main: web::router(app), gate: gate::door(app) }
+    Built { main: web::router(app), gate: gate::door(app, web::write_answer) }
 }
 
 /// A mistake of the configuration, with its place.

@@ -9,7 +9,7 @@
 use axum::body::Body;
 use bytes::Bytes;
 use doorward_core::error_code::ErrorCode;
-use doorward_core::identity_headers::{is_identity_header, is_override_header, is_spelling_of};
+use doorward_core::identity_headers::is_not_the_clients;
 use doorward_core::request_target::is_allowed_upgrade;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -287,23 +287,13 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Removes what only we may say: who this is, where he comes from, and what was asked for.
 fn remove_what_is_not_the_clients(headers: &mut HeaderMap) {
-    let ours = |name: &&HeaderName| {
-        let name = name.as_str();
-        is_identity_header(name)
-            || is_override_header(name)
-            || name.get(..FORWARDED_PREFIX.len()).is_some_and(|start| is_spelling_of(start, FORWARDED_PREFIX))
-            || ["forwarded", "x-real-ip"].into_iter().any(|known| is_spelling_of(name, known))
-            // CGI makes HTTP_PROXY of `Proxy`, which many HTTP clients obey. `Expect` is answered by our own server.
-            || name == "proxy"
-            || name == "expect"
-    };
+    // `Expect` is answered by our own server.
+    let ours = |name: &&HeaderName| is_not_the_clients(name.as_str()) || **name == header::EXPECT;
     let names: Vec<HeaderName> = headers.keys().filter(ours).cloned().collect();
     for name in names {
         headers.remove(name);
     }
 }
-
-const FORWARDED_PREFIX: &str = "x-forwarded-";
 
 /// Removes our cookies and keeps the others' bytes as they are. Several `Cookie` headers, which HTTP/2 allows, become
 /// one (RFC 9113 section 8.2.3).

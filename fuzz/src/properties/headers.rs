@@ -94,7 +94,12 @@ pub(super) fn check(data: &[u8]) {
 fn ask(path: &str, peer: IpAddr, headers: &HeaderMap) -> Answer {
     let mut request = Request::builder().uri(path).body(()).unwrap();
     *request.headers_mut() = headers.clone();
-    WORLD.runtime.block_on(gate::respond(&WORLD.app, &request, SocketAddr::new(peer, 4711)))
+    WORLD.runtime.block_on(gate::respond(
+        &WORLD.app,
+        request,
+        SocketAddr::new(peer, 4711),
+        doorward::web::write_answer,
+    ))
 }
 
 /// The identity headers, each there exactly once.

@@ -10,15 +10,13 @@ use http::header::{CACHE_CONTROL, LOCATION, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{Answer, Outcome, Question, ask};
-use crate::app::SharedApp;
+use crate::app::{App, SharedApp};
 use crate::cookies::without_ours;
 
 /// `GET /auth-request`.
 pub(super) async fn auth_request(app: &SharedApp, headers: &HeaderMap) -> Response {
     let answer = match read(app, headers) {
-        Ok((application, method, target)) => {
-            ask(app, Question { application, method, target, headers }).await
-        }
+        Ok(question) => ask(app, question).await,
         Err(code) => Answer::refused(code, false),
     };
     write(app, headers, answer)
@@ -33,21 +31,21 @@ pub(super) fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, Err
     }
 }
 
-pub(crate) fn read<'r>(
-    app: &'r SharedApp,
-    headers: &'r HeaderMap,
-) -> Result<(&'r crate::configuration::Application, &'r str, &'r str), ErrorCode> {
+/// The question in nginx's headers.
+pub(crate) fn read<'r>(app: &'r App, headers: &'r HeaderMap) -> Result<Question<'r>, ErrorCode> {
     let method = one(headers, "x-original-method")?;
     let url = one(headers, "x-original-url")?;
     let (scheme, rest) = url.split_once("://").ok_or(ErrorCode::GateHeadersMalformed)?;
-    if scheme != if app.https() { "https" } else { "http" } {
-        return Err(ErrorCode::GateHeadersMalformed);
+    match (scheme, app.https()) {
+        ("https", true) | ("http", false) => {}
+        ("https" | "http", _) => return Err(ErrorCode::GateHttpSeen),
+        _ => return Err(ErrorCode::GateHeadersMalformed),
     }
     let at = rest.find('/').ok_or(ErrorCode::GateHeadersMalformed)?;
     let (authority, target) = rest.split_at_checked(at).ok_or(ErrorCode::GateHeadersMalformed)?;
     let host = normalise_host(authority, app.https()).ok_or(ErrorCode::RequestUnknownHost)?;
     let application = app.configuration.application_on(&host).ok_or(ErrorCode::RequestUnknownHost)?;
-    Ok((application, method, target))
+    Ok(Question { application, method, target, headers })
 }
 
 /// Headers of an answer beside those that tell who this is.

@@ -15,7 +15,8 @@ use std::time::Duration;
 use tracing::Instrument as _;
 
 use super::auth_request::auth_request;
-use super::forward_auth::forward_auth;
+use super::passed_on::{Dialect, passed_on};
+use super::{WriteAnswer, ext_authz};
 use crate::app::SharedApp;
 use crate::client_address::{client_address, is_trusted_proxy};
 use crate::logging::RequestId;
@@ -24,30 +25,48 @@ use crate::refusal::Refusal;
 use crate::security_headers;
 use crate::serve::Door;
 
-/// What answers on the gate's listener.
-pub fn door(app: &SharedApp) -> Door {
+/// What answers on the gate's listener. `write` makes the answers that proxies pass on to browsers.
+pub fn door(app: &SharedApp, write: WriteAnswer) -> Door {
     let app = Arc::clone(app);
     Arc::new(move |request, peer| {
         let app = Arc::clone(&app);
-        Box::pin(async move { respond(&app, &request, peer).await })
+        Box::pin(async move { respond(&app, request, peer, write).await })
     })
 }
 
 /// Answers one request from `peer`, whatever its body: adapters look at its head alone.
-pub async fn respond<B: Sync>(app: &SharedApp, request: &Request<B>, peer: SocketAddr) -> Response {
+pub async fn respond<B: Send>(
+    app: &SharedApp,
+    request: Request<B>,
+    peer: SocketAddr,
+    write: WriteAnswer,
+) -> Response {
     let id = RequestId::new(&app.random);
     let began = app.clock.stopwatch();
     // Lines at `debug` and what comes with them; at other levels this is nothing.
     let span = tracing::debug_span!("request", id = %id);
-    let (path, headers) = (request.uri().path(), request.headers());
+    // A question has no body; should one come with it, hyper reads past it.
+    let (mut parts, _) = request.into_parts();
     let trusted_proxies = &app.configuration.trusted_proxies;
-    let mut response = match path {
-        "/auth-request" | "/forward-auth" if !is_trusted_proxy(peer.ip(), trusted_proxies) => {
+    let client = client_address(peer.ip(), &parts.headers, trusted_proxies);
+    let (method, uri) = (parts.method.clone(), parts.uri.clone());
+    let path = uri.path();
+    let dialect = match path {
+        "/forward-auth" => Some(Dialect::ForwardAuth),
+        path if ext_authz::is_asked(path) => Some(Dialect::ExtAuthz),
+        _ => None,
+    };
+    let mut response = match (path, dialect) {
+        ("/auth-request", _) | (_, Some(_)) if !is_trusted_proxy(peer.ip(), trusted_proxies) => {
             untrusted(app, peer, &id)
         }
-        "/auth-request" => auth_request(app, headers).instrument(span.clone()).await,
-        "/forward-auth" => forward_auth(app, headers, &id).instrument(span.clone()).await,
-        _ => {
+        ("/auth-request", _) => auth_request(app, &parts.headers).instrument(span.clone()).await,
+        (_, Some(dialect)) => {
+            parts.extensions.insert(id.clone());
+            parts.extensions.insert(client);
+            passed_on(app, parts, client, dialect, write).instrument(span.clone()).await
+        }
+        (_, None) => {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NOT_FOUND;
             response
@@ -55,11 +74,11 @@ pub async fn respond<B: Sync>(app: &SharedApp, request: &Request<B>, peer: Socke
     };
     tracing::debug!(
         parent: &span,
-        method = %request.method(),
+        %method,
         path,
         status = response.status().as_u16(),
         ms = began.elapsed().as_millis(),
-        client = %client_address(peer.ip(), headers, trusted_proxies),
+        %client,
         "gate answer"
     );
     response.headers_mut().insert("x-request-id", id.header());

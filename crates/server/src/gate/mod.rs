@@ -6,11 +6,14 @@
 
 pub mod assertion;
 pub(crate) mod auth_request;
+mod ext_authz;
 mod forward_auth;
 mod listener;
+mod passed_on;
 
 pub use listener::{door, respond};
 
+use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::gate_decision::{
     AccountFacts, Decision, ExternalCollaborator, Facts, Membership, OrganizationFacts, Owner, Sso,
@@ -21,6 +24,7 @@ use doorward_core::identity_headers::{
 };
 use doorward_core::request_target::{Method, is_allowed_upgrade, is_navigation, normalise_path};
 use http::header::{ACCEPT, UPGRADE};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::app::{App, SharedApp};
@@ -55,6 +59,10 @@ pub struct Answer {
     /// Whose session let the request through, for cutting streams at its revocation.
     pub signed_in: Option<SignedIn>,
 }
+
+/// Writes an answer that is no allow for the browser that waits for it. The pages' side gives it to the gate, which knows
+/// no pages.
+pub type WriteAnswer = fn(&SharedApp, &Parts, &Answer) -> Response;
 
 /// What happens to a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -128,6 +136,10 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
         }
     }
     let Ok(path) = normalise_path(question.target) else { return refused(ErrorCode::GateAmbiguousTarget) };
+    // The hand-over is ours to answer: asked about it, the gate would lead there again and again.
+    if path.as_str().starts_with("/.doorward/") {
+        return refused(ErrorCode::GateHandoverNotRouted);
+    }
     let Ok(target) = question.application.gate.target(method, &path) else {
         return refused(ErrorCode::GateAmbiguousTarget);
     };

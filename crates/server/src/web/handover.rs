@@ -25,7 +25,7 @@ use crate::app::{App, SharedApp};
 use crate::configuration::Application;
 use crate::cookies::Cookie;
 use crate::gate::auth_request::read as read_question;
-use crate::gate::{Outcome, Question, ask, origin};
+use crate::gate::{Outcome, ask, origin};
 use crate::refusal::Refusal;
 use crate::session::signed_in;
 use crate::store::{NewTicket, ticket_is_there};
@@ -180,8 +180,8 @@ async fn ticket(
 async fn answer(app: &SharedApp, visit: &Visit, parts: &Parts) -> Response {
     match read_question(app, &parts.headers) {
         Err(code) => refuse(app, visit, &Refusal::new(code)),
-        Ok((application, method, target)) => {
-            let answer = ask(app, Question { application, method, target, headers: &parts.headers }).await;
+        Ok(question) => {
+            let (target, answer) = (question.target, ask(app, question).await);
             match answer.outcome {
                 // In the meantime he may: the page only has to be loaded again.
                 Outcome::Allow => redirect(target),

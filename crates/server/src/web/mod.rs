@@ -17,12 +17,14 @@ use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, any, get, post};
 use doorward_core::error_code::ErrorCode;
-use doorward_core::request_target::normalise_host;
+use doorward_core::request_target::{normalise_host, normalise_path};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
+use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use tower::ServiceExt as _;
 
 use crate::app::SharedApp;
+use crate::gate::Answer;
 use crate::refusal::Refusal;
 use crate::security_headers;
 use crate::store::StoreError;
@@ -244,7 +246,14 @@ async fn dispatch(app: &SharedApp, pages: Router, request: Request) -> Response 
     let own = host == configuration.base_url.host;
     let application =
         configuration.applications.iter().enumerate().find(|(_, application)| application.host() == host);
-    let under_doorward = request.uri().path().starts_with("/.doorward/");
+    let path = request.uri().path();
+    let under_doorward = path.starts_with("/.doorward/");
+    // Whatever could climb out of it is refused as it is elsewhere, not looked for here.
+    if under_doorward && normalise_path(path).is_err() {
+        let (parts, _) = request.into_parts();
+        let visit = Visit::of_stranger(app, &parts);
+        return applications::refuse(app, &visit, &Refusal::new(ErrorCode::GateAmbiguousTarget));
+    }
     match (own, application) {
         (true, _) if under_doorward => handover::serve(app, None, request).await,
         (true, _) => pages.oneshot(request).await.unwrap_or_else(|never| match never {}),
@@ -254,6 +263,11 @@ async fn dispatch(app: &SharedApp, pages: Router, request: Request) -> Response 
         (false, Some((place, application))) => applications::serve(app, application, place, request).await,
         (false, None) => plain_refusal(app, request, ErrorCode::RequestUnknownHost),
     }
+}
+
+/// Writes an answer of the gate that is no allow, for a proxy that passes it on to the browser as it is.
+pub fn write_answer(app: &SharedApp, asked: &Parts, answer: &Answer) -> Response {
+    applications::write(app, &Visit::of_stranger(app, asked), answer)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]

@@ -2,7 +2,7 @@
 
 use doorward_core::membership::Role;
 use doorward_core::time::Lifetime;
-use doorward_testkit::Browser;
+use doorward_testkit::{Browser, Page};
 use http::Method;
 
 use crate::harness::World;
@@ -203,7 +203,11 @@ async fn rule_15_an_untrusted_caller_of_the_gate_gets_403() {
         doorward::outbound::OutboundSettings::new(Vec::new()),
     )
     .unwrap();
-    let routers = Routers { main: Router::new(), gate: doorward::gate::door(&app), metrics: Router::new() };
+    let routers = Routers {
+        main: Router::new(),
+        gate: doorward::gate::door(&app, doorward::web::write_answer),
+        metrics: Router::new(),
+    };
     let (_stop, signals) = tokio::sync::mpsc::channel(1);
     tokio::spawn(doorward::serve::run(listeners, routers, signals));
     let url = format!("{}/acme/website", world.hub);
@@ -256,4 +260,95 @@ async fn v16_an_answer_stays_below_8_kib_whatever_address_it_comes_back_to() {
             assert_eq!(location.contains("%2526"), comes_back, "{location}");
         }
     }
+}
+
+/// Asks `/forward-auth` as Traefik and Caddy do, for a program.
+async fn forward_auth(world: &World, proto: &str, host: &str, target: &str, more: &[(&str, &str)]) -> Page {
+    let mut headers = vec![
+        ("x-forwarded-method", "GET"),
+        ("x-forwarded-proto", proto),
+        ("x-forwarded-host", host),
+        ("x-forwarded-uri", target),
+    ];
+    headers.extend_from_slice(more);
+    Browser::new().request(Method::GET, &format!("{}/forward-auth", world.gate), &headers, "").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_says_the_wrong_scheme_or_asks_about_the_hand_over_is_told_so() {
+    let world = World::new().await;
+    let host = world.hub.trim_start_matches("http://");
+    let page = forward_auth(&world, "https", host, "/acme/website", &[]).await;
+    assert_eq!((page.status.as_u16(), page.code().as_deref()), (400, Some("gate.http_seen")));
+    let page = forward_auth(&world, "gopher", host, "/acme/website", &[]).await;
+    assert_eq!((page.status.as_u16(), page.code().as_deref()), (400, Some("gate.headers_malformed")));
+    // It would lead to the hand-over again, and again to the gate.
+    for accept in ["text/html", "*/*"] {
+        let page = forward_auth(&world, "http", host, "/.doorward/start?next=/", &[("accept", accept)]).await;
+        assert_eq!((page.status.as_u16(), page.code().as_deref()), (400, Some("gate.handover_not_routed")));
+    }
+    let page = forward_auth(&world, "http", "other.localhost", "/acme/website", &[]).await;
+    assert_eq!((page.status.as_u16(), page.code().as_deref()), (403, Some("request.unknown_host")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_websocket_whose_upgrade_the_proxy_keeps_to_itself_is_not_redirected() {
+    let world = World::new().await;
+    let host = world.hub.trim_start_matches("http://");
+    let page = forward_auth(&world, "http", host, "/acme/secret", &[("accept", "text/html")]).await;
+    assert_eq!(page.status, 302);
+    let key = [("accept", "text/html"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")];
+    let page = forward_auth(&world, "http", host, "/acme/secret", &key).await;
+    assert_eq!((page.status.as_u16(), page.code().as_deref()), (401, Some("account.sign_in_needed")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v01_the_ext_authz_adapter_sets_or_takes_off_whatever_is_not_the_clients() {
+    let world = World::new().await;
+    let mira = world.browser_of("mira").await;
+    mira.visit(&format!("{}/acme/secret", world.hub)).await;
+    let app = mira.cookie("hub.localhost", "doorward-app").unwrap();
+    let ask = |target: &str, more: &[(&str, &str)]| {
+        let (url, host) = (format!("{}/ext-authz{target}", world.gate), world.hub.replace("http://", ""));
+        let mut headers: Vec<(String, String)> = vec![("host".into(), host)];
+        headers.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        async move {
+            let headers: Vec<(&str, &str)> =
+                headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            Browser::new().request(Method::GET, &url, &headers, "").await
+        }
+    };
+    let cookie = format!("doorward-app={app}");
+    let forged = [
+        ("cookie", &*cookie),
+        ("remote-user", "ada"),
+        ("remote_user", "ada"),
+        ("Doorward.Role", "admin"),
+        ("x-original-url", "/static/x"),
+        ("x-forwarded-for", "198.51.100.1, 203.0.113.7"),
+        ("accept", "*/*"),
+    ];
+    let page = ask("/acme/secret?q=1", &forged).await;
+    assert_eq!((page.status.as_u16(), page.header("remote-user")), (200, Some("mira")));
+    let mut taken_off: Vec<&str> =
+        page.header("x-envoy-auth-headers-to-remove").unwrap_or_default().split(',').collect();
+    taken_off.sort_unstable();
+    assert_eq!(taken_off, ["cookie", "doorward.role", "remote_user", "x-original-url"]);
+    assert_eq!(page.header("x-forwarded-for"), Some("203.0.113.7"), "the address that our proxy saw");
+
+    let page = ask("/acme/secret", &[("accept", "text/html")]).await;
+    assert_eq!(page.status, 302);
+    assert_eq!(page.header("remote-user"), None, "a browser is told nothing");
+    let page = ask("/acme/..%2fsecret", &[("cookie", &cookie), ("accept", "text/html")]).await;
+    assert_eq!((page.status.as_u16(), page.code().as_deref()), (400, Some("gate.ambiguous_target")));
+    let page = ask("/acme/website", &[("x-forwarded-proto", "https")]).await;
+    assert_eq!(page.code().as_deref(), Some("gate.http_seen"));
+    assert_eq!(ask("", &[]).await.status, 404, "no path was asked about");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_climb_out_of_the_hand_over_is_refused_as_elsewhere() {
+    let world = World::new().await;
+    let page = Browser::new().get(&format!("{}/.doorward/..%2facme/secret", world.hub)).await;
+    assert_eq!((page.status.as_u16(), page.code().as_deref()), (400, Some("gate.ambiguous_target")));
 }

@@ -241,7 +241,7 @@ impl World {
         let (stop, signals) = mpsc::channel(2);
         let built = Built {
             main: doorward::web::router_of(&app, (options.routes)()),
-            gate: doorward::gate::door(&app),
+            gate: doorward::gate::door(&app, doorward::web::write_answer),
         };
         let routers = doorward::serve::assemble(&app, built);
         tokio::spawn(doorward::serve::run(listeners, routers, signals));

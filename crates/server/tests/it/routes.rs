@@ -463,6 +463,7 @@ async fn no_random_request_to_any_route_gate_or_application_ends_in_a_5xx_or_a_p
                 "/.doorward/sign-out",
                 "/auth-request",
                 "/forward-auth",
+                "/ext-authz/acme/secret",
                 "*",
                 "/healthz",
             ]

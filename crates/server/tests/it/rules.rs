@@ -726,6 +726,7 @@ async fn rule_15_when_the_store_is_gone_every_adapter_says_so_and_lets_nobody_in
                 ("x-forwarded-uri", "/acme/secret"),
             ],
         ),
+        ("/ext-authz/acme/secret", vec![("host", host)]),
     ];
     for (path, mut headers) in asked {
         headers.push(("cookie", &cookie));

@@ -1,0 +1,248 @@
+// One table of requests (support/gate_cases.js) through every way into an application: the built-in proxy, and each that
+// docs/gate.md shows, with the document's own configuration. No browser; requests are written byte for byte.
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { after, before, describe, test } from 'node:test';
+import { createServer } from 'node:http';
+import { prepareDoorward } from '../support/doorward.js';
+import { exchange, requestBytes } from '../support/exchange.js';
+import { CASES, FORGED } from '../support/gate_cases.js';
+import { startOidcProvider } from '../support/oidc_provider.js';
+import { allLogs, freePort, stopEverything } from '../support/processes.js';
+import { PROXIES } from '../support/proxies.js';
+import { populate } from '../support/stage.js';
+import { signInThrough } from '../support/visitor.js';
+
+const IDENTITY = ['remote-user', 'remote-name', 'remote-email', 'remote-groups', 'doorward-account', 'doorward-organization', 'doorward-role', 'doorward-assertion', 'doorward-sso'];
+/** Headers that are never the client's to say, beside those; as a server that maps names as CGI does reads them. */
+const NOT_THE_CLIENTS = /^(x-original-|x-rewrite-|x-http-method|x-method-override|forwarded$|proxy$|x-forwarded-(uri|method|prefix)$)/;
+const HOST = 'hub.localhost';
+
+let first; // the Doorward that made the people; every proxy has a node of its own on the same store
+let provider;
+const applications = [];
+
+before(async () => {
+  provider = await startOidcProvider();
+  first = await node('builtin');
+  await populate(first.doorward, {});
+  await first.doorward.cli(
+    ['sso', 'set', 'acme', '--issuer-url', provider.issuer, '--client-id', 'hub', '--client-secret-stdin'],
+    'a client secret\n',
+  );
+  await first.doorward.cli(['sso', 'enable', 'acme', '--untested']);
+});
+
+after(async () => {
+  await stopEverything();
+  await provider?.stop();
+  applications.forEach((server) => server.close());
+});
+
+// PROXIES=caddy,envoy runs those alone.
+const wanted = process.env.PROXIES?.split(',') ?? Object.keys(PROXIES);
+for (const proxy of wanted) {
+  describe(`through ${proxy}`, () => {
+    let stage;
+    before(async () => {
+      stage = await openStage(proxy);
+    });
+    after(async () => {
+      await stage?.close();
+    });
+    for (const row of CASES) {
+      test(`${row.name} (${proxy})`, async () => {
+        try {
+          await play(stage, row);
+        } catch (error) {
+          error.message += `\n${JSON.stringify({ answer: stage.last, application: stage.seen }, null, 1).slice(0, 4000)}`;
+          throw error;
+        }
+      });
+    }
+    // The last: it takes Doorward away.
+    test(`rule_15_when_doorward_is_gone_nobody_gets_in (${proxy})`, async () => {
+      await stage.stopDoorward();
+      stage.application.requests.length = 0;
+      const asked = send(stage, { target: '/acme/secret', as: 'mira', headers: [], method: 'GET', version: '1.1' });
+      if (proxy === 'builtin') await assert.rejects(asked);
+      else assert.ok((await asked).status >= 500);
+      assert.equal(stage.application.requests.length, 0, 'the application was reached');
+    });
+  });
+}
+
+/** A Doorward on addresses of its own; all share one store. */
+async function node(proxy, beside) {
+  const [port, behind, gate, application] = [await freePort(), await freePort(), await freePort(), await startApplication()];
+  const listen = `127.0.0.1:${proxy === 'builtin' ? port : behind}`;
+  const doorward = await prepareDoorward({
+    baseUrl: `http://localhost:${port}`,
+    listen,
+    gateListen: `127.0.0.1:${gate}`,
+    allow: [new URL(provider.issuer).host],
+    app: { host: `${HOST}:${port}`, upstream: proxy === 'builtin' ? `http://127.0.0.1:${application.port}` : undefined },
+    beside,
+  });
+  return { port, listen, gate: `127.0.0.1:${gate}`, application, doorward };
+}
+
+/** Doorward behind one proxy, its application, and the cookies of people who signed in through it. */
+async function openStage(proxy) {
+  const { port, listen, gate, application, doorward } = proxy === 'builtin' ? first : await node(proxy, first.doorward);
+  await doorward.serve();
+  const front = await PROXIES[proxy]({ port, doorward: listen, gate, application: `127.0.0.1:${application.port}`, ssoHost: 'localhost', applicationHost: HOST });
+  const signIn = (name) => signInThrough(port, `http://${HOST}:${port}`, name);
+  const cookies = { mira: await signIn('mira'), alex: await signIn('alex'), eve: await signIn('eve'), expired: 'B'.repeat(43) };
+  const token = createHash('sha256').update(cookies.mira).digest('base64url');
+  await doorward.sqlChange(`INSERT INTO sso_session (session_id, organization_id, epoch, issuer, subject, authenticated_at)
+    SELECT host_session.session_id, connection.organization_id, connection.epoch, '${provider.issuer}', 'directory-2', ${Date.now()}
+    FROM host_session, connection WHERE host_session.token_hash = '${token}'`);
+  const stage = { proxy, port, cookies, application, seen: [], last: undefined };
+  await untilComplete(stage);
+  return { ...stage, stopDoorward: () => doorward.stop(), close: async () => { await front.stop(); await doorward.stop(); } };
+}
+
+/** Until the node has read the change that made mira's SSO session: it does so every 250 ms. */
+async function untilComplete(stage) {
+  const until = Date.now() + 10_000;
+  for (;;) {
+    const answer = await send(stage, { target: '/acme/secret', as: 'mira', headers: [], method: 'GET', version: '1.1' });
+    if (answer.status === 200) return;
+    if (Date.now() > until) throw new Error(`mira's SSO session does not count: ${answer.status}\n${answer.body}\n${allLogs()}`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+function send(stage, row) {
+  const { port } = stage;
+  const host = row.host ?? HOST;
+  const target = row.absolute ? `http://${HOST}:${port}${row.target}` : row.target;
+  const value = stage.cookies[row.as] ?? '';
+  const ours = `doorward-app=${value}`;
+  const cookies = (row.cookies ?? (value ? ['OURS'] : [])).map((cookie) => cookie.replace('OURS', ours).replace('VALUE', value));
+  const headers = [
+    ['Host', `${host}:${port}`],
+    ...row.headers,
+    ...(row.extra ?? []).map(([name, text]) => [name, text.replace('OURS', ours)]),
+    ...(cookies.length > 0 ? [['Cookie', cookies.join('; ')]] : []),
+    ['Connection', row.connection ?? 'close'],
+  ];
+  return exchange(port, requestBytes({ ...row, target, headers }), { afterwards: row.expect?.upgraded && 'ping' });
+}
+
+async function play(stage, row) {
+  stage.application.requests.length = 0;
+  const answer = await send(stage, row);
+  stage.last = { status: answer.status, headers: answer.headers, body: answer.body.slice(0, 600) };
+  stage.seen = [...stage.application.requests];
+  const early = row.early[stage.proxy];
+  if (early === 'elsewhere') {
+    assert.equal(stage.seen.length, 0, 'the application was reached');
+  } else if (Array.isArray(early) && early.includes(answer.status)) {
+    assert.equal(stage.seen.length, 0, 'the application was reached');
+  } else {
+    check(stage, row, early && !Array.isArray(early) ? early : row.expect, answer);
+  }
+}
+
+function check(stage, row, expect, answer) {
+  const hub = `http://${HOST}:${stage.port}`;
+  if (expect.kind === 'allow') return checkAllowed(stage, row, expect, answer);
+
+  assert.equal(stage.seen.length, 0, 'the application was reached');
+  const locations = {
+    'sign-in': () => `${hub}/.doorward/start?${new URLSearchParams({ next: expect.next })}`,
+    'complete-sso': () => `http://localhost:${stage.port}/organizations/acme/sso?${new URLSearchParams({ next: hub + expect.next })}`,
+  };
+  const location = locations[expect.kind]?.();
+  assert.equal(answer.status, location ? 302 : expect.status);
+  assert.equal(answer.header('location'), location);
+  if (!expect.code && !location) return; // refused by a server before the gate
+  assert.equal(answer.header('cache-control'), 'no-store');
+  if (location || row.method === 'HEAD') {
+    if (row.method === 'HEAD') assert.equal(answer.body, '');
+    return;
+  }
+  if (expect.kind === 'page') {
+    assert.match(answer.header('content-type') ?? '', /^text\/html/);
+    assert.match(answer.body, new RegExp(`data-error-code="${expect.code}"`));
+    return;
+  }
+  assert.match(answer.header('content-type') ?? '', /^application\/problem\+json/);
+  const document = JSON.parse(answer.body);
+  assert.equal(document.code, expect.code);
+  assert.equal(document.status, expect.status);
+  if (expect.status === 401) assert.match(document.sign_in_url, /^http:\/\/(hub\.)?localhost:\d+\/(\.doorward\/start|organizations\/acme\/sso)\?next=/);
+}
+
+function checkAllowed(stage, row, expect, answer) {
+  assert.equal(answer.status, expect.upgraded ? 101 : 200);
+  assert.equal(stage.seen.length, 1, 'the application is asked once');
+  const [seen] = stage.seen;
+  assert.equal(seen.url, row.target);
+  assert.equal(seen.method, row.method);
+  if (expect.body !== undefined) assert.equal(seen.body, expect.body);
+  if (expect.answers) assert.match(answer.body, expect.answers);
+  if (expect.upgraded) assert.match(answer.raw, /ping/);
+  else assert.ok(!seen.headers.some(([name]) => /^upgrade$/i.test(name)), 'the application is asked for another protocol');
+
+  // Identity headers: each once, under its own name, with what is known; nothing else that could be read as one (V01, V02).
+  const read = {};
+  for (const [name, value] of seen.headers) {
+    assert.ok(!value.includes(FORGED), `the application sees ${name}: ${value}`);
+    const asCgiReadsIt = name.toLowerCase().replaceAll(/[^a-z0-9]/g, '-');
+    assert.doesNotMatch(asCgiReadsIt, NOT_THE_CLIENTS);
+    if (!IDENTITY.includes(asCgiReadsIt)) continue;
+    assert.equal(name.toLowerCase(), asCgiReadsIt, 'spelled as ours');
+    assert.equal(read[asCgiReadsIt], undefined, `${name} comes twice`);
+    read[asCgiReadsIt] = value;
+  }
+  for (const name of IDENTITY) {
+    if (['doorward-account', 'doorward-assertion', 'remote-name'].includes(name)) continue;
+    assert.equal(read[name] ?? '', expect.identity[name] ?? '', name);
+  }
+  assert.equal(Boolean(read['doorward-account']), Boolean(expect.identity['remote-user']), 'an account where somebody is signed in');
+  const assertion = read['doorward-assertion'] || undefined;
+  const claims = assertion && JSON.parse(Buffer.from(assertion.split('.')[1], 'base64url').toString());
+  assert.equal(claims?.sub, read['doorward-account'] || undefined, 'the assertion is about the same account');
+
+  // Our cookies never (rule 11); the others letter by letter.
+  const cookie = seen.headers.find(([name]) => name.toLowerCase() === 'cookie')?.[1];
+  assert.ok(!cookie?.includes('doorward-'), `the application sees ${cookie}`);
+  if ('cookie' in expect) assert.equal(cookie || undefined, expect.cookie);
+  if (expect.header) assert.equal(seen.headers.find(([name]) => name.toLowerCase() === expect.header[0])?.[1], expect.header[1]);
+}
+
+/** An application that keeps what it is asked, streams events, and echoes on WebSockets. */
+async function startApplication() {
+  const requests = [];
+  const keep = (request, body = '') => {
+    const headers = [];
+    for (let i = 0; i < request.rawHeaders.length; i += 2) headers.push([request.rawHeaders[i], request.rawHeaders[i + 1]]);
+    requests.push({ method: request.method, url: request.url, headers, body });
+  };
+  const server = createServer((request, response) => {
+    let body = '';
+    request.on('data', (part) => (body += part));
+    request.on('end', () => {
+      keep(request, body);
+      if (request.url.startsWith('/acme/events')) {
+        response.writeHead(200, { 'content-type': 'text/event-stream' });
+        response.end('data: one\n\n');
+      } else {
+        response.writeHead(200, { 'content-type': 'text/plain' }).end('the application');
+      }
+    });
+  });
+  server.on('upgrade', (request, socket) => {
+    keep(request);
+    socket.on('error', () => {});
+    const accept = createHash('sha1').update(`${request.headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64');
+    socket.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`);
+    socket.pipe(socket);
+  });
+  applications.push(server);
+  const port = await new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve(server.address().port)));
+  return { port, requests };
+}
