@@ -51,7 +51,7 @@ pub use invitations::{
     INVITATION_LIFETIME, INVITATION_USES_MAX, Invitation, NewInvitation, load_invitation,
     load_open_invitations,
 };
-pub use join_links::{JOIN_LINK_USES_MAX, JoinLink, load_join_link};
+pub use join_links::{JOIN_LINK_USES_MAX, JoinLink, load_held_join, load_join_link};
 pub use key_check::load_key_id;
 pub use organizations::{
     Member, MemberOrganization, Organization, Plan, RESOURCE_NAME_BYTES_MAX, Resource, SEARCH_CHARS_MAX,
