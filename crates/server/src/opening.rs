@@ -37,7 +37,7 @@ async fn connect(configuration: &Configuration) -> Result<Store, Failure> {
                 Synchronous::Full => store::Synchronous::Full,
                 Synchronous::Normal => store::Synchronous::Normal,
             };
-            let is_new = !path.exists();
+            let is_new = std::fs::metadata(path).map_or(true, |file| file.len() == 0);
             let store = Store::open_sqlite(path, synchronous).await.map_err(|error| {
                 let failure = Failure::from(error);
                 Failure { what: format!("{}: {}", path.display(), failure.what), ..failure }

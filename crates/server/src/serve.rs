@@ -161,6 +161,13 @@ async fn clean_up(store: Store, clock: Clock) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        if let Some(back) = clock.set_back_by() {
+            tracing::error!(
+                seconds = back.seconds(),
+                "the system's clock was set back; time goes on here as before, so that nothing expired comes alive \
+                 again: restart this node once the clock is right"
+            );
+        }
         match store.clean_up(clock.now()).await {
             Ok(0) => {}
             Ok(rows) => tracing::debug!(rows, "old rows were deleted"),

@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
+use super::crash;
+
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -85,6 +87,20 @@ macro_rules! bound {
 
 /// How long one waits for a connection.
 const WAIT: Duration = Duration::from_secs(5);
+/// How long one waits for PostgreSQL's answer: longer than its own `statement_timeout`, whose words are better. It is
+/// for a server that says nothing at all, because the network swallows every packet.
+const ANSWER_WAIT: Duration = Duration::from_secs(7);
+/// How long a connection that is given back may take to say that it is still good.
+const RELEASE_WAIT: Duration = Duration::from_secs(2);
+
+/// What PostgreSQL answers, or that it does not.
+async fn answered<T>(answer: impl Future<Output = Result<T, sqlx::Error>> + Send) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(ANSWER_WAIT, answer).await.unwrap_or_else(|_| Err(no_answer()))
+}
+
+fn no_answer() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the database did not answer in time"))
+}
 /// SQLite connections that read at the same time.
 const SQLITE_READERS: usize = 4;
 
@@ -268,7 +284,7 @@ impl Query for Reader {
         Ok(match &self.0 {
             Database::Sqlite { read, .. } => read.fetch_all(sql, values).await?,
             Database::Postgres(pool) => {
-                bound!(sql, values).fetch_all(pool).await?.into_iter().map(Row::Postgres).collect()
+                answered(bound!(sql, values).fetch_all(pool)).await?.into_iter().map(Row::Postgres).collect()
             }
         })
     }
@@ -280,7 +296,9 @@ impl Query for Reader {
     ) -> Result<Option<Row>, StoreError> {
         Ok(match &self.0 {
             Database::Sqlite { read, .. } => read.fetch_all(sql, values).await?.into_iter().next(),
-            Database::Postgres(pool) => bound!(sql, values).fetch_optional(pool).await?.map(Row::Postgres),
+            Database::Postgres(pool) => {
+                answered(bound!(sql, values).fetch_optional(pool)).await?.map(Row::Postgres)
+            }
         })
     }
 }
@@ -293,9 +311,10 @@ pub(super) enum AnyTransaction {
 impl AnyTransaction {
     /// Runs a statement that answers no rows; how many it touched.
     pub(super) async fn execute(&mut self, sql: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
+        crash::point();
         Ok(match self {
             Self::Sqlite(tx) => bound!(sql, values).execute(&mut **tx).await?.rows_affected(),
-            Self::Postgres(tx) => bound!(sql, values).execute(&mut **tx).await?.rows_affected(),
+            Self::Postgres(tx) => answered(bound!(sql, values).execute(&mut **tx)).await?.rows_affected(),
         })
     }
 
@@ -304,12 +323,14 @@ impl AnyTransaction {
         sql: &'static str,
         values: Vec<Value>,
     ) -> Result<Vec<Row>, StoreError> {
+        crash::point();
         Ok(match self {
             Self::Sqlite(tx) => {
                 bound!(sql, values).fetch_all(&mut **tx).await?.into_iter().map(Row::Sqlite).collect()
             }
             Self::Postgres(tx) => {
-                bound!(sql, values).fetch_all(&mut **tx).await?.into_iter().map(Row::Postgres).collect()
+                let rows = answered(bound!(sql, values).fetch_all(&mut **tx)).await?;
+                rows.into_iter().map(Row::Postgres).collect()
             }
         })
     }
@@ -319,17 +340,22 @@ impl AnyTransaction {
         sql: &'static str,
         values: Vec<Value>,
     ) -> Result<Option<Row>, StoreError> {
+        crash::point();
         Ok(match self {
             Self::Sqlite(tx) => bound!(sql, values).fetch_optional(&mut **tx).await?.map(Row::Sqlite),
-            Self::Postgres(tx) => bound!(sql, values).fetch_optional(&mut **tx).await?.map(Row::Postgres),
+            Self::Postgres(tx) => {
+                answered(bound!(sql, values).fetch_optional(&mut **tx)).await?.map(Row::Postgres)
+            }
         })
     }
 
     pub(super) async fn commit(self) -> Result<(), StoreError> {
+        crash::point();
         match self {
             Self::Sqlite(tx) => tx.commit().await?,
-            Self::Postgres(tx) => tx.commit().await?,
+            Self::Postgres(tx) => answered(tx.commit()).await?,
         }
+        crash::point();
         Ok(())
     }
 }
@@ -359,6 +385,12 @@ impl Database {
             .acquire_timeout(WAIT)
             // A file does not go away between two uses (as in `SqliteReaders`).
             .test_before_acquire(false)
+            // On a full disk SQLite may end a transaction by itself; sqlx then rolls back what is no more, and believes
+            // for ever that one is open. Such a connection is closed, or no write would ever succeed again.
+            .before_acquire(|connection, _| {
+                let is_free = !connection.is_in_transaction();
+                Box::pin(async move { Ok(is_free) })
+            })
             .connect_with(options.clone())
             .await?;
         let read = Arc::new(SqliteReaders::open(options.read_only(true)).await?);
@@ -372,8 +404,19 @@ impl Database {
             ("lock_timeout", "2s"),
             ("client_encoding", "UTF8"),
         ]);
-        let pool =
-            PgPoolOptions::new().max_connections(10).acquire_timeout(WAIT).connect_with(options).await?;
+        let pool = PgPoolOptions::new()
+            .max_connections(10)
+            .acquire_timeout(WAIT)
+            // The pool asks a connection that is given back whether it is good, and waits for ever. One that does not
+            // answer must not keep its place.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    let pong = tokio::time::timeout(RELEASE_WAIT, connection.ping()).await;
+                    pong.unwrap_or_else(|_| Err(no_answer())).map(|()| true)
+                })
+            })
+            .connect_with(options)
+            .await?;
         Ok(Self::Postgres(pool))
     }
 
@@ -381,7 +424,7 @@ impl Database {
     pub(super) async fn begin(&self) -> Result<AnyTransaction, StoreError> {
         Ok(match self {
             Self::Sqlite { write, .. } => AnyTransaction::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(pool) => AnyTransaction::Postgres(pool.begin().await?),
+            Self::Postgres(pool) => AnyTransaction::Postgres(answered(pool.begin()).await?),
         })
     }
 }

@@ -1,9 +1,9 @@
 //! The numbered list of schema changes, applied in order, on both databases from one text.
 
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Connection as _, SqlSafeStr as _};
 
-use super::database::{Database, Query as _, Reader, StoreError};
+use super::database::{Database, Query, Reader, StoreError};
 
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "start", include_str!("../../../../migrations/0001_start.sql")),
@@ -28,6 +28,7 @@ fn migrator() -> Migrator {
 /// Brings the schema up to date. Two processes at once are fine: on SQLite one exclusive transaction covers
 /// everything (sqlx takes no lock there), on PostgreSQL an advisory lock does.
 pub(super) async fn migrate(database: &Database) -> Result<(), StoreError> {
+    refuse_foreign(database).await?;
     let outcome = match database {
         Database::Sqlite { write, .. } => {
             let mut connection = write.acquire().await?;
@@ -43,7 +44,43 @@ pub(super) async fn migrate(database: &Database) -> Result<(), StoreError> {
             migrator().run_direct(None, &mut *connection, false).await
         }
     };
-    outcome.map_err(|error| StoreError::Schema(error.to_string()))
+    outcome.map_err(|error| match error {
+        MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => newer(),
+        error => StoreError::Schema(error.to_string()),
+    })
+}
+
+fn newer() -> StoreError {
+    StoreError::Schema("it was made by a newer doorward: use that one".to_owned())
+}
+
+fn older() -> StoreError {
+    StoreError::Schema("it was made by an older doorward: run doorward migrate".to_owned())
+}
+
+/// Whether the file is another program's: it has tables, and none of them is ours. Ours would be made beside them.
+async fn refuse_foreign(database: &Database) -> Result<(), StoreError> {
+    let Database::Sqlite { .. } = database else { return Ok(()) };
+    let sql = "SELECT name, (SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations') AS ours \
+               FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' LIMIT 1";
+    match Reader(database.clone()).fetch_optional(sql, Vec::new()).await? {
+        Some(row) if row.int("ours")? == 0 => Err(StoreError::Schema(format!(
+            "it is another program's database: it has a table {:?} and none of ours",
+            row.text("name")?
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the newest migration that was applied is this binary's newest: one row by its key.
+pub(super) async fn ask_newest(query: &mut impl Query) -> Result<(), StoreError> {
+    let sql = "SELECT version FROM _sqlx_migrations ORDER BY version DESC LIMIT 1";
+    let row = query.fetch_optional(sql, Vec::new()).await?.ok_or_else(older)?;
+    match (row.int("version")?, MIGRATIONS.last()) {
+        (found, Some(&(known, ..))) if found == known => Ok(()),
+        (found, Some(&(known, ..))) if found > known => Err(newer()),
+        _ => Err(older()),
+    }
 }
 
 /// Whether the schema is exactly the one of this binary; else what is wrong with it.
@@ -56,9 +93,9 @@ pub(super) async fn check(database: &Database) -> Result<(), StoreError> {
     let known: Vec<i64> = MIGRATIONS.iter().map(|&(version, ..)| version).collect();
     if found == known {
         Ok(())
-    } else if found.last() > known.last() {
-        Err(StoreError::Schema("it was made by a newer doorward: use that one".to_owned()))
+    } else if found.iter().any(|version| !known.contains(version)) {
+        Err(newer())
     } else {
-        Err(StoreError::Schema("it was made by an older doorward: run doorward migrate".to_owned()))
+        Err(older())
     }
 }

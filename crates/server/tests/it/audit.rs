@@ -443,6 +443,74 @@ async fn a_later_export_is_held_against_an_earlier_checkpoint_without_the_databa
     assert_eq!(verify_file(&world, &exported, &with_kept), wrong(2, "changed"));
 }
 
+/// Counts what is written, and looks at this process's memory now and then.
+struct Scale {
+    bytes: usize,
+    resident_max: u64,
+}
+
+impl Scale {
+    fn new() -> Self {
+        Self { bytes: 0, resident_max: resident() }
+    }
+}
+
+impl std::io::Write for Scale {
+    fn write(&mut self, piece: &[u8]) -> std::io::Result<usize> {
+        if self.bytes / 1_000_000 != (self.bytes + piece.len()) / 1_000_000 {
+            self.resident_max = self.resident_max.max(resident());
+        }
+        self.bytes += piece.len();
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// This process's memory in bytes.
+fn resident() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "writes 200,000 events, and measures the memory of the whole process: run it alone"]
+async fn a_log_of_200_000_events_is_downloaded_and_exported_in_constant_memory() {
+    use std::io::{Read as _, Write as _};
+    let world = World::with(Options { on: On::Sqlite, ..Options::default() }).await;
+    for _ in 0..40 {
+        write_events(&world, 5000).await;
+    }
+    let ada = world.browser_of("ada").await;
+    let cookie = ada.cookie("localhost", "doorward-session").unwrap();
+    let before = resident();
+    let downloaded = tokio::task::block_in_place(|| {
+        let address = world.base.strip_prefix("http://").unwrap();
+        let mut stream = std::net::TcpStream::connect(address.replace("localhost", "127.0.0.1")).unwrap();
+        let path = "/organizations/acme/settings/audit-log/download";
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nCookie: doorward-session={cookie}\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let (mut scale, mut piece) = (Scale::new(), [0; 64 * 1024]);
+        loop {
+            match stream.read(&mut piece).unwrap() {
+                0 => return scale,
+                read => scale.write_all(&piece[..read]).unwrap(),
+            }
+        }
+    });
+    let exported = world.command_into("audit export acme", Scale::new());
+    for (what, scale) in [("download", &downloaded), ("export", &exported)] {
+        let grown = scale.resident_max.saturating_sub(before) / 1024;
+        println!("{what}: {} MB, memory grew by {grown} KiB", scale.bytes / 1_000_000);
+        assert!(scale.bytes > 80_000_000, "{what}: {}", scale.bytes);
+        assert!(grown < 16 * 1024, "{what}: {grown} KiB");
+    }
+}
+
 // === Failed sign-ins ===
 
 async fn failures(world: &World) -> Vec<(String, String)> {

@@ -114,6 +114,7 @@ pub struct World {
     /// What the application was asked, oldest first.
     pub seen: Arc<Mutex<Vec<Seen>>>,
     upstream: tokio::task::JoinHandle<()>,
+    upstream_address: SocketAddr,
     stop_changes: watch::Sender<bool>,
     stop: mpsc::Sender<()>,
     folder: TempDir,
@@ -146,6 +147,8 @@ pub struct Options {
     pub hasty: bool,
     /// A path that `base_url` carries.
     pub base_path: &'static str,
+    /// The store is reached through this address (PostgreSQL).
+    pub through: Option<SocketAddr>,
     /// The route list; a proof plants its holes here.
     pub routes: fn() -> Vec<Route>,
     /// A second provider, which admins' URLs may reach too.
@@ -163,6 +166,7 @@ impl Default for Options {
             entra: false,
             hasty: false,
             base_path: "",
+            through: None,
             routes: doorward::web::routes,
             second_provider: false,
         }
@@ -180,7 +184,14 @@ impl World {
         let idp = if options.entra { FakeIdp::entra_like(&clock) } else { FakeIdp::generic(&clock) };
         let second_idp = options.second_provider.then(|| FakeIdp::generic(&clock));
         let folder = TempDir::new();
-        let (store, database) = fresh_store(options.on, &folder).await;
+        let (mut store, database) = fresh_store(options.on, &folder).await;
+        if let Some(through) = options.through {
+            let mut url = url_of(&database);
+            url.set_ip_host(through.ip()).unwrap();
+            url.set_port(Some(through.port())).unwrap();
+            store = Store::open_postgres(url.as_str()).await.unwrap();
+            open_audit(&store, &folder).await;
+        }
 
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let (upstream_address, upstream) = echo(Arc::clone(&seen)).await;
@@ -245,6 +256,7 @@ impl World {
             gate: format!("http://127.0.0.1:{gate}"),
             seen,
             upstream,
+            upstream_address,
             stop_changes,
             stop,
             folder,
@@ -462,6 +474,20 @@ impl World {
 
     /// Runs the command line on this world's database: its exit code, standard output and standard error.
     pub fn command(&self, line: &str) -> (u8, String, String) {
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        let code = self.run_command(line, &mut output, &mut errors);
+        (code, String::from_utf8(output).unwrap(), String::from_utf8(errors).unwrap())
+    }
+
+    /// The same for a command that must succeed, with its output written to `output`.
+    pub fn command_into<W: std::io::Write>(&self, line: &str, mut output: W) -> W {
+        let mut errors = Vec::new();
+        let code = self.run_command(line, &mut output, &mut errors);
+        assert_eq!(code, 0, "{}", String::from_utf8_lossy(&errors));
+        output
+    }
+
+    fn run_command(&self, line: &str, output: &mut dyn std::io::Write, errors: &mut Vec<u8>) -> u8 {
         let environment = vec![
             ("DOORWARD_DATABASE".to_owned(), self.database.clone()),
             ("DOORWARD_MASTER_KEY_FILE".to_owned(), self.folder.join("master.key").display().to_string()),
@@ -469,21 +495,16 @@ impl World {
         ];
         let arguments: Vec<_> =
             std::iter::once("doorward").chain(line.split(' ')).map(std::ffi::OsString::from).collect();
-        let clock = Clock::turned(Arc::clone(&self.clock));
+        let surroundings = doorward::command_line::Surroundings {
+            input: &mut std::io::empty(),
+            output,
+            errors,
+            environment,
+            clock: Clock::turned(Arc::clone(&self.clock)),
+            random: Random::system(),
+        };
         // It makes a runtime of its own.
-        tokio::task::block_in_place(move || {
-            let (mut output, mut errors) = (Vec::new(), Vec::new());
-            let surroundings = doorward::command_line::Surroundings {
-                input: &mut std::io::empty(),
-                output: &mut output,
-                errors: &mut errors,
-                environment,
-                clock,
-                random: Random::system(),
-            };
-            let code = doorward::command_line::run(arguments, surroundings);
-            (code, String::from_utf8(output).unwrap(), String::from_utf8(errors).unwrap())
-        })
+        tokio::task::block_in_place(|| doorward::command_line::run(arguments, surroundings))
     }
 
     /// Another node's store, over the same database.
@@ -568,6 +589,16 @@ impl World {
         self.seen.lock().unwrap().last().cloned()
     }
 
+    /// The URL of its database.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// The address of its sample application.
+    pub fn upstream(&self) -> SocketAddr {
+        self.upstream_address
+    }
+
     /// The folder of this world's files.
     pub fn folder(&self) -> &TempDir {
         &self.folder
@@ -586,7 +617,7 @@ impl Drop for World {
 }
 
 /// An application that answers 200 to everything and remembers what it was asked.
-async fn echo(seen: Arc<Mutex<Vec<Seen>>>) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+pub async fn echo(seen: Arc<Mutex<Vec<Seen>>>) -> (SocketAddr, tokio::task::JoinHandle<()>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = Router::new().fallback(move |request: Request| {

@@ -10,6 +10,7 @@ mod command_line;
 mod conformance;
 mod docs;
 mod error_codes;
+mod faults;
 mod gate;
 mod harness;
 mod hostile_provider;
