@@ -4,6 +4,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Connection as _, SqlSafeStr as _};
 
 use super::database::{AnyTransaction, Database, Query, Reader, StoreError};
+use super::database::{Database, Query, Reader, StoreError};
 
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "start", include_str!("../../../../migrations/0001_start.sql")),
@@ -65,6 +66,7 @@ async fn refuse_foreign(database: &Database) -> Result<(), StoreError> {
     let sql = "SELECT name, (SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations') AS ours \
                FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' LIMIT 1";
     match Reader::new(database.clone(), std::sync::Arc::default()).fetch_optional(sql, Vec::new()).await? {
+    match Reader(database.clone()).fetch_optional(sql, Vec::new()).await? {
         Some(row) if row.int("ours")? == 0 => Err(StoreError::Schema(format!(
             "it is another program's database: it has a table {:?} and none of ours",
             row.text("name")?
