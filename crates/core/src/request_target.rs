@@ -230,15 +230,21 @@ pub fn normalise_path(path_and_query: &str) -> Result<NormalisedPath<'_>, Ambigu
         Cow::Borrowed(path)
     };
     check_reading(&decoded)?;
-    let other_readings = if decoded.contains([';', '%']) { other_readings(&decoded)? } else { Vec::new() };
+    let other_readings = if decoded.contains([';', '%']) { other_readings(path, &decoded)? } else { Vec::new() };
     Ok(NormalisedPath { decoded, other_readings })
 }
 
 /// What a server that decodes again, or that cuts path parameters off, would read. Each is checked like the first.
-fn other_readings(once: &str) -> Result<Vec<String>, Ambiguous> {
+fn other_readings(raw: &str, once: &str) -> Result<Vec<String>, Ambiguous> {
     let twice = decode(once)?;
     if has_escape(&twice) {
         return Err(Ambiguous::NestedEscape);
+    }
+    // A server may cut before it decodes, or in between: then plain and encoded semicolons together give more readings
+    // than are looked at below. Nobody sends both.
+    let [plain, early, all] = [raw, once, &twice].map(|text| text.matches(';').count());
+    if [plain, early].into_iter().any(|count| count != 0 && count != all) {
+        return Err(Ambiguous::HiddenCharacter);
     }
     let mut readings = Vec::with_capacity(5);
     for text in [once, &twice] {
@@ -751,6 +757,17 @@ mod tests {
         }
         for path in ["/About", "/STATIC/app.css", "/aboutx", "/about/x", "/acme/about"] {
             assert!(!read(path).unwrap().0, "{path}");
+        }
+    }
+
+    #[test]
+    fn v10_a_plain_and_an_encoded_semicolon_together_are_refused() {
+        // Cut at the plain one and then decoded, the first ends in a segment that a rule may name.
+        for path in ["/acme/x/settings%3b/danger;r/y;z", "/acme/x;a%3bb", "/acme/x%3ba/%253bb", "/acme/x;%253b"] {
+            assert_eq!(normalise_path(path), Err(Ambiguous::HiddenCharacter), "{path}");
+        }
+        for path in ["/acme/x/a;b;c", "/acme/x/a%3bb%3Bc", "/acme/x/a%253bb"] {
+            assert!(normalise_path(path).is_ok(), "{path}");
         }
     }
 

@@ -402,6 +402,8 @@ mod tests {
             ("base_url = \"https://sso.example.com/?a=b\"", 1, "base_url", "?"),
             ("base_url = \"https://me@sso.example.com\"", 1, "base_url", "user name"),
             ("base_url = \"https://sso.example.com/a%20b\"", 1, "base_url", "unusual"),
+            ("base_url = \"https://sso.example.com.\"", 1, "base_url", "spell otherwise"),
+            ("base_url = \"https://sso_1.example.com\"", 1, "base_url", "spell otherwise"),
             ("base_url = 8080", 1, "base_url", "is not a text"),
             ("listen = \"localhost:8080\"", 1, "listen", "address with a port"),
             ("listen = \"127.0.0.1:8081\"", 1, "gate.listen", "address of listen too"),

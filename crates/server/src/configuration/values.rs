@@ -5,7 +5,7 @@
 use super::mistake::Wrong;
 use crate::proxy::Upstream;
 use doorward_core::membership::Role;
-use doorward_core::request_target::{self, Method, Pattern, PatternError, Rule, Unowned};
+use doorward_core::request_target::{self, Method, Pattern, PatternError, Rule, Unowned, normalise_host};
 use doorward_core::secret::Secret;
 use ipnet::IpNet;
 use std::fmt;
@@ -61,6 +61,10 @@ impl BaseUrl {
             ));
         }
         let host = authority(&host, url.port());
+        // Requests are compared in that form; a host that has another one would never be asked.
+        if normalise_host(&host, https).as_deref() != Some(host.as_str()) {
+            return Err(Wrong::new("has a host that browsers would spell otherwise", LIKE));
+        }
         let origin = format!("{}://{host}", url.scheme());
         Ok(Self { url, origin, path, https, host })
     }
@@ -386,7 +390,7 @@ pub(super) fn host(text: &str, https: bool) -> Result<String, Wrong> {
     let url = Url::parse(&format!("{scheme}://{text}/")).map_err(|_| wrong())?;
     let host = url.host().ok_or_else(wrong)?;
     // The url crate turns international names into the form that browsers send; the gate says what a host is.
-    request_target::normalise_host(&authority(&host, url.port()), https)
+    normalise_host(&authority(&host, url.port()), https)
         .map(std::borrow::Cow::into_owned)
         .ok_or_else(wrong)
 }

@@ -29,11 +29,12 @@ pub fn door(app: &SharedApp) -> Door {
     let app = Arc::clone(app);
     Arc::new(move |request, peer| {
         let app = Arc::clone(&app);
-        Box::pin(async move { answer(&app, &request, peer).await })
+        Box::pin(async move { respond(&app, &request, peer).await })
     })
 }
 
-async fn answer<B: Sync>(app: &SharedApp, request: &Request<B>, peer: SocketAddr) -> Response {
+/// Answers one request from `peer`, whatever its body: adapters look at its head alone.
+pub async fn respond<B: Sync>(app: &SharedApp, request: &Request<B>, peer: SocketAddr) -> Response {
     let id = RequestId::new(&app.random);
     let began = app.clock.stopwatch();
     // Lines at `debug` and what comes with them; at other levels this is nothing.

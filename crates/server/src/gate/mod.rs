@@ -9,7 +9,7 @@ pub(crate) mod auth_request;
 mod forward_auth;
 mod listener;
 
-pub use listener::door;
+pub use listener::{door, respond};
 
 use doorward_core::error_code::ErrorCode;
 use doorward_core::gate_decision::{
