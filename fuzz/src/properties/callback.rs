@@ -10,7 +10,9 @@ pub(super) fn check(data: &[u8]) {
     let Ok(query) = std::str::from_utf8(data) else { return };
     // As any form parser reads it.
     let pairs: Vec<(String, String)> = form_urlencoded::parse(data).into_owned().collect();
-    let all = |name: &str| pairs.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str()).collect::<Vec<_>>();
+    let all = |name: &str| {
+        pairs.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str()).collect::<Vec<_>>()
+    };
     let visible = |text: &str, longest: usize| {
         !text.is_empty() && text.len() <= longest && text.bytes().all(|b| (0x20..=0x7e).contains(&b))
     };
@@ -36,7 +38,11 @@ pub(super) fn check(data: &[u8]) {
             assert!(all("code").iter().all(|code| code.is_empty()), "a code beside the error");
             assert!(description.as_ref().is_none_or(|words| words.chars().count() <= 2000));
             assert!(subcode.as_ref().is_none_or(|subcode| subcode.chars().count() <= 128));
-            finding_is_bounded(&explain_authorization_error(error, description.as_deref(), subcode.as_deref()));
+            finding_is_bounded(&explain_authorization_error(
+                error,
+                description.as_deref(),
+                subcode.as_deref(),
+            ));
         }
     }
     // Only octets decide whether the issuer is the attempt's.

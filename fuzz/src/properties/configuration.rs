@@ -42,7 +42,10 @@ pub(super) fn check(data: &[u8]) {
         assert_eq!(normalise_host(host, own.https).as_deref(), Some(host));
         assert!(hosts.insert(application.hostname().to_ascii_lowercase()), "{host} twice");
         let shared = application.hostname() == own.hostname();
-        assert!(!shared || own.is_localhost() || configuration.same_host == SameHost::Trusted, "{host} is ours");
+        assert!(
+            !shared || own.is_localhost() || configuration.same_host == SameHost::Trusted,
+            "{host} is ours"
+        );
         assert_eq!(configuration.application_on(host).map(|found| found.host()), Some(host));
     }
     let listeners: Vec<_> = [configuration.listen, configuration.gate_listen]

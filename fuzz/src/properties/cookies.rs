@@ -54,9 +54,16 @@ fn ours_are_taken_out(headers: &HeaderMap, https: bool) {
         names(https).iter().any(|ours| ours.as_bytes().eq_ignore_ascii_case(name))
     };
     let kept = without_ours(headers, https);
-    let expected: Vec<&[u8]> =
-        sent(headers).into_iter().map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty() && !is_ours(pair)).collect();
-    assert_eq!(kept.as_ref().map_or(&b""[..], HeaderValue::as_bytes), expected.join(&b"; "[..]), "{headers:?}");
+    let expected: Vec<&[u8]> = sent(headers)
+        .into_iter()
+        .map(<[u8]>::trim_ascii)
+        .filter(|pair| !pair.is_empty() && !is_ours(pair))
+        .collect();
+    assert_eq!(
+        kept.as_ref().map_or(&b""[..], HeaderValue::as_bytes),
+        expected.join(&b"; "[..]),
+        "{headers:?}"
+    );
 
     let mut left = HeaderMap::new();
     left.extend(kept.clone().map(|value| (COOKIE, value)));

@@ -45,12 +45,13 @@ pub(super) fn check(data: &[u8]) {
 /// Whether a route of the list takes a form at this path.
 fn is_form(path: &str) -> bool {
     let plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-_".contains(&b));
-    plain && doorward::web::routes().iter().any(|route| {
-        let (wanted, found) = (route.path.split('/'), path.split('/'));
-        route.method == "post"
-            && wanted.clone().count() == found.clone().count()
-            && wanted.zip(found).all(|(wanted, found)| wanted == found || wanted.starts_with('{'))
-    })
+    plain
+        && doorward::web::routes().iter().any(|route| {
+            let (wanted, found) = (route.path.split('/'), path.split('/'));
+            route.method == "post"
+                && wanted.clone().count() == found.clone().count()
+                && wanted.zip(found).all(|(wanted, found)| wanted == found || wanted.starts_with('{'))
+        })
 }
 
 /// Whether a field names a host by its address: nothing is called from here, not even with a connection that fails.
@@ -104,11 +105,16 @@ fn post(world: &SmallWorld, path: &str, is_nobody: bool, body: &[u8]) -> bool {
 /// What a form holds that nobody may see again.
 fn secrets(body: &[u8]) -> Vec<String> {
     let is_secret = |name: &str| name.contains("secret") || name.contains("password");
-    let (hidden, shown): (Vec<_>, Vec<_>) = form_urlencoded::parse(body).partition(|(name, _)| is_secret(name));
+    let (hidden, shown): (Vec<_>, Vec<_>) =
+        form_urlencoded::parse(body).partition(|(name, _)| is_secret(name));
     let shown: BTreeSet<_> = shown.into_iter().map(|(_, value)| value).collect();
     let hidden = hidden.into_iter().map(|(_, value)| value.into_owned());
     // One that was typed in another field too is no secret there.
-    hidden.filter(|value| value.starts_with(SECRET) && value.len() > 12 && !shown.iter().any(|shown| shown.contains(value))).collect()
+    hidden
+        .filter(|value| {
+            value.starts_with(SECRET) && value.len() > 12 && !shown.iter().any(|shown| shown.contains(value))
+        })
+        .collect()
 }
 
 /// Every tag on the page is one that our templates use.
@@ -117,7 +123,8 @@ fn only_our_markup(page: &str) {
         h1 h2 h3 h4 h5 h6 form label input select option optgroup textarea button fieldset legend table caption thead tbody tr th td dl dt dd \
         details summary span strong em b i small code pre time br hr img svg path circle rect use g abbr output progress kbd noscript ";
     for after in page.split('<').skip(1) {
-        let tag: String = after.trim_start_matches('/').chars().take_while(|c| !c.is_whitespace() && *c != '>').collect();
+        let tag: String =
+            after.trim_start_matches('/').chars().take_while(|c| !c.is_whitespace() && *c != '>').collect();
         let tag = tag.trim_end_matches('/').to_ascii_lowercase();
         assert!(TAGS.contains(&format!(" {tag} ")), "<{tag}> is none of ours: {page}");
     }

@@ -23,12 +23,15 @@ type Answer = axum::response::Response;
 pub(super) fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (request_line, lines) = first_line(text);
-    let (is_stranger, request_line) = request_line.strip_prefix('!').map_or((false, request_line), |rest| (true, rest));
+    let (is_stranger, request_line) =
+        request_line.strip_prefix('!').map_or((false, request_line), |rest| (true, rest));
     let mut headers = HeaderMap::new();
     for (name, value) in lines.lines().take(40).filter_map(|line| line.split_once(": ")) {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
-            let folded: String = name.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-            let is_ours = folded.starts_with("doorward-") || IDENTITY_HEADER_NAMES.iter().any(|ours| ours.to_lowercase() == folded);
+            let folded: String =
+                name.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+            let is_ours = folded.starts_with("doorward-")
+                || IDENTITY_HEADER_NAMES.iter().any(|ours| ours.to_lowercase() == folded);
             assert_eq!(is_identity_header(name.as_str()), is_ours, "{name}");
             assert!(!(is_ours && is_override_header(name.as_str())));
             headers.append(name, value);
@@ -52,7 +55,8 @@ pub(super) fn check(data: &[u8]) {
     if status == 404 || is_stranger {
         return;
     }
-    let size: usize = answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let size: usize =
+        answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     assert!(size <= 8 * 1024 || answer.headers().contains_key(COOKIE), "{size} bytes of headers");
     assert_eq!(answer.headers()[CACHE_CONTROL], "no-store");
     let identity = identity_of(&answer);
@@ -79,7 +83,11 @@ pub(super) fn check(data: &[u8]) {
         let mut more = headers.clone();
         more.append(name, HeaderValue::from_static(value));
         let other = ask(path, peer, &more);
-        assert_eq!((other.status().as_u16(), identity_of(&other)), (status, identity.clone()), "{name} changed the answer");
+        assert_eq!(
+            (other.status().as_u16(), identity_of(&other)),
+            (status, identity.clone()),
+            "{name} changed the answer"
+        );
     }
 }
 
@@ -113,14 +121,18 @@ fn allowed_with_reason(adapter: &str, headers: &HeaderMap, identity: &[(&str, St
     for reading in readings(target.split('?').next().unwrap_or_default()) {
         let seen = naive_target(&reading, &texts);
         let segments: Vec<String> = reading.split('/').skip(1).map(str::to_lowercase).collect();
-        let website = segments.first().map(String::as_str) == Some("acme") && segments.get(1).map(String::as_str) == Some("website");
+        let website = segments.first().map(String::as_str) == Some("acme")
+            && segments.get(1).map(String::as_str) == Some("website");
         let reads = matches!(method, "GET" | "HEAD" | "OPTIONS");
         let hers = match seen.organization.as_deref() {
             Some("acme") => !(method == "DELETE" && segments.get(1).map(String::as_str) == Some("settings")),
             Some("globex") => reads,
             _ => false,
         };
-        assert!(seen.public || (website && reads) || (mira && hers), "{method} {target:?} read as {reading:?} was let through");
+        assert!(
+            seen.public || (website && reads) || (mira && hers),
+            "{method} {target:?} read as {reading:?} was let through"
+        );
     }
     let user = identity.iter().find(|(name, _)| *name == "Remote-User").map_or("", |(_, value)| value);
     assert_eq!(user, if mira { "mira" } else { "" });
@@ -136,7 +148,10 @@ fn address_is_vouched_for(peer: IpAddr, is_stranger: bool, headers: &HeaderMap) 
     let written = lines.flat_map(|line| line.split(',')).map(str::trim).any(|hop| {
         let bare = hop.strip_prefix('[').and_then(|hop| hop.split(']').next()).unwrap_or(hop);
         let port_off = bare.rsplit_once(':').map_or(bare, |(address, _)| address);
-        [bare, port_off].iter().filter_map(|text| text.parse::<IpAddr>().ok()).any(|address| address.to_canonical() == client)
+        [bare, port_off]
+            .iter()
+            .filter_map(|text| text.parse::<IpAddr>().ok())
+            .any(|address| address.to_canonical() == client)
     });
     assert!(client == peer || written, "{client} of {headers:?}");
 }

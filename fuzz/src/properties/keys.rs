@@ -39,9 +39,18 @@ pub(super) fn check(data: &[u8]) {
         hosted_domains: &[],
         entra_tenant: None,
     };
-    let kid = entries.first().and_then(|key| key["kid"].as_str()).map(|kid| serde_json::json!(kid).to_string());
+    let kid =
+        entries.first().and_then(|key| key["kid"].as_str()).map(|kid| serde_json::json!(kid).to_string());
     let kid = kid.map(|kid| format!(r#","kid":{kid}"#)).unwrap_or_default();
-    for (name, length) in [("RS256", 256), ("PS256", 256), ("ES256", 64), ("ES384", 96), ("EdDSA", 64), ("HS256", 32), ("none", 0)] {
+    for (name, length) in [
+        ("RS256", 256),
+        ("PS256", 256),
+        ("ES256", 64),
+        ("ES384", 96),
+        ("EdDSA", 64),
+        ("HS256", 32),
+        ("none", 0),
+    ] {
         for kid in [kid.as_str(), ""] {
             let message = format!("{}.{}", encode(format!(r#"{{"alg":"{name}"{kid}}}"#)), encode(&claims));
             for signature in [vec![0; length], vec![1; length], Vec::new(), message.clone().into_bytes()] {

@@ -46,9 +46,12 @@ pub fn target(name: &str) -> Option<Check> {
 fn finding_is_bounded(finding: &Finding) {
     assert!(finding.values.len() <= 8, "{finding:?}");
     let words = finding.provider_words.iter();
-    for (text, longest) in finding.values.iter().map(|(_, value)| (value, 300)).chain(words.map(|text| (text, 600))) {
+    for (text, longest) in
+        finding.values.iter().map(|(_, value)| (value, 300)).chain(words.map(|text| (text, 600)))
+    {
         assert!(text.chars().count() <= longest, "too long: {text:?}");
-        let turns = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let turns =
+            |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         assert!(!text.chars().any(turns), "{text:?}");
     }
 }

@@ -7,8 +7,8 @@
 use super::first_line;
 use doorward_core::membership::Role;
 use doorward_core::request_target::{
-    Application, Method, NormalisedPath, Pattern, Rule, Unowned, is_allowed_upgrade, is_navigation, normalise_host,
-    normalise_path,
+    Application, Method, NormalisedPath, Pattern, Rule, Unowned, is_allowed_upgrade, is_navigation,
+    normalise_host, normalise_path,
 };
 
 pub(super) fn check(data: &[u8]) {
@@ -29,8 +29,12 @@ pub(super) fn check(data: &[u8]) {
                 assert!(!is_navigation(Method::Post, None, Some(accept), false, false));
             }
             Some(("organization", pattern)) => texts.keep_organization(pattern),
-            Some(("public", pattern)) if Pattern::parse_public(pattern).is_ok() => texts.public.push(pattern.to_owned()),
-            Some(("rule", pattern)) if Pattern::parse(pattern).is_ok() => texts.rules.push(pattern.to_owned()),
+            Some(("public", pattern)) if Pattern::parse_public(pattern).is_ok() => {
+                texts.public.push(pattern.to_owned())
+            }
+            Some(("rule", pattern)) if Pattern::parse(pattern).is_ok() => {
+                texts.rules.push(pattern.to_owned())
+            }
             _ => {}
         }
     }
@@ -66,7 +70,8 @@ impl Texts {
 
     /// Each rule asks for the role of admin, whatever the method.
     fn application(&self) -> Application {
-        let parse = |texts: &[String]| texts.iter().map(|text| Pattern::parse(text).unwrap()).collect::<Vec<_>>();
+        let parse =
+            |texts: &[String]| texts.iter().map(|text| Pattern::parse(text).unwrap()).collect::<Vec<_>>();
         let rule = |path| Rule { methods: Vec::new(), path, role: Role::Admin };
         Application {
             name: "hub".to_owned(),
@@ -94,13 +99,25 @@ fn judge(method: Method, path: &str, texts: &Texts) {
         if target.public && target.organization.is_none() {
             continue;
         }
-        assert_eq!(seen.organization, target.organization.as_deref().map(str::to_owned), "{path:?} read as {reading:?}");
-        assert_eq!(seen.resource, target.resource.as_ref().map(|key| key.name.to_string()), "{path:?} read as {reading:?}");
+        assert_eq!(
+            seen.organization,
+            target.organization.as_deref().map(str::to_owned),
+            "{path:?} read as {reading:?}"
+        );
+        assert_eq!(
+            seen.resource,
+            target.resource.as_ref().map(|key| key.name.to_string()),
+            "{path:?} read as {reading:?}"
+        );
         assert_eq!(seen.admin, admin, "{path:?} read as {reading:?}");
     }
-    let names = target.organization.iter().map(|name| &**name).chain(target.resource.iter().map(|key| &*key.name));
+    let names =
+        target.organization.iter().map(|name| &**name).chain(target.resource.iter().map(|key| &*key.name));
     for name in names {
-        assert!(!name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)), "{name}");
+        assert!(
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)),
+            "{name}"
+        );
         assert_eq!(name, name.to_lowercase());
     }
 }
@@ -108,7 +125,10 @@ fn judge(method: Method, path: &str, texts: &Texts) {
 fn nothing_climbs_or_hides(path: &str, normal: &NormalisedPath<'_>) {
     assert!(normal.as_str().starts_with('/'));
     for reading in readings(path.split('?').next().unwrap_or_default()) {
-        assert!(!reading.contains(['\\', '?', '#']) && !reading.chars().any(char::is_control), "{path:?}: {reading:?}");
+        assert!(
+            !reading.contains(['\\', '?', '#']) && !reading.chars().any(char::is_control),
+            "{path:?}: {reading:?}"
+        );
         let segments: Vec<&str> = reading.split('/').collect();
         assert!(!segments.iter().any(|segment| matches!(*segment, "." | "..")), "{path:?}: {reading:?}");
         assert!(!reading.contains("//"), "{path:?}: {reading:?}");
@@ -120,7 +140,13 @@ fn spelled_otherwise_it_is_the_same(path: &str, normal: &NormalisedPath<'_>) {
     let encoded: String = normal
         .as_str()
         .bytes()
-        .map(|b| if b == b'/' || b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02x}") })
+        .map(|b| {
+            if b == b'/' || b.is_ascii_alphanumeric() {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02x}")
+            }
+        })
         .collect();
     if encoded.len() <= 8192 {
         assert_eq!(normalise_path(&encoded).as_ref(), Ok(normal), "{path:?} as {encoded:?}");
@@ -128,7 +154,10 @@ fn spelled_otherwise_it_is_the_same(path: &str, normal: &NormalisedPath<'_>) {
     let query = format!("{}?/../..%2f;x#y\\", path.split('?').next().unwrap_or_default());
     assert_eq!(normalise_path(&query).as_ref(), Ok(normal), "a query changes nothing");
     if normal.as_str().bytes().all(|b| b.is_ascii_graphic() && b != b'%') {
-        assert_eq!(normalise_path(normal.as_str()).map(|again| again.as_str().to_owned()).as_deref(), Ok(normal.as_str()));
+        assert_eq!(
+            normalise_path(normal.as_str()).map(|again| again.as_str().to_owned()).as_deref(),
+            Ok(normal.as_str())
+        );
     }
 }
 
@@ -137,7 +166,10 @@ pub(super) fn readings(raw: &str) -> Vec<String> {
     type Step = fn(&str) -> String;
     const KEEP: Step = str::to_owned;
     const CUT_SEGMENTS: Step = |text| {
-        text.split('/').map(|segment| segment.split(';').next().unwrap_or_default()).collect::<Vec<_>>().join("/")
+        text.split('/')
+            .map(|segment| segment.split(';').next().unwrap_or_default())
+            .collect::<Vec<_>>()
+            .join("/")
     };
     const CUT_ALL: Step = |text| text.split(';').next().unwrap_or_default().to_owned();
     const DECODE: Step = |text| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
@@ -169,8 +201,11 @@ pub(super) fn naive_target(reading: &str, texts: &Texts) -> Seen {
     let segments: Vec<&str> = reading.split('/').filter(|segment| !segment.is_empty()).collect();
     let lower: Vec<String> = segments.iter().map(|segment| segment.to_ascii_lowercase()).collect();
     let lower: Vec<&str> = lower.iter().map(String::as_str).collect();
-    let split = |pattern: &str| pattern.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-    let in_lower = |pattern: &str| split(pattern).iter().map(|part| part.to_ascii_lowercase()).collect::<Vec<_>>();
+    let split = |pattern: &str| {
+        pattern.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let in_lower =
+        |pattern: &str| split(pattern).iter().map(|part| part.to_ascii_lowercase()).collect::<Vec<_>>();
     let captured = texts.organization.iter().find_map(|pattern| {
         let mut captured = [None, None];
         matches(&in_lower(pattern), &lower, &mut captured).then_some(captured)
@@ -188,7 +223,9 @@ pub(super) fn naive_target(reading: &str, texts: &Texts) -> Seen {
 fn matches(pattern: &[String], path: &[&str], captured: &mut [Option<String>; 2]) -> bool {
     match (pattern.split_first(), path.split_first()) {
         (None, None) => true,
-        (Some((part, rest)), _) if part == "**" => (0..=path.len()).any(|skipped| matches(rest, &path[skipped..], captured)),
+        (Some((part, rest)), _) if part == "**" => {
+            (0..=path.len()).any(|skipped| matches(rest, &path[skipped..], captured))
+        }
         (Some((part, rest)), Some((segment, path))) => {
             match part.as_str() {
                 "{org}" => captured[0] = Some((*segment).to_owned()),

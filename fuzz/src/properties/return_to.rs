@@ -27,7 +27,10 @@ pub(super) fn check(data: &[u8]) {
         let own = &base[Position::BeforeHost..Position::AfterPort];
         assert!(host == own || APPLICATIONS.contains(&host), "{text:?} leads to {end}");
         assert_eq!(to.is_same_origin(), host == own, "{text:?}");
-        assert!(normalise_path(&end[Position::BeforePath..Position::AfterQuery]).is_ok(), "the gate refuses {end}");
+        assert!(
+            normalise_path(&end[Position::BeforePath..Position::AfterQuery]).is_ok(),
+            "the gate refuses {end}"
+        );
 
         // It may go through the hand-over and come back: then it is the same address.
         assert_eq!(parse_return_to(location, &base, APPLICATIONS).as_ref(), Some(&to), "{text:?}");

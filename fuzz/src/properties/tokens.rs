@@ -11,8 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use doorward_core::email::Email;
 use doorward_core::oidc::{
-    Expected, HttpAnswer, Identity, KeySet, SignatureAlgorithm, VerifiedIdToken, parse_jwks, parse_token_response,
-    parse_userinfo, verify_id_token,
+    Expected, HttpAnswer, Identity, KeySet, SignatureAlgorithm, VerifiedIdToken, parse_jwks,
+    parse_token_response, parse_userinfo, verify_id_token,
 };
 use doorward_core::secret::Secret;
 use doorward_core::time::{Lifetime, Timestamp};
@@ -26,7 +26,8 @@ const TENANT: &str = "3f1c2b7a-6d54-4e0b-9a21-7c0de5a81f10";
 const ENTRA: &str = "https://login.microsoftonline.com/3f1c2b7a-6d54-4e0b-9a21-7c0de5a81f10/v2.0";
 
 /// Ed25519, because its signatures depend on nothing but key and text: a token that is believed must have this very one.
-static KEY: LazyLock<Ed25519KeyPair> = LazyLock::new(|| Ed25519KeyPair::from_seed_unchecked(&[42; 32]).unwrap());
+static KEY: LazyLock<Ed25519KeyPair> =
+    LazyLock::new(|| Ed25519KeyPair::from_seed_unchecked(&[42; 32]).unwrap());
 static PUBLISHED: LazyLock<KeySet> = LazyLock::new(|| {
     let key = encode(KEY.public_key().as_ref());
     let document = format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"ed","x":"{key}"}}]}}"#);
@@ -80,7 +81,11 @@ pub(super) fn check(data: &[u8]) {
 /// Everything that a token which was believed must have had, read a second time.
 fn believed(token: &str, verified: &VerifiedIdToken, expected: &Expected<'_>) {
     let [header, payload, signature] = token.split('.').collect::<Vec<_>>()[..] else { panic!("{token}") };
-    assert_eq!(signature, encode(KEY.sign(format!("{header}.{payload}").as_bytes())), "nobody signed {token}");
+    assert_eq!(
+        signature,
+        encode(KEY.sign(format!("{header}.{payload}").as_bytes())),
+        "nobody signed {token}"
+    );
     let read = |part: &str| -> serde_json::Value {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
     };
@@ -100,7 +105,10 @@ fn believed(token: &str, verified: &VerifiedIdToken, expected: &Expected<'_>) {
     assert!(expires > now - 60.0 && expires - issued <= 86_400.001, "exp {expires}");
     assert!(claims.get("nbf").is_none_or(|at| at.as_f64().unwrap() <= now + 60.0));
     assert_eq!(claims["sub"], verified.sub());
-    assert!((1..=255).contains(&verified.sub().len()) && verified.sub().bytes().all(|b| (0x20..0x7f).contains(&b)));
+    assert!(
+        (1..=255).contains(&verified.sub().len())
+            && verified.sub().bytes().all(|b| (0x20..0x7f).contains(&b))
+    );
     if expected.max_age.is_some() {
         let at = claims["auth_time"].as_f64().unwrap();
         assert!(at >= now - 360.0 && at <= now + 60.0, "auth_time {at}");
@@ -135,14 +143,20 @@ fn believed(token: &str, verified: &VerifiedIdToken, expected: &Expected<'_>) {
     let doubled = format!("{},\"sub\":\"somebody else\"{}", &text[..end], &text[end..]);
     let message = format!("{}.{}", token.split('.').next().unwrap(), encode(doubled));
     let doubled = format!("{message}.{}", encode(KEY.sign(message.as_bytes())));
-    assert!(verify_id_token(&doubled, &PUBLISHED, expected, NOW).is_err(), "a second subject is not overlooked");
+    assert!(
+        verify_id_token(&doubled, &PUBLISHED, expected, NOW).is_err(),
+        "a second subject is not overlooked"
+    );
 
     // Whom it names.
     for claim in [None, Some("email"), Some("upn")] {
         match Identity::from_verified(verified, None, claim) {
             Err(finding) => finding_is_bounded(&finding),
             Ok(identity) => {
-                assert_eq!((identity.issuer.as_str(), identity.sub.as_str()), (expected.issuer, verified.sub()));
+                assert_eq!(
+                    (identity.issuer.as_str(), identity.sub.as_str()),
+                    (expected.issuer, verified.sub())
+                );
                 assert!(identity.display_name.as_ref().is_none_or(|name| name.chars().count() <= 200 && !name.chars().any(char::is_control)));
                 if let Some(email) = &identity.email {
                     let used = identity.email_claim_used.as_deref().expect("the claim it was taken from");
@@ -153,7 +167,10 @@ fn believed(token: &str, verified: &VerifiedIdToken, expected: &Expected<'_>) {
         }
     }
     for (name, value) in verified.claims_for_display() {
-        assert!(name.chars().count() <= 100 && value.chars().count() <= 300 && name != "nonce", "{name} {value}");
+        assert!(
+            name.chars().count() <= 100 && value.chars().count() <= 300 && name != "nonce",
+            "{name} {value}"
+        );
     }
     // UserInfo is about the same person, or nothing.
     let answer = HttpAnswer::json(text.as_bytes());

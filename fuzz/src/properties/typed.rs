@@ -38,9 +38,15 @@ fn email(text: &str) {
     assert!(text.len() <= 254 && text.is_ascii());
     assert_eq!(text.matches('@').count(), 1, "{text}");
     // Nothing that a mail program reads as a second address, a comment, a name or a route.
-    assert!(!text.contains(|c: char| c.is_whitespace() || c.is_control() || ",;:<>()[]\\\"".contains(c)), "{text}");
+    assert!(
+        !text.contains(|c: char| c.is_whitespace() || c.is_control() || ",;:<>()[]\\\"".contains(c)),
+        "{text}"
+    );
     let domain = text.rsplit('@').next().unwrap_or_default();
-    assert!(domain.contains('.') && !domain.starts_with(['.', '-']) && !domain.ends_with(['.', '-']), "{text}");
+    assert!(
+        domain.contains('.') && !domain.starts_with(['.', '-']) && !domain.ends_with(['.', '-']),
+        "{text}"
+    );
     assert_eq!(Email::parse(email.key()).map(|email| email.key().to_owned()).as_deref(), Ok(email.key()));
 }
 
@@ -49,7 +55,10 @@ fn issuer(text: &str) {
     let allowed = |host: &str, port: u16| host == "127.0.0.1" && port == 9400;
     let Ok(input) = parse_issuer_input(text, allowed) else { return };
     let url = &input.metadata_url;
-    assert!(url.scheme() == "https" || (url.scheme() == "http" && url.authority() == "127.0.0.1:9400"), "{url}");
+    assert!(
+        url.scheme() == "https" || (url.scheme() == "http" && url.authority() == "127.0.0.1:9400"),
+        "{url}"
+    );
     assert!(url.host_str().is_some_and(|host| !host.is_empty()), "{url}");
     assert!(url.username().is_empty() && url.password().is_none() && url.fragment().is_none(), "{url}");
     assert!(url.path().ends_with(METADATA_PATH) && url.as_str().len() <= 2048, "{url}");
@@ -71,7 +80,10 @@ fn issuer(text: &str) {
         }
     }
     for foreign in ["https://evil.example", "https://login.microsoftonline.com.evil.example/v2.0", ""] {
-        assert!(url.host_str() == Some("evil.example") || !input.expected_issuer.accepts(foreign), "{text:?}");
+        assert!(
+            url.host_str() == Some("evil.example") || !input.expected_issuer.accepts(foreign),
+            "{text:?}"
+        );
     }
     // What was found out is found out again from the document's own address. (Of several slashes one may go each time.)
     if url.path().contains("//") {

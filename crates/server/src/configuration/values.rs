@@ -390,9 +390,7 @@ pub(super) fn host(text: &str, https: bool) -> Result<String, Wrong> {
     let url = Url::parse(&format!("{scheme}://{text}/")).map_err(|_| wrong())?;
     let host = url.host().ok_or_else(wrong)?;
     // The url crate turns international names into the form that browsers send; the gate says what a host is.
-    normalise_host(&authority(&host, url.port()), https)
-        .map(std::borrow::Cow::into_owned)
-        .ok_or_else(wrong)
+    normalise_host(&authority(&host, url.port()), https).map(std::borrow::Cow::into_owned).ok_or_else(wrong)
 }
 
 /// Where the built-in proxy sends requests.

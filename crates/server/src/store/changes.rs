@@ -7,7 +7,7 @@ use doorward_core::ids::{AccountId, OrganizationId};
 use doorward_core::time::{Lifetime, Timestamp};
 
 use super::audit_log::log_checkpoints;
-use super::database::{Query as _, StoreError};
+use super::database::{Query as _, Reader, StoreError};
 use super::{Store, Transaction};
 use crate::values;
 
@@ -104,17 +104,16 @@ impl Store {
     /// Reads what changed since the last reading and makes the cache forget it. Called at least every 500 ms; each
     /// success renews the lease under which the cache is trusted. `now` is the time before the reading.
     pub async fn read_changes(&self, now: Timestamp) -> Result<(), StoreError> {
+        let mut reader = Reader::uncounted(self.database.clone());
         let Some(seen) = self.facts.read_up_to() else {
             // The first reading: nothing is remembered yet, so only where to go on from counts.
-            let row =
-                self.reader().fetch_optional("SELECT n FROM change_counter WHERE id = 1", Vec::new()).await?;
+            let row = reader.fetch_optional("SELECT n FROM change_counter WHERE id = 1", Vec::new()).await?;
             self.facts.begin_at(row.ok_or_else(empty_counter)?.int("n")?, now);
             return Ok(());
         };
         // One statement, so that counter and rows are of one moment: every number up to the counter is among the rows,
         // or its word is lost (deleted while this node slept, cut by the limit, or the database is an older copy).
-        let rows = self
-            .reader()
+        let rows = reader
             .fetch_all(
                 "SELECT u.n AS newest, c.n, c.kind, c.item FROM change_counter u LEFT JOIN change c ON c.n > $1 \
                  WHERE u.id = 1 ORDER BY c.n LIMIT 10000",

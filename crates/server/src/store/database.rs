@@ -12,6 +12,7 @@ use sqlx::sqlite::{
 use sqlx::{Connection as _, Row as _, ValueRef as _};
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -261,11 +262,27 @@ pub trait Query: Send {
 
 /// Asks outside a transaction; each statement sees what is committed when it runs.
 #[derive(Clone, Debug)]
-pub struct Reader(pub(super) Database);
+pub struct Reader {
+    database: Database,
+    asked: Arc<AtomicU64>,
+}
+
+impl Reader {
+    /// A reader whose statements are counted in `asked`.
+    pub(super) fn new(database: Database, asked: Arc<AtomicU64>) -> Self {
+        Self { database, asked }
+    }
+
+    /// A reader for what runs by itself, apart from any request.
+    pub(super) fn uncounted(database: Database) -> Self {
+        Self::new(database, Arc::default())
+    }
+}
 
 impl Query for Reader {
     async fn fetch_all(&mut self, sql: &'static str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
-        Ok(match &self.0 {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        Ok(match &self.database {
             Database::Sqlite { read, .. } => read.fetch_all(sql, values).await?,
             Database::Postgres(pool) => {
                 bound!(sql, values).fetch_all(pool).await?.into_iter().map(Row::Postgres).collect()
@@ -278,7 +295,8 @@ impl Query for Reader {
         sql: &'static str,
         values: Vec<Value>,
     ) -> Result<Option<Row>, StoreError> {
-        Ok(match &self.0 {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        Ok(match &self.database {
             Database::Sqlite { read, .. } => read.fetch_all(sql, values).await?.into_iter().next(),
             Database::Postgres(pool) => bound!(sql, values).fetch_optional(pool).await?.map(Row::Postgres),
         })

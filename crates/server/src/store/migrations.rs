@@ -48,7 +48,7 @@ pub(super) async fn migrate(database: &Database) -> Result<(), StoreError> {
 
 /// Whether the schema is exactly the one of this binary; else what is wrong with it.
 pub(super) async fn check(database: &Database) -> Result<(), StoreError> {
-    let rows = Reader(database.clone())
+    let rows = Reader::uncounted(database.clone())
         .fetch_all("SELECT version FROM _sqlx_migrations ORDER BY version", Vec::new())
         .await
         .map_err(|_| StoreError::Schema("it has no tables yet: run doorward migrate".to_owned()))?;

@@ -66,6 +66,7 @@ pub use sessions::{
 
 use database::{AnyTransaction, Database};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::audit_chain::{AuditKeys, Checkpoint};
@@ -76,6 +77,7 @@ pub struct Store {
     database: Database,
     facts: Arc<FactsCache>,
     audit_keys: Arc<OnceLock<AuditKeys>>,
+    asked: Arc<AtomicU64>,
 }
 
 impl Store {
@@ -92,7 +94,12 @@ impl Store {
     }
 
     fn over(database: Database) -> Self {
-        Self { database, facts: Arc::new(FactsCache::new()), audit_keys: Arc::default() }
+        Self {
+            database,
+            facts: Arc::new(FactsCache::new()),
+            audit_keys: Arc::default(),
+            asked: Arc::default(),
+        }
     }
 
     /// Brings the schema up to date.
@@ -113,7 +120,13 @@ impl Store {
 
     /// For reading outside a transaction.
     pub fn reader(&self) -> Reader {
-        Reader(self.database.clone())
+        Reader::new(self.database.clone(), Arc::clone(&self.asked))
+    }
+
+    /// How many statements requests have asked so far, in and out of transactions: what a page costs the database must
+    /// not grow with what it shows. The regular reading of changes does not count.
+    pub fn statements_asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// What the gate knows without asking the database.
@@ -129,6 +142,7 @@ impl Store {
             facts: Arc::clone(&self.facts),
             audit_keys: Arc::clone(&self.audit_keys),
             checkpoints: Vec::new(),
+            asked: Arc::clone(&self.asked),
         })
     }
 }
@@ -140,11 +154,13 @@ pub struct Transaction {
     facts: Arc<FactsCache>,
     audit_keys: Arc<OnceLock<AuditKeys>>,
     checkpoints: Vec<Checkpoint>,
+    asked: Arc<AtomicU64>,
 }
 
 impl Transaction {
     /// Runs a statement that answers no rows; how many rows it touched.
     pub(crate) async fn execute(&mut self, sql: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         self.inner.execute(sql, values).await
     }
 
@@ -158,6 +174,7 @@ impl Transaction {
 
 impl Query for Transaction {
     async fn fetch_all(&mut self, sql: &'static str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         self.inner.fetch_all(sql, values).await
     }
 
@@ -166,6 +183,7 @@ impl Query for Transaction {
         sql: &'static str,
         values: Vec<Value>,
     ) -> Result<Option<Row>, StoreError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         self.inner.fetch_optional(sql, values).await
     }
 }

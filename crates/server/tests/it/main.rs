@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody but tests uses it")]
 
 mod assertion;
+mod at_size;
 mod attack;
 mod audit;
 mod bad_input;
@@ -10,6 +11,7 @@ mod command_line;
 mod conformance;
 mod docs;
 mod error_codes;
+mod fuzz_corpus;
 mod gate;
 mod harness;
 mod hostile_provider;

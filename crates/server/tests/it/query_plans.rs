@@ -31,13 +31,18 @@ fn statements() -> Vec<(String, String)> {
         for literal in literals(&source) {
             let text = literal.split_whitespace().collect::<Vec<_>>().join(" ");
             let begins = |verb: &&str| text.starts_with(*verb);
-            let is_statement = ["SELECT ", "INSERT INTO ", "UPDATE ", "DELETE FROM ", "WITH "].iter().any(begins);
+            let is_statement =
+                ["SELECT ", "INSERT INTO ", "UPDATE ", "DELETE FROM ", "WITH "].iter().any(begins);
             if is_statement && text.contains(' ') && seen.insert(text.clone()) {
                 statements.push((name.clone(), text));
             }
         }
     }
-    assert!(statements.len() > 80, "only {} statements found: is the search for them broken?", statements.len());
+    assert!(
+        statements.len() > 80,
+        "only {} statements found: is the search for them broken?",
+        statements.len()
+    );
     statements
 }
 
@@ -129,7 +134,8 @@ async fn every_statement_is_answered_by_an_index_on_sqlite() {
             .iter()
             .filter_map(|step| step.strip_prefix("CO-ROUTINE ").or_else(|| step.strip_prefix("MATERIALIZE ")))
             .collect();
-        let scans = steps.iter().filter_map(|step| scanned_on_sqlite(step)).filter(|table| !inner.contains(table));
+        let scans =
+            steps.iter().filter_map(|step| scanned_on_sqlite(step)).filter(|table| !inner.contains(table));
         if let Some(table) = scans.into_iter().next()
             && !is_on_purpose(&statement)
         {
@@ -211,8 +217,10 @@ async fn what_is_deleted_along_is_found_by_an_index() {
                WHERE m.type = 'table' AND f.on_delete = 'CASCADE' AND NOT EXISTS (SELECT 1 FROM pragma_index_list(m.name) i, \
                pragma_index_info(i.name) c WHERE c.seqno = 0 AND c.name = f.\"from\")";
     let rows = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
-    let missing: Vec<String> =
-        rows.iter().map(|row| format!("{}.{}", row.get::<String, _>("child"), row.get::<String, _>("column_name"))).collect();
+    let missing: Vec<String> = rows
+        .iter()
+        .map(|row| format!("{}.{}", row.get::<String, _>("child"), row.get::<String, _>("column_name")))
+        .collect();
     connection.close().await.unwrap();
     assert!(missing.is_empty(), "no index begins with {missing:?}");
 }

@@ -1,0 +1,96 @@
+//! What a page costs the database does not grow with what it shows (issue 4, "At size").
+//!
+//! How long each statement takes at size is `query_plans.rs`'s and bench's; here they are counted.
+
+use doorward::store::{Actor, AuditEntry};
+use doorward_core::audit_event::AuditAction;
+use doorward_core::membership::Role;
+use doorward_testkit::Browser;
+
+use crate::harness::World;
+
+/// 600 more accounts, all members of acme, and 600 more organizations of which Ada is a member, made in the database.
+const MEMBERS: &str = "WITH RECURSIVE k (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < 600) \
+    INSERT INTO name (name_key, spelled, kind, owner_id, created_at) \
+    SELECT 'm' || i, 'M' || i, 'account', '00000000-0000-7000-8000-' || substr(CAST(1000000000000 + i AS TEXT), 2), 0 FROM k";
+const REST_OF_MEMBERS: [&str; 2] = [
+    "INSERT INTO account (id, name_key, full_name, created_at) \
+     SELECT owner_id, name_key, spelled, 0 FROM name WHERE owner_id LIKE '00000000-0000-7000-8000-%'",
+    "INSERT INTO membership (organization_id, account_id, role, created_at) \
+     SELECT o.id, a.id, 'read', 0 FROM organization o, account a \
+     WHERE o.name_key = 'acme' AND a.id LIKE '00000000-0000-7000-8000-%'",
+];
+const ORGANIZATIONS: &str = "WITH RECURSIVE k (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < 600) \
+    INSERT INTO name (name_key, spelled, kind, owner_id, created_at) \
+    SELECT 'o' || i, 'O' || i, 'organization', '00000000-0000-7000-9000-' || substr(CAST(1000000000000 + i AS TEXT), 2), 0 FROM k";
+const REST_OF_ORGANIZATIONS: [&str; 2] = [
+    "INSERT INTO organization (id, name_key, display_name, plan, session_timeout, created_at) \
+     SELECT owner_id, name_key, spelled, 'team', 604800000, 0 FROM name WHERE owner_id LIKE '00000000-0000-7000-9000-%'",
+    "INSERT INTO membership (organization_id, account_id, role, created_at) \
+     SELECT o.id, a.id, 'read', 0 FROM organization o, account a \
+     WHERE a.name_key = 'ada' AND o.id LIKE '00000000-0000-7000-9000-%'",
+];
+
+/// How many statements a page asks, once the gate's facts about its visitor are in memory.
+async fn statements(world: &World, browser: &Browser, path: &str) -> u64 {
+    let address = format!("{}{path}", world.base);
+    let page = browser.get(&address).await;
+    assert_eq!(page.status, 200, "{path}: {}", page.text());
+    let before = world.app.store.statements_asked();
+    browser.get(&address).await;
+    world.app.store.statements_asked() - before
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_audit_log_and_home_ask_as_much_for_600_rows_as_for_a_few() {
+    let world = World::new().await;
+    let ada = world.browser_of("ada").await;
+    let organization = world.organization("acme").await.id;
+    let now = world.app.clock.now();
+    let audit = |count: usize| {
+        let (world, actor) = (&world, Actor::System);
+        async move {
+            let mut tx = world.app.store.begin().await.unwrap();
+            for _ in 0..count {
+                let entry = AuditEntry {
+                    organization: Some(organization),
+                    action: AuditAction::OrgSettingsSsoTimeout,
+                    actor: actor.clone(),
+                    details: vec![("before", "7 days".to_owned()), ("after", "8 days".to_owned())],
+                    address: None,
+                    request_id: None,
+                };
+                tx.audit(entry, now).await.unwrap();
+            }
+            tx.commit(now).await.unwrap();
+        }
+    };
+    audit(3).await;
+    let pages = [
+        "/",
+        "/organizations/acme/settings/members",
+        "/organizations/acme/settings/audit-log",
+        "/organizations/acme/settings",
+        "/organizations/acme/settings/sso/users",
+    ];
+    let mut few = Vec::new();
+    for path in pages {
+        few.push(statements(&world, &ada, path).await);
+    }
+
+    audit(600).await;
+    for sql in [MEMBERS, ORGANIZATIONS].into_iter().chain(REST_OF_MEMBERS).chain(REST_OF_ORGANIZATIONS) {
+        world.behind_its_back(sql).await;
+    }
+    // What the gate remembers of Ada is read anew.
+    world.set_role("acme", "ada", Role::Admin).await;
+    for (path, few) in pages.into_iter().zip(few) {
+        let many = statements(&world, &ada, path).await;
+        assert_eq!(many, few, "{path} asks more for more rows");
+        assert!(many <= 6, "{path} asks {many} times");
+    }
+    let home = ada.get(&format!("{}/", world.base)).await;
+    assert!(home.says("O123"), "what was made is there");
+    let members = ada.get(&format!("{}/organizations/acme/settings/members", world.base)).await;
+    assert!(members.says("M10"), "{}", members.text());
+}
