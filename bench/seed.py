@@ -5,7 +5,7 @@ seed.py sqlite PATH | postgres URL   [--organizations 100000] [--accounts 100000
 
 Account `filler-I` is a member of organization `filler-J` (J = I modulo their number), is linked at its provider, and has a
 browser session with SSO and a host session, as long as there are sessions to give. Cookies: see `token`.
-SQLite takes 3 GB and a few minutes, without a log while it runs: a database that broke off is to be thrown away.
+SQLite takes 2.1 GB and a minute of CPU, without a log while it runs: a database that broke off is to be thrown away.
 """
 import argparse, base64, hashlib, itertools, os, sqlite3, subprocess, sys, time, uuid
 
