@@ -230,30 +230,3 @@ async fn m4_a_stranger_reads_a_public_resource_and_writes_nothing_to_it() {
     let page = stranger.request(Method::POST, &notes, &[], "").await;
     assert_eq!((page.status.as_u16(), page.code().as_deref()), (401, Some("account.sign_in_needed")));
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn v16_an_answer_stays_below_8_kib_whatever_address_it_comes_back_to() {
-    let world = World::new().await;
-    world.enable_sso("acme", "ada").await;
-    let mira = world.browser_of("mira").await;
-    mira.visit(&format!("{}/globex/secret", world.hub)).await;
-    let app = mira.cookie("hub.localhost", "doorward-app").unwrap();
-    for (cookie, path) in [(String::new(), "/acme/x"), (format!("doorward-app={app}"), "/acme/x")] {
-        for (length, comes_back) in [(500, true), (7000, false)] {
-            let url = format!("{}{path}?{}", world.hub, "%26".repeat(length / 3));
-            let headers = [
-                ("x-original-method", "GET"),
-                ("x-original-url", &*url),
-                ("cookie", &*cookie),
-                ("accept", "text/html"),
-            ];
-            let page = Browser::new()
-                .request(Method::GET, &format!("{}/auth-request", world.gate), &headers, "")
-                .await;
-            assert_eq!(page.status, 401);
-            let location = page.header("location").unwrap();
-            assert!(location.len() < 7 * 1024, "{} bytes", location.len());
-            assert_eq!(location.contains("%2526"), comes_back, "{location}");
-        }
-    }
-}

@@ -70,7 +70,8 @@ fn expanded(source: &str) -> String {
         let Some((pattern, body)) = block.split_once("=> {") else { continue };
         let body = body.rsplit_once("};").map_or(body, |(body, _)| body).trim().to_owned();
         if body.starts_with('"') || body.starts_with("concat!") {
-            let parameter = pattern.split_once('$').map(|(_, rest)| rest.split(':').next().unwrap().to_owned());
+            let parameter =
+                pattern.split_once('$').map(|(_, rest)| rest.split(':').next().unwrap().to_owned());
             macros.push((name, parameter, body));
         }
     }
@@ -196,8 +197,10 @@ async fn every_statement_is_answered_by_an_index_on_sqlite() {
             .filter_map(|step| step.strip_prefix("CO-ROUTINE ").or_else(|| step.strip_prefix("MATERIALIZE ")))
             .filter_map(|rest| rest.split(' ').next())
             .collect();
-        let scans =
-            steps.iter().filter_map(|step| scanned_on_sqlite(step, &partial)).filter(|table| !inner.contains(table));
+        let scans = steps
+            .iter()
+            .filter_map(|step| scanned_on_sqlite(step, &partial))
+            .filter(|table| !inner.contains(table));
         if let Some(table) = scans.into_iter().next()
             && !is_on_purpose(&statement)
         {
