@@ -57,7 +57,7 @@ pub(super) fn check(data: &[u8]) {
     }
     let size: usize =
         answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    assert!(size <= 8 * 1024 || answer.headers().contains_key(COOKIE), "{size} bytes of headers");
+    assert!(size <= 4 * 1024 || answer.headers().contains_key(COOKIE), "{size} bytes of headers");
     assert_eq!(answer.headers()[CACHE_CONTROL], "no-store");
     let identity = identity_of(&answer);
     if status == 200 {
