@@ -7,7 +7,7 @@
 
 use crate::configuration::{Configuration, ConfigurationMistake, Database, Tls};
 use crate::failure::Failure;
-use crate::opening::{open_store, outbound_settings, use_one_crypto_provider};
+use crate::opening::{key_is_missing, open_store, outbound_settings, use_one_crypto_provider};
 use crate::outbound::Outbound;
 use crate::sealing::Sealing;
 use crate::serve::Listeners;
@@ -160,40 +160,37 @@ async fn check_master_key(
     report: &mut Report<'_>,
 ) -> io::Result<()> {
     let path = &configuration.master_key_file;
-    let sealed_by = match store {
-        None => None,
-        Some(store) => match store::load_key_id(&mut store.reader()).await {
-            Ok(sealed_by) => sealed_by,
+    let known = match store {
+        None => Vec::new(),
+        Some(store) => match store::load_known_keys(&mut store.reader()).await {
+            Ok(known) => known,
             Err(error) => return report.failure("master key", &error.into()),
         },
     };
     if !path.exists() {
-        return match sealed_by {
+        return match known.last() {
             None => {
                 let what =
                     format!("master_key_file: {} is not there; the first start makes it", path.display());
                 report.note(&what, "Keep a copy of it, apart from the database's.")
             }
-            Some(key_id) => report.wrong(
-                &format!(
-                    "master_key_file: {} is missing, but key {key_id} sealed the database",
-                    path.display()
-                ),
-                ErrorCode::KeyUnusable.remedy(),
-            ),
+            Some(known) => report.failure("master_key_file", &key_is_missing(path, &known.id)),
         };
     }
-    match (Sealing::open(path), sealed_by) {
-        (Err(error), _) => report.failure("master_key_file", &error.into()),
-        (Ok(sealing), Some(key_id)) if sealing.key_id() != key_id => report.wrong(
-            &format!(
-                "master_key_file: it holds key {}, but key {key_id} sealed the database",
-                sealing.key_id()
-            ),
-            ErrorCode::KeyUnusable.remedy(),
+    let sealing = match Sealing::open(path) {
+        Ok(sealing) => sealing,
+        Err(error) => return report.failure("master_key_file", &error.into()),
+    };
+    let Some(store) = store.filter(|_| !known.is_empty()) else {
+        return report.ok("master_key_file: readable by its owner alone");
+    };
+    match store::keys_fit(&mut store.reader(), &sealing).await {
+        Err(error) => report.failure("master_key_file", &error.into()),
+        Ok(()) if known.len() > 1 => report.note(
+            "master_key_file: the ones that seal the database; an old key is still kept",
+            "When every node has the new file: doorward key rotate --drop-old",
         ),
-        (Ok(_), Some(_)) => report.ok("master_key_file: the one that sealed the database"),
-        (Ok(_), None) => report.ok("master_key_file: readable by its owner alone"),
+        Ok(()) => report.ok("master_key_file: the one that sealed the database"),
     }
 }
 

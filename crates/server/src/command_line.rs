@@ -45,6 +45,12 @@ enum Command {
     Check,
     /// Bring the database's schema up to date
     Migrate,
+    /// Write everything that must be kept to a new file, while serving; without the master key
+    Backup(Backup),
+    /// Put a backup in the place of an empty database; everybody signs in anew
+    Restore(Restore),
+    /// Take accounts, organizations, memberships and connections from another system's file
+    Import(Import),
     /// Make accounts
     #[command(subcommand)]
     Account(AccountCommand),
@@ -60,6 +66,36 @@ enum Command {
     /// Read the audit log
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// See to the master key
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+/// `import`.
+#[derive(Args, Debug)]
+pub struct Import {
+    /// Lines of JSON, as docs/import.md describes them
+    pub file: PathBuf,
+    /// Only look for mistakes; write nothing
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// `backup`.
+#[derive(Args, Debug)]
+pub struct Backup {
+    /// The file to make; there must be none of this name
+    pub file: PathBuf,
+}
+
+/// `restore`.
+#[derive(Args, Debug)]
+pub struct Restore {
+    /// A file that doorward backup made
+    pub file: PathBuf,
+    /// Although the database is not empty: everything that is in it goes
+    #[arg(long)]
+    pub replace: bool,
 }
 
 #[derive(Subcommand, Debug)]
@@ -409,6 +445,25 @@ pub struct KeptLogs {
     pub all: bool,
 }
 
+#[derive(Subcommand, Debug)]
+enum KeyCommand {
+    /// Make a new master key and seal everything with it, while serving; the old one still opens
+    Rotate(KeyRotate),
+    /// Name the keys of the master key file
+    Fingerprint,
+}
+
+/// `key rotate`.
+#[derive(Args, Debug)]
+pub struct KeyRotate {
+    /// Only add a key that does not seal yet: copy the file to every node, then rotate
+    #[arg(long, conflicts_with = "drop_old")]
+    pub prepare: bool,
+    /// Make no new key: drop the old one, once nothing is sealed with it
+    #[arg(long)]
+    pub drop_old: bool,
+}
+
 fn parse_role(text: &str) -> Result<Role, UnknownRole> {
     text.parse()
 }
@@ -495,6 +550,9 @@ fn execute(
         match parsed.command {
             Command::Serve | Command::Check => Ok(()),
             Command::Migrate => commands::migrate(&context, output).await.map_err(one),
+            Command::Import(import) => commands::import(context, import, output).await.map_err(one),
+            Command::Backup(backup) => commands::backup(&context, backup, output).await.map_err(one),
+            Command::Restore(restore) => commands::restore(&context, restore, output).await.map_err(one),
             Command::Account(AccountCommand::Create(create)) => {
                 let password = commands::read_secret_line(input).map_err(one)?;
                 commands::create_account(&context, create, password, output).await.map_err(one)
@@ -551,6 +609,10 @@ fn execute(
                 AuditCommand::PublicKey => commands::print_public_key(&context, output).await,
             }
             .map_err(one),
+            Command::Key(KeyCommand::Rotate(rotate)) => {
+                commands::rotate_key(&context, rotate, output).await.map_err(one)
+            }
+            Command::Key(KeyCommand::Fingerprint) => commands::fingerprint(&context, output).map_err(one),
         }
     })
 }
@@ -622,6 +684,15 @@ mod tests {
             "doorward audit checkpoint acme",
             "doorward audit checkpoint --all",
             "doorward audit public-key",
+            "doorward key rotate",
+            "doorward key rotate --prepare",
+            "doorward key rotate --drop-old",
+            "doorward key fingerprint",
+            "doorward import people.jsonl",
+            "doorward import people.jsonl --check",
+            "doorward backup doorward.backup",
+            "doorward restore doorward.backup",
+            "doorward restore doorward.backup --replace",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
         }

@@ -5,7 +5,7 @@ use crate::random::NoRandomness;
 use crate::sealing::SealingError;
 use crate::serve::CannotListen;
 use crate::sso::enable::NotDone;
-use crate::store::StoreError;
+use crate::store::{BackupError, StoreError};
 use doorward_core::error_code::ErrorCode;
 use std::fmt;
 
@@ -64,7 +64,22 @@ impl From<StoreError> for Failure {
             StoreError::Unavailable(sqlx::Error::PoolTimedOut) => "no connection within 5 seconds".to_owned(),
             _ => error.to_string(),
         };
-        Self::about(code, what)
+        match &error {
+            StoreError::Sealing(error) => Self::new(code, what, error.remedy()),
+            _ => Self::about(code, what),
+        }
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Store(error) => error.into(),
+            BackupError::Sealing(error) => error.into(),
+            BackupError::File(error) => error.into(),
+            BackupError::Unusable(what) => Self::about(ErrorCode::BackupUnusable, what),
+            BackupError::NotEmpty => ErrorCode::BackupStoreNotEmpty.into(),
+        }
     }
 }
 
@@ -86,7 +101,7 @@ impl From<Failure> for Vec<Failure> {
 
 impl From<SealingError> for Failure {
     fn from(error: SealingError) -> Self {
-        Self::about(ErrorCode::KeyUnusable, error.to_string())
+        Self::new(ErrorCode::KeyUnusable, error.to_string(), error.remedy())
     }
 }
 

@@ -19,6 +19,7 @@ pub mod failure;
 pub mod gate;
 pub mod idp;
 pub mod joining;
+pub mod key_file;
 pub mod logging;
 pub mod metrics;
 pub mod opening;

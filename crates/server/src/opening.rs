@@ -14,6 +14,7 @@ use doorward_core::error_code::ErrorCode;
 use doorward_core::secret::Secret;
 use doorward_core::time::Timestamp;
 use std::net::SocketAddr;
+use std::path::Path;
 use url::Url;
 
 /// Opens the database. SQLite is made and migrated as needed; on PostgreSQL a schema that is not current is refused.
@@ -71,22 +72,25 @@ pub async fn open_sealing(
     now: Timestamp,
 ) -> Result<Sealing, Failure> {
     let path = &configuration.master_key_file;
-    let sealing = match store::load_key_id(&mut store.reader()).await? {
-        Some(key_id) if !path.exists() => {
-            return Err(Failure::about(
-                ErrorCode::KeyUnusable,
-                format!(
-                    "the master key file {} is missing, but key {key_id} sealed this database",
-                    path.display()
-                ),
-            ));
-        }
+    let sealing = match store::load_known_keys(&mut store.reader()).await?.last() {
+        Some(known) if !path.exists() => return Err(key_is_missing(path, &known.id)),
         Some(_) => Sealing::open(path)?,
         None => Sealing::open_or_create(path, random)?,
     };
     store.check_key(&sealing, now).await?;
     store.open_audit(&sealing, random, now).await?;
+    store.note_newer_key(&sealing, now).await?;
     Ok(sealing)
+}
+
+/// That the key file is not there although something was sealed with a key.
+pub fn key_is_missing(path: &Path, key_id: &str) -> Failure {
+    let path = path.display();
+    Failure::new(
+        ErrorCode::KeyUnusable,
+        format!("the master key file {path} is missing, but key {key_id} sealed this database"),
+        format!("Restore {path} from its copy, with mode 0600, or correct master_key_file."),
+    )
 }
 
 /// Everything that a command or the service works with. `own_listeners` are never reached from here.

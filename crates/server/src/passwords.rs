@@ -1,7 +1,8 @@
 //! Passwords: Argon2id on a bounded pool (rule 9), so that a rush of sign-ins can't starve the gate.
 //!
 //! Parameters are OWASP's current ones: 19 MiB, two passes, one lane. A name that nobody has costs the same as a
-//! wrong password (conformance.md ASVS 6.3.8).
+//! wrong password (conformance.md ASVS 6.3.8). Hashes that were imported (Argon2 of other parameters, bcrypt) are
+//! checked as they are, within bounds, and replaced by one of ours at the first sign-in.
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
@@ -20,6 +21,12 @@ use crate::random::Random;
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
+
+/// What an imported hash may cost at most: a hostile one would be a bomb. About a third of a second each.
+const FOREIGN_MEMORY_KIB_MAX: u32 = 128 * 1024;
+const FOREIGN_BLOCKS_MAX: u64 = 512 * 1024;
+const FOREIGN_LANES_MAX: u32 = 8;
+const BCRYPT_COSTS: std::ops::RangeInclusive<u32> = 4..=13;
 
 /// Hashes made at the same time: one fewer than two cores would allow leaves the gate its own.
 const AT_ONCE: usize = 2;
@@ -100,6 +107,60 @@ fn hash_with(salt: [u8; 16], password: &Secret) -> Result<String, PasswordError>
         .map_err(|_| PasswordError::Library)
 }
 
+/// Whether a hash of another system can be taken: Argon2 in PHC form or bcrypt, of bounded cost; else why not.
+pub fn judge_foreign_hash(hash: &str) -> Result<(), &'static str> {
+    const NEITHER: &str = "password_hash is neither Argon2 in PHC form nor bcrypt ($2a$, $2b$, $2y$)";
+    if hash.len() > 256 {
+        return Err(NEITHER);
+    }
+    if hash.starts_with("$2") {
+        let parts: bcrypt::HashParts = hash.parse().map_err(|_| NEITHER)?;
+        // $2x$ marks hashes of a program that read some characters wrongly.
+        if !["$2a$", "$2b$", "$2y$"].iter().any(|begin| hash.starts_with(begin)) {
+            return Err(NEITHER);
+        }
+        return if BCRYPT_COSTS.contains(&parts.get_cost()) {
+            Ok(())
+        } else {
+            Err("password_hash costs too much: bcrypt's cost is 4 to 13")
+        };
+    }
+    let parsed = PasswordHash::new(hash).map_err(|_| NEITHER)?;
+    let is_argon2 = Algorithm::try_from(parsed.algorithm.as_str()).is_ok();
+    let params = Params::try_from(&parsed).map_err(|_| NEITHER)?;
+    let bytes = parsed.hash.as_ref().map_or(0, |hash| hash.as_bytes().len());
+    if !is_argon2 || parsed.salt.is_none() || bytes < 16 {
+        return Err(NEITHER);
+    }
+    let blocks = u64::from(params.m_cost()).saturating_mul(u64::from(params.t_cost()));
+    let too_much = params.m_cost() > FOREIGN_MEMORY_KIB_MAX
+        || blocks > FOREIGN_BLOCKS_MAX
+        || params.p_cost() > FOREIGN_LANES_MAX;
+    if too_much {
+        Err("password_hash costs too much: at most 128 MiB, 512 MiB over all passes, 8 lanes")
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether a hash is one that we would make today; another one is replaced when its password is known.
+pub fn is_ours(hash: &str) -> bool {
+    hash.starts_with(&format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}$"))
+}
+
+/// Whether `password` is the one of `hash`, at the hash's own cost.
+fn fits(password: &Secret, hash: &str) -> Result<bool, PasswordError> {
+    if judge_foreign_hash(hash).is_err() {
+        // Not one that we made or took: it opens to nobody.
+        return Ok(false);
+    }
+    if hash.starts_with("$2") {
+        return bcrypt::verify(password.expose(), hash).map_err(|_| PasswordError::Library);
+    }
+    let parsed = PasswordHash::new(hash).map_err(|_| PasswordError::Library)?;
+    Ok(argon2()?.verify_password(password.expose().as_bytes(), &parsed).is_ok())
+}
+
 /// Judges a password that somebody wants to have, for an account of that name.
 pub fn judge_new_password(password: &Secret, account_name: &str) -> Result<(), ErrorCode> {
     let characters = password.expose().chars().count();
@@ -162,11 +223,7 @@ impl Passwords {
     ) -> Result<bool, PasswordError> {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.nobody.to_string());
-        let fits = run(turn, move || {
-            let parsed = PasswordHash::new(&hash).map_err(|_| PasswordError::Library)?;
-            Ok::<_, PasswordError>(argon2()?.verify_password(password.expose().as_bytes(), &parsed).is_ok())
-        })
-        .await??;
+        let fits = run(turn, move || fits(&password, &hash)).await??;
         Ok(fits && known)
     }
 }
@@ -189,6 +246,10 @@ async fn run<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ARGON2_OF_PYTHON: &str =
+        "$argon2id$v=19$m=8192,t=3,p=4$A/kg6oJfiniFJ65BLHrUjg$3x/E4fLF7PWXUEk5KUzJ3ro44bbc5/SjzKLcv6BOQ0E";
+    const BCRYPT_OF_PHP: &str = "$2y$06$EzS..Ydm7qrE2PNXdDGzfecCxqlugA1MCl7TM1/74yMzRYGmb2rH6";
 
     fn secret(text: &str) -> Secret {
         Secret::new(text.to_owned())
@@ -220,6 +281,41 @@ mod tests {
         drop(everybody);
         assert!(!passwords.verify(secret("correct horse battery"), None).await.unwrap());
         assert_eq!(passwords.waiting.available_permits(), WAITING_MAX, "places are given back");
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_another_system_fits_its_password_within_bounds() {
+        let passwords = Passwords::new(&Random::seeded(1)).unwrap();
+        // Made by Python's argon2-cffi and by PHP's password_hash.
+        for hash in [ARGON2_OF_PYTHON, BCRYPT_OF_PHP] {
+            assert_eq!(judge_foreign_hash(hash), Ok(()), "{hash}");
+            assert!(!is_ours(hash));
+            assert!(passwords.verify(secret("correct horse battery"), Some(hash.to_owned())).await.unwrap());
+            assert!(!passwords.verify(secret("correct horse batter"), Some(hash.to_owned())).await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hash_that_would_cost_too_much_is_neither_taken_nor_tried() {
+        let tail = "c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNo";
+        let passwords = Passwords::new(&Random::seeded(1)).unwrap();
+        for hash in [
+            format!("$argon2id$v=19$m=4194304,t=1,p=1${tail}"),
+            format!("$argon2id$v=19$m=65536,t=4000000000,p=1${tail}"),
+            format!("$argon2id$v=19$m=19456,t=2,p=200${tail}"),
+            format!("$argon2id$v=19$m=131072,t=5,p=1${tail}"),
+            "$2b$31$abcdefghijklmnopqrstuuGGGGGGGGGGGGGGGGGGGGGGGGGGGGGGG".into(),
+            "$2b$14$abcdefghijklmnopqrstuuGGGGGGGGGGGGGGGGGGGGGGGGGGGGGGG".into(),
+            "$2x$10$abcdefghijklmnopqrstuuGGGGGGGGGGGGGGGGGGGGGGGGGGGGGGG".into(),
+            "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0".into(),
+            "$5$rounds=1000$salt$hash".into(),
+            "5f4dcc3b5aa765d61d8327deb882cf99".into(),
+            String::new(),
+            "$".repeat(300),
+        ] {
+            assert!(judge_foreign_hash(&hash).is_err(), "{hash}");
+            assert!(!passwords.verify(secret("x"), Some(hash)).await.unwrap());
+        }
     }
 
     #[test]

@@ -2,30 +2,50 @@
 //!
 //! AES-256-GCM-SIV (misuse-resistant: RFC 8452) under a key that HKDF-SHA-256 derives from the master key. A sealed
 //! value is `v1.KEYID.BASE64URL(nonce, ciphertext, tag)`; the associated data is `table.column.row`, so a value moved
-//! to another row does not open.
+//! to another row does not open. The newest key of the file seals, each of them opens; a file that `key rotate` has
+//! changed is read again without a restart.
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
-use aws_lc_rs::{digest, hkdf};
+use aws_lc_rs::{digest, hkdf, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use doorward_core::secret::Secret;
 use std::fmt;
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use zeroize::Zeroizing;
 
+use crate::key_file::{self, MasterKey, Version};
 use crate::random::Random;
 
-/// Seals and opens secrets with the key of one master key.
+/// Seals and opens secrets with the keys of one master key file.
 pub struct Sealing {
-    key: RandomizedNonceKey,
-    key_id: String,
+    /// `None`: a key of a test, without a file.
+    path: Option<PathBuf>,
+    ring: RwLock<Arc<Ring>>,
+    /// A changed file that could not be used, so that it is read and told of once.
+    unusable: Mutex<Option<Version>>,
+}
+
+/// The keys as they were when the file was read.
+struct Ring {
+    newest: Key,
+    others: Vec<Key>,
+    /// Which file that was.
+    version: Option<Version>,
+}
+
+/// What is derived from one master key.
+struct Key {
+    id: String,
+    sealing: RandomizedNonceKey,
+    backups: hmac::Key,
 }
 
 impl fmt::Debug for Sealing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sealing").field("key_id", &self.key_id).finish_non_exhaustive()
+        f.debug_struct("Sealing").field("keys", &self.key_ids()).finish_non_exhaustive()
     }
 }
 
@@ -43,8 +63,8 @@ pub struct Place<'a> {
 /// Why a master key or a sealed value is of no use. Each text is what the operator reads.
 #[derive(Debug, thiserror::Error)]
 pub enum SealingError {
-    /// The key file can't be read or made.
-    #[error("the master key file {path} can't be read: {source}")]
+    /// The key file is missing, or can't be read or written.
+    #[error("the master key file {path} can't be used: {source}")]
     KeyFile {
         /// Its path.
         path: String,
@@ -52,18 +72,21 @@ pub enum SealingError {
         source: std::io::Error,
     },
     /// The key file is readable by others.
-    #[error("the master key file {0} can be read by others: set its mode to 0600")]
+    #[error("the master key file {0} can be read by others")]
     KeyFileOpen(String),
-    /// The key file does not hold a key.
-    #[error("the master key file {0} does not hold 32 bytes in Base64url: restore it from its copy")]
-    KeyFileMalformed(String),
-    /// A value was sealed with another master key.
-    #[error(
-        "a secret in the store was sealed with master key {found}, but the key in use is {expected}: restore that key"
-    )]
+    /// The key file does not hold keys.
+    #[error("the master key file {path} is damaged: {why}")]
+    KeyFileMalformed {
+        /// Its path.
+        path: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A value was sealed with a master key that is not in the file.
+    #[error("a secret in the store was sealed with master key {found}, but the file holds {at_hand}")]
     OtherKey {
-        /// Id of the key in use.
-        expected: String,
+        /// Ids of the keys in the file.
+        at_hand: String,
         /// Id of the key that sealed.
         found: String,
     },
@@ -75,29 +98,90 @@ pub enum SealingError {
     Library,
 }
 
+impl SealingError {
+    /// The next step.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::KeyFile { path, source } if source.kind() == ErrorKind::NotFound => {
+                format!("Restore {path} from its copy, with mode 0600, or correct master_key_file.")
+            }
+            Self::KeyFile { path, .. } => {
+                format!("Let the user that runs doorward own {path} and its folder, with mode 0600.")
+            }
+            Self::KeyFileOpen(path) => format!("Set its mode to 0600: chmod 600 {path}"),
+            Self::KeyFileMalformed { path, .. } => format!("Restore {path} from its copy, with mode 0600."),
+            Self::OtherKey { found, .. } => {
+                format!("Restore the master key file that holds {found} from its copy, with mode 0600.")
+            }
+            Self::DoesNotOpen => {
+                "Restore the database from its last backup, or save the settings anew.".to_owned()
+            }
+            Self::Library => "Tell the makers of doorward; nothing was written.".to_owned(),
+        }
+    }
+}
+
+/// The name of a master key: eight bytes of a hash over a prefix and the key. Says nothing of it.
+pub fn key_id(master_key: &[u8; 32]) -> String {
+    let text = Zeroizing::new([b"doorward key id".as_slice(), master_key].concat());
+    let id = digest::digest(&digest::SHA256, &text);
+    URL_SAFE_NO_PAD.encode(id.as_ref().get(..8).unwrap_or_default())
+}
+
+impl Key {
+    fn new(master_key: &[u8; 32]) -> Result<Self, SealingError> {
+        let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, b"doorward master key").extract(master_key);
+        let derive = |purpose: &'static [u8]| {
+            let mut key = Zeroizing::new([0; 32]);
+            derived
+                .expand(&[purpose], KeyLength)
+                .and_then(|okm| okm.fill(key.as_mut_slice()))
+                .map_err(|_| SealingError::Library)?;
+            Ok::<_, SealingError>(key)
+        };
+        let sealing =
+            RandomizedNonceKey::new(&AES_256_GCM_SIV, derive(b"sealing secrets at rest")?.as_slice())
+                .map_err(|_| SealingError::Library)?;
+        let backups = hmac::Key::new(hmac::HMAC_SHA256, derive(b"checksums of backups")?.as_slice());
+        Ok(Self { id: key_id(master_key), sealing, backups })
+    }
+}
+
+impl Ring {
+    fn read(path: &Path) -> Result<Self, SealingError> {
+        let (keys, version) = key_file::read(path)?;
+        Self::new(&keys, Some(version))
+    }
+
+    fn new(keys: &[MasterKey], version: Option<Version>) -> Result<Self, SealingError> {
+        let mut keys =
+            keys.iter().map(|key| Key::new(&key.bytes)).collect::<Result<Vec<_>, _>>()?.into_iter();
+        let newest = keys.next().ok_or(SealingError::Library)?;
+        Ok(Self { newest, others: keys.collect(), version })
+    }
+
+    fn find(&self, id: &str) -> Option<&Key> {
+        std::iter::once(&self.newest).chain(&self.others).find(|key| key.id == id)
+    }
+}
+
 impl Sealing {
-    /// From 32 bytes of master key.
+    /// From 32 bytes of master key, without a file.
     pub fn new(master_key: &[u8; 32]) -> Result<Self, SealingError> {
-        let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"doorward master key");
-        let derived = salt.extract(master_key);
-        let mut key = Zeroizing::new([0; 32]);
-        derived
-            .expand(&[b"sealing secrets at rest"], KeyLength)
-            .and_then(|okm| okm.fill(key.as_mut_slice()))
-            .map_err(|_| SealingError::Library)?;
-        let key =
-            RandomizedNonceKey::new(&AES_256_GCM_SIV, key.as_slice()).map_err(|_| SealingError::Library)?;
-        // Eight bytes of a hash over a prefix and the key: names the key, says nothing of it.
-        let id = digest::digest(&digest::SHA256, &[b"doorward key id".as_slice(), master_key].concat());
-        let key_id = URL_SAFE_NO_PAD.encode(id.as_ref().get(..8).unwrap_or_default());
-        Ok(Self { key, key_id })
+        let key = MasterKey { bytes: Zeroizing::new(*master_key), prepared: false };
+        Ok(Self::over(None, Ring::new(&[key], None)?))
     }
 
     /// Reads the key file, or makes it with mode 0600 where there is none.
     pub fn open_or_create(path: &Path, random: &Random) -> Result<Self, SealingError> {
         match Self::open(path) {
-            Err(SealingError::KeyFile { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                Self::create(path, random)?;
+            Err(SealingError::KeyFile { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                match key_file::create(path, random) {
+                    // Another process was first: its key is the right one.
+                    Err(SealingError::KeyFile { source, .. })
+                        if source.kind() == ErrorKind::AlreadyExists => {}
+                    made => made?,
+                }
                 Self::open(path)
             }
             opened => opened,
@@ -106,70 +190,118 @@ impl Sealing {
 
     /// Reads the key file.
     pub fn open(path: &Path) -> Result<Self, SealingError> {
-        let shown = path.display().to_string();
-        let fault = |source| SealingError::KeyFile { path: shown.clone(), source };
-        let mode = std::fs::metadata(path).map_err(fault)?.permissions().mode();
-        if mode & 0o077 != 0 {
-            return Err(SealingError::KeyFileOpen(shown));
-        }
-        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(fault)?);
-        let bytes: [u8; 32] = URL_SAFE_NO_PAD
-            .decode(text.trim())
-            .ok()
-            .and_then(|bytes| bytes.try_into().ok())
-            .ok_or(SealingError::KeyFileMalformed(shown))?;
-        Self::new(&Zeroizing::new(bytes))
+        Ok(Self::over(Some(path.to_owned()), Ring::read(path)?))
     }
 
-    fn create(path: &Path, random: &Random) -> Result<(), SealingError> {
-        let shown = path.display().to_string();
-        let fault = |source| SealingError::KeyFile { path: shown.clone(), source };
-        let key = Secret::token(random.bytes().map_err(|_| SealingError::Library)?);
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(fault)?;
-        }
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fault)?;
-        writeln!(file, "{}", key.expose()).and_then(|()| file.sync_all()).map_err(fault)
+    fn over(path: Option<PathBuf>, ring: Ring) -> Self {
+        Self { path, ring: RwLock::new(Arc::new(ring)), unusable: Mutex::new(None) }
     }
 
-    /// Names the key; safe to show.
-    pub fn key_id(&self) -> &str {
-        &self.key_id
+    fn ring(&self) -> Arc<Ring> {
+        // A poisoned lock means a panic while a pointer was replaced; the pointer is one of the two.
+        Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The keys of the file as it is now. Looks at the file's entry and reads it only if it is another one, so that a
+    /// rotation is met at once and a key id that nobody has costs no reading. A file that can't be used is not taken:
+    /// the keys that were good go on.
+    fn current_ring(&self) -> Arc<Ring> {
+        let known = self.ring();
+        let Some(path) = &self.path else { return known };
+        let version = Version::of(path);
+        let mut unusable = self.unusable.lock().unwrap_or_else(PoisonError::into_inner);
+        if version.is_none() || version == known.version || version == *unusable {
+            return known;
+        }
+        let ring = match Ring::read(path) {
+            Ok(ring) => Arc::new(ring),
+            Err(error) => {
+                *unusable = version;
+                tracing::warn!(%error, "the master key file has changed and can't be used; the keys before go on");
+                return known;
+            }
+        };
+        tracing::info!(sealing = %ring.newest.id, "the master key file has changed and was read again");
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&ring);
+        ring
+    }
+
+    /// Names the key that seals; safe to show.
+    pub fn key_id(&self) -> String {
+        self.current_ring().newest.id.clone()
+    }
+
+    /// Names every key that opens, the one that seals first; safe to show.
+    pub fn key_ids(&self) -> Vec<String> {
+        let ring = self.ring();
+        std::iter::once(&ring.newest).chain(&ring.others).map(|key| key.id.clone()).collect()
     }
 
     /// Seals `secret` for `place`. Twice the same secret gives two different values.
     pub fn seal(&self, place: Place<'_>, secret: &Secret) -> Result<String, SealingError> {
+        let ring = self.current_ring();
         let mut bytes = secret.expose().as_bytes().to_vec();
-        let nonce = self
-            .key
+        let nonce = ring
+            .newest
+            .sealing
             .seal_in_place_append_tag(Aad::from(place.associated_data()), &mut bytes)
             .map_err(|_| SealingError::Library)?;
         let mut whole = nonce.as_ref().to_vec();
         whole.append(&mut bytes);
-        Ok(format!("v1.{}.{}", self.key_id, URL_SAFE_NO_PAD.encode(whole)))
+        Ok(format!("v1.{}.{}", ring.newest.id, URL_SAFE_NO_PAD.encode(whole)))
     }
 
-    /// Opens what `seal` made for the same place.
+    /// Opens what `seal` made for the same place, with whichever key of the file it was.
     pub fn open_sealed(&self, place: Place<'_>, sealed: &str) -> Result<Secret, SealingError> {
-        let mut parts = sealed.splitn(3, '.');
-        let (Some("v1"), Some(key_id), Some(text)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(SealingError::DoesNotOpen);
-        };
-        if key_id != self.key_id {
-            return Err(SealingError::OtherKey { expected: self.key_id.clone(), found: key_id.to_owned() });
+        let (key_id, text) = parse(sealed)?;
+        let mut ring = self.ring();
+        if ring.find(key_id).is_none() {
+            ring = self.current_ring();
         }
+        let key = ring.find(key_id).ok_or_else(|| self.other_key(key_id))?;
         let mut whole = URL_SAFE_NO_PAD.decode(text).map_err(|_| SealingError::DoesNotOpen)?;
         if whole.len() < NONCE_LEN {
             return Err(SealingError::DoesNotOpen);
         }
         let mut ciphertext = Zeroizing::new(whole.split_off(NONCE_LEN));
         let nonce = Nonce::try_assume_unique_for_key(&whole).map_err(|_| SealingError::DoesNotOpen)?;
-        let opened = self
-            .key
+        let opened = key
+            .sealing
             .open_in_place(nonce, Aad::from(place.associated_data()), &mut ciphertext)
             .map_err(|_| SealingError::DoesNotOpen)?;
         String::from_utf8(opened.to_vec()).map(Secret::new).map_err(|_| SealingError::DoesNotOpen)
+    }
+
+    /// That key `found` is not in the file.
+    pub fn other_key(&self, found: &str) -> SealingError {
+        SealingError::OtherKey { at_hand: self.key_ids().join(" and "), found: found.to_owned() }
+    }
+
+    /// Begins a checksum that only a holder of the key can make, for backups; with the key's id.
+    pub fn begin_checksum(&self) -> (String, hmac::Context) {
+        let ring = self.current_ring();
+        (ring.newest.id.clone(), hmac::Context::with_key(&ring.newest.backups))
+    }
+
+    /// Begins the same checksum again under the key that made it.
+    pub fn begin_checksum_of(&self, key_id: &str) -> Result<hmac::Context, SealingError> {
+        let ring = self.current_ring();
+        let key = ring.find(key_id).ok_or_else(|| self.other_key(key_id))?;
+        Ok(hmac::Context::with_key(&key.backups))
+    }
+}
+
+/// The id of the key that sealed a value, without opening it.
+pub fn sealed_with(sealed: &str) -> Option<&str> {
+    parse(sealed).ok().map(|(key_id, _)| key_id)
+}
+
+/// A sealed value's key id and its bytes as text.
+fn parse(sealed: &str) -> Result<(&str, &str), SealingError> {
+    let mut parts = sealed.splitn(3, '.');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some("v1"), Some(key_id), Some(text)) => Ok((key_id, text)),
+        _ => Err(SealingError::DoesNotOpen),
     }
 }
 
@@ -219,6 +351,56 @@ mod tests {
         let sealed = Sealing::new(&[1; 32]).unwrap().seal(HERE, &Secret::new("x".to_owned())).unwrap();
         let other = Sealing::new(&[2; 32]).unwrap();
         assert!(matches!(other.open_sealed(HERE, &sealed), Err(SealingError::OtherKey { .. })));
+    }
+
+    const SECRET: &str = "swordfish";
+
+    fn secret() -> Secret {
+        Secret::new(SECRET.to_owned())
+    }
+
+    #[test]
+    fn a_running_service_meets_a_rotation_without_a_restart() {
+        let folder = doorward_testkit::TempDir::new();
+        let path = folder.join("master.key");
+        let random = Random::seeded(1);
+        let running = Sealing::open_or_create(&path, &random).unwrap();
+        let old = running.seal(HERE, &secret()).unwrap();
+        let (mut keys, _) = key_file::read(&path).unwrap();
+        keys.insert(0, MasterKey::generate(&random).unwrap());
+        key_file::replace(&path, &keys).unwrap();
+
+        let elsewhere = Sealing::open(&path).unwrap();
+        let new = elsewhere.seal(HERE, &secret()).unwrap();
+        assert_ne!(sealed_with(&old), sealed_with(&new), "the newest key seals");
+        for sealed in [&old, &new] {
+            assert_eq!(
+                running.open_sealed(HERE, sealed).unwrap().expose(),
+                SECRET,
+                "both open during rotation"
+            );
+        }
+        assert_eq!(sealed_with(&running.seal(HERE, &secret()).unwrap()), sealed_with(&new));
+        keys.truncate(1);
+        key_file::replace(&path, &keys).unwrap();
+        let late = running.seal(HERE, &secret()).unwrap();
+        assert_eq!(sealed_with(&late), sealed_with(&new));
+        assert!(
+            matches!(running.open_sealed(HERE, &old), Err(SealingError::OtherKey { .. })),
+            "dropped is dropped"
+        );
+    }
+
+    #[test]
+    fn a_key_file_that_became_unusable_does_not_stop_a_running_service() {
+        let folder = doorward_testkit::TempDir::new();
+        let path = folder.join("master.key");
+        let running = Sealing::open_or_create(&path, &Random::seeded(1)).unwrap();
+        let sealed = running.seal(HERE, &secret()).unwrap();
+        std::fs::write(&path, "nonsense").unwrap();
+        assert_eq!(sealed_with(&running.seal(HERE, &secret()).unwrap()), sealed_with(&sealed));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(running.open_sealed(HERE, &sealed).unwrap().expose(), SECRET);
     }
 
     #[test]

@@ -6,7 +6,10 @@
 
 mod accounts;
 mod audit_log;
+mod backups;
+mod import;
 mod joining;
+mod keys;
 mod organizations;
 mod sso;
 
@@ -14,7 +17,10 @@ pub use accounts::{add_email, create_account, set_password};
 pub use audit_log::{
     VerifyFile, export_audit_log, print_checkpoints, print_public_key, verify_audit_file, verify_audit_logs,
 };
+pub use backups::{backup, restore};
+pub use import::import;
 pub use joining::{invite, join_link, list_invitations, revoke_invitation};
+pub use keys::{fingerprint, rotate_key};
 pub use organizations::{
     create_organization, list_organizations, remove_member, set_member, set_plan, set_resource,
 };

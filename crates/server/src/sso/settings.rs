@@ -80,8 +80,8 @@ const FIELD_CLIENT_ID: &str = "client_id";
 const FIELD_CLIENT_SECRET: &str = "client_secret";
 const FIELD_ISSUER: &str = "issuer_url";
 
-/// Judges the form's fields, each by itself.
-fn judge(app: &App, form: &SettingsForm) -> (Vec<FieldMistake>, NewRevision) {
+/// Judges the form's fields, each by itself: the mistakes, and the revision that the form describes.
+pub fn judge(app: &App, form: &SettingsForm) -> (Vec<FieldMistake>, NewRevision) {
     let mut mistakes = Vec::new();
     let mut wrong = |field, code| mistakes.push(FieldMistake { field, code });
     let client_id = clean_pasted(&form.client_id);

@@ -434,6 +434,18 @@ impl Transaction {
         Ok(())
     }
 
+    /// Puts a new hash of the same password in the place of an imported one, unless the password was changed meanwhile.
+    pub async fn replace_password_hash(
+        &mut self,
+        id: AccountId,
+        before: &str,
+        password_hash: &str,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE account SET password_hash = $3 WHERE id = $1 AND password_hash = $2";
+        self.execute(sql, values![id, before, password_hash]).await?;
+        Ok(())
+    }
+
     /// Leaves exactly one link for the first operator: the one of this start.
     pub async fn replace_operator_link(
         &mut self,

@@ -8,12 +8,13 @@ use doorward_core::secret::Secret;
 use doorward_core::time::Timestamp;
 
 use super::audit_log::{Actor, AuditEntry, AuditSequence, events_after, load_audit_sequence};
-use super::database::{Query, StoreError};
+use super::database::{Query, StoreError, Value};
 use super::{Store, Transaction};
 use crate::audit_chain::{AuditKeys, BeforeTheChain, UnusableKey};
 use crate::random::Random;
 use crate::sealing::{Place, Sealing};
 use crate::values;
+use std::sync::{Arc, OnceLock};
 
 /// Logs and events that are read at once.
 const PAGE: i64 = 500;
@@ -76,19 +77,69 @@ impl Store {
         if let Some(keys) = load(&mut tx, sealing).await? {
             return Ok(keys);
         }
-        let secret = Secret::token(random.bytes()?);
-        let keys = AuditKeys::from_secrets(std::slice::from_ref(&secret))?
-            .ok_or(StoreError::AuditKeys("none was made"))?;
-        let sealed = sealing.seal(place(keys.id()), &secret)?;
-        let sql = "INSERT INTO audit_key (id, sealed, created_at) VALUES ($1, $2, $3)";
-        tx.execute(sql, values![keys.id(), sealed, now]).await?;
-        tx.begin_chains(&keys, now).await?;
+        let keys = tx.make_audit_keys(sealing, random, now).await?;
         tx.commit(now).await?;
         Ok(keys)
     }
 }
 
 impl Transaction {
+    /// Takes the keys that are in the store now for the rest of this transaction, made if there are none: after a
+    /// restore they are those of the backup.
+    pub(super) async fn reopen_audit(
+        &mut self,
+        sealing: &Sealing,
+        random: &Random,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let keys = match load(self, sealing).await? {
+            Some(keys) => keys,
+            None => self.make_audit_keys(sealing, random, now).await?,
+        };
+        self.audit_keys = Arc::new(OnceLock::from(keys));
+        Ok(())
+    }
+
+    /// The audit keys that open, as they are kept: a node that goes on with one after a restore must find it there.
+    pub(super) async fn load_open_audit_keys(
+        &mut self,
+        sealing: &Sealing,
+    ) -> Result<Vec<Vec<Value>>, StoreError> {
+        let mut kept = Vec::new();
+        for row in self.fetch_all("SELECT id, sealed FROM audit_key", Vec::new()).await? {
+            let (id, sealed) = (row.text("id")?, row.text("sealed")?);
+            if sealing.open_sealed(place(&id), &sealed).is_ok() {
+                kept.push(values![id, sealed]);
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Puts such keys back beside the others, as older ones: they verify, and the backup's newest signs.
+    pub(super) async fn put_older_audit_keys(&mut self, keys: Vec<Vec<Value>>) -> Result<(), StoreError> {
+        for key in keys {
+            let sql = "INSERT INTO audit_key (id, sealed, created_at) VALUES ($1, $2, 0) ON CONFLICT (id) DO NOTHING";
+            self.execute(sql, key).await?;
+        }
+        Ok(())
+    }
+
+    async fn make_audit_keys(
+        &mut self,
+        sealing: &Sealing,
+        random: &Random,
+        now: Timestamp,
+    ) -> Result<AuditKeys, StoreError> {
+        let secret = Secret::token(random.bytes()?);
+        let keys = AuditKeys::from_secrets(std::slice::from_ref(&secret))?
+            .ok_or(StoreError::AuditKeys("none was made"))?;
+        let sealed = sealing.seal(place(keys.id()), &secret)?;
+        let sql = "INSERT INTO audit_key (id, sealed, created_at) VALUES ($1, $2, $3)";
+        self.execute(sql, values![keys.id(), sealed, now]).await?;
+        self.begin_chains(&keys, now).await?;
+        Ok(keys)
+    }
+
     /// Marks in every log that has events where its chain begins, and what was there before.
     async fn begin_chains(&mut self, keys: &AuditKeys, now: Timestamp) -> Result<(), StoreError> {
         let mut after = String::new();

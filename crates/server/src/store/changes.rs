@@ -85,14 +85,9 @@ impl Transaction {
         let sql = "UPDATE change_counter SET n = n + 1 WHERE id = 1 RETURNING n";
         let n = self.inner.fetch_optional(sql, Vec::new()).await?;
         let n = n.ok_or_else(empty_counter)?.int("n")?;
-        for change in &self.changes {
-            self.inner
-                .execute(
-                    "INSERT INTO change (n, kind, item, at) VALUES ($1, $2, $3, $4)",
-                    values![n, change.kind(), change.item(), now],
-                )
-                .await?;
-        }
+        let rows = self.changes.iter().flat_map(|change| values![n, change.kind(), change.item(), now]);
+        let rows = rows.collect();
+        self.inner.insert_rows("INSERT INTO change (n, kind, item, at) VALUES ", 4, rows).await?;
         self.inner.commit().await?;
         self.facts.forget_own(n, &self.changes);
         log_checkpoints(&self.checkpoints);

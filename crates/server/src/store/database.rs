@@ -83,6 +83,26 @@ macro_rules! bound {
     }};
 }
 
+/// Values bound to one statement of `insert_rows`; SQLite takes 32,766.
+const VALUES_AT_ONCE: usize = 1_000;
+
+/// `head` followed by `rows` groups of `width` numbered places, and `tail`.
+#[expect(clippy::disallowed_types, reason = "the one place where the number of values is known at run time")]
+fn numbered(head: &str, width: usize, rows: usize, tail: &str) -> sqlx::AssertSqlSafe<String> {
+    let mut sql = head.to_owned();
+    for n in 0..rows * width {
+        sql.push_str(match (n, n % width) {
+            (0, _) => "($",
+            (_, 0) => "), ($",
+            _ => ", $",
+        });
+        sql.push_str(&(n + 1).to_string());
+    }
+    sql.push(')');
+    sql.push_str(tail);
+    sqlx::AssertSqlSafe(sql)
+}
+
 /// How long one waits for a connection.
 const WAIT: Duration = Duration::from_secs(5);
 /// SQLite connections that read at the same time.
@@ -105,7 +125,16 @@ impl SqliteReaders {
         Ok(Self { options, places: Semaphore::new(SQLITE_READERS), idle: Mutex::new(vec![first]) })
     }
 
-    async fn fetch_all(&self, sql: &'static str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+    /// A connection for a long reading, beside the others.
+    pub(super) async fn connect(&self) -> Result<SqliteConnection, StoreError> {
+        Ok(SqliteConnection::connect_with(&self.options).await?)
+    }
+
+    async fn fetch_all(
+        &self,
+        sql: impl sqlx::SqlSafeStr + Send,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, StoreError> {
         let place = tokio::time::timeout(WAIT, self.places.acquire()).await;
         let _place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
         let idle = self.idle().pop();
@@ -285,6 +314,32 @@ impl Query for Reader {
     }
 }
 
+impl Reader {
+    /// Rows of a statement that ends in a list of values: `head` is `SELECT … WHERE … IN (VALUES `, with `width` values
+    /// for each group.
+    pub(super) async fn fetch_listed(
+        &mut self,
+        head: &str,
+        width: usize,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut found = Vec::new();
+        let mut values = values.into_iter().peekable();
+        while values.peek().is_some() {
+            let some: Vec<Value> = values.by_ref().take(width * (VALUES_AT_ONCE / width)).collect();
+            let sql = numbered(head, width, some.len() / width, ")");
+            match &self.0 {
+                Database::Sqlite { read, .. } => found.extend(read.fetch_all(sql, some).await?),
+                Database::Postgres(pool) => {
+                    let rows = bound!(sql, some).persistent(false).fetch_all(pool).await?;
+                    found.extend(rows.into_iter().map(Row::Postgres));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
 pub(super) enum AnyTransaction {
     Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
@@ -323,6 +378,31 @@ impl AnyTransaction {
             Self::Sqlite(tx) => bound!(sql, values).fetch_optional(&mut **tx).await?.map(Row::Sqlite),
             Self::Postgres(tx) => bound!(sql, values).fetch_optional(&mut **tx).await?.map(Row::Postgres),
         })
+    }
+
+    /// Inserts many rows with few statements: `head` is `INSERT INTO table (columns) VALUES `, and `values` holds
+    /// `width` values for each row.
+    pub(super) async fn insert_rows(
+        &mut self,
+        head: &str,
+        width: usize,
+        values: Vec<Value>,
+    ) -> Result<(), StoreError> {
+        let width = width.max(1);
+        let mut values = values.into_iter().peekable();
+        while values.peek().is_some() {
+            let some: Vec<Value> = values.by_ref().take(width * (VALUES_AT_ONCE / width).max(1)).collect();
+            let sql = numbered(head, width, some.len() / width, "");
+            match self {
+                Self::Sqlite(tx) => {
+                    bound!(sql, some).persistent(false).execute(&mut **tx).await?.rows_affected()
+                }
+                Self::Postgres(tx) => {
+                    bound!(sql, some).persistent(false).execute(&mut **tx).await?.rows_affected()
+                }
+            };
+        }
+        Ok(())
     }
 
     pub(super) async fn commit(self) -> Result<(), StoreError> {

@@ -3,13 +3,14 @@
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{Connection as _, SqlSafeStr as _};
 
-use super::database::{Database, Query as _, Reader, StoreError};
+use super::database::{AnyTransaction, Database, Query as _, Reader, StoreError};
 
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "start", include_str!("../../../../migrations/0001_start.sql")),
     (2, "linking", include_str!("../../../../migrations/0002_linking.sql")),
     (3, "people", include_str!("../../../../migrations/0003_people.sql")),
     (4, "audit_chain", include_str!("../../../../migrations/0004_audit_chain.sql")),
+    (5, "keeping", include_str!("../../../../migrations/0005_keeping.sql")),
     (6, "throttle", include_str!("../../../../migrations/0006_throttle.sql")),
     (8, "assertion", include_str!("../../../../migrations/0008_assertion.sql")),
 ];
@@ -44,6 +45,20 @@ pub(super) async fn migrate(database: &Database) -> Result<(), StoreError> {
         }
     };
     outcome.map_err(|error| StoreError::Schema(error.to_string()))
+}
+
+/// Whether this binary knows the schema of that number.
+pub(super) fn is_known(version: i64) -> bool {
+    MIGRATIONS.iter().any(|&(known, ..)| known == version)
+}
+
+/// Brings the schema up to `version`, or up to date, inside a transaction that is somebody else's to end.
+pub(super) async fn migrate_in(tx: &mut AnyTransaction, version: Option<i64>) -> Result<(), StoreError> {
+    match tx {
+        AnyTransaction::Sqlite(tx) => migrator().run_direct(version, &mut **tx, false).await,
+        AnyTransaction::Postgres(tx) => migrator().run_direct(version, &mut **tx, false).await,
+    }
+    .map_err(|error| StoreError::Schema(error.to_string()))
 }
 
 /// Whether the schema is exactly the one of this binary; else what is wrong with it.

@@ -10,18 +10,21 @@ mod assertion_keys;
 mod attempts;
 mod audit_keys;
 mod audit_log;
+mod backups;
 mod changes;
 mod connections;
 mod database;
 mod facts;
 mod held_identities;
 mod housekeeping;
+mod imports;
 mod invitations;
 mod join_links;
 mod key_check;
 mod migrations;
 mod organizations;
 mod recovery;
+mod sealed_columns;
 mod sessions;
 
 pub use accounts::{
@@ -35,6 +38,9 @@ pub use attempts::{
 pub use audit_log::{
     Actor, AuditEntry, AuditRecord, AuditSequence, SYSTEM_SCOPE, count_audit_events, load_audit_sequence,
 };
+pub use backups::{
+    BackupError, BackupHeader, Restored, backed_up_and_left_out, read_backup_header, verify_backup,
+};
 pub use changes::Change;
 pub use connections::{
     Connection, FrozenEndpoints, Identity, MemberLink, NewRevision, Revision, RevisionTest, StoredTest,
@@ -47,18 +53,20 @@ pub use held_identities::{
     HELD_LIFETIME, HeldIdentity, LINK_REQUESTS_MAX, LinkRequest, REQUEST_LIFETIME, count_link_requests,
     load_held, load_link_request_of, load_link_requests,
 };
+pub use imports::{ImportedAccount, ImportedMembership, ImportedOrganization, NameOwner};
 pub use invitations::{
     INVITATION_LIFETIME, INVITATION_USES_MAX, Invitation, NewInvitation, load_invitation,
     load_open_invitations,
 };
 pub use join_links::{JOIN_LINK_USES_MAX, JoinLink, load_join_link};
-pub use key_check::load_key_id;
+pub use key_check::{KnownKey, keys_fit, load_known_keys};
 pub use organizations::{
     Member, MemberOrganization, Organization, Plan, RESOURCE_NAME_BYTES_MAX, Resource, SEARCH_CHARS_MAX,
     count_members, count_other_admins, load_members, load_organization, load_organizations,
     load_organizations_of, load_resources, load_role,
 };
 pub use recovery::{RECOVERY_LIFETIME, count_recovery_codes, load_recovery};
+pub use sealed_columns::{Resealed, SEALED_COLUMNS, SealedColumn};
 pub use sessions::{
     BrowserSession, HOST_SESSIONS_MAX, NewTicket, SESSION_ABSOLUTE, SESSION_IDLE, Ticket,
     load_browser_sessions, ticket_is_there,

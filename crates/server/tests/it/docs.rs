@@ -335,6 +335,37 @@ fn every_source_file_that_a_page_names_exists() {
     assert!(unknown.is_empty() && named > 50, "{named} names, unknown: {unknown:#?}");
 }
 
+/// `file.rs::function` of `docs/security.md`: the function is in a file of that name.
+#[test]
+fn every_function_and_test_that_the_threat_model_names_exists() {
+    let sources: Vec<(String, String)> = files_named(".rs")
+        .into_iter()
+        .map(|path| (format!("/{}", shown(&path)), std::fs::read_to_string(path).unwrap()))
+        .collect();
+    let page = std::fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let mut missing = Vec::new();
+    let mut named = 0;
+    for name in page.split('`').skip(1).step_by(2) {
+        let Some((file, function)) = name.split_once(".rs::") else { continue };
+        named += 1;
+        let end = format!("/{file}.rs");
+        let there = sources.iter().any(|(path, text)| {
+            path.ends_with(&end)
+                && [format!("fn {function}("), format!("fn {function}<")]
+                    .iter()
+                    .any(|head| text.contains(head))
+        });
+        if !there {
+            missing.push(name);
+        }
+    }
+    assert!(missing.is_empty() && named > 60, "{named} names, missing: {missing:#?}");
+    for row in page.lines().filter(|line| line.starts_with("| T") || line.starts_with("| | ")) {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        assert!(cells[3].contains(".rs::") && cells[4].contains(".rs::"), "code and a test: {row}");
+    }
+}
+
 fn is_source(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|extension| extension == "rs")
 }

@@ -56,6 +56,7 @@ fn provoked() -> Vec<(ErrorCode, String)> {
         ("command_line", include_str!("command_line.rs")),
         ("gate", include_str!("gate.rs")),
         ("linking", include_str!("linking.rs")),
+        ("keeping", include_str!("keeping.rs")),
         ("pages", include_str!("pages.rs")),
         ("people", include_str!("people.rs")),
         ("provider_faults", include_str!("provider_faults.rs")),

@@ -486,6 +486,18 @@ impl World {
         })
     }
 
+    /// Runs a command of the operator beside the running service, at this world's time: exit code, output, errors.
+    pub async fn operate(&self, line: &str) -> (u8, String, String) {
+        command_on(&self.database, &self.folder.join("master.key"), &self.app.clock, line).await
+    }
+
+    /// The same, which must succeed: its output.
+    pub async fn good_command(&self, line: &str) -> String {
+        let (code, output, errors) = self.operate(line).await;
+        assert_eq!((code, errors.as_str()), (0, ""), "{line}: {output}");
+        output
+    }
+
     /// Another node's store, over the same database.
     pub async fn other_node(&self) -> Store {
         let store = if self.database.starts_with("sqlite:") {
@@ -568,6 +580,11 @@ impl World {
         self.seen.lock().unwrap().last().cloned()
     }
 
+    /// The database's address, as in the configuration.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
     /// The folder of this world's files.
     pub fn folder(&self) -> &TempDir {
         &self.folder
@@ -583,6 +600,41 @@ impl Drop for World {
         }
         self.upstream.abort();
     }
+}
+
+/// Runs one command on this database with this key file, on a thread of its own because it has a runtime of its own.
+pub async fn command_on(
+    database: &str,
+    key: &std::path::Path,
+    clock: &Clock,
+    line: &str,
+) -> (u8, String, String) {
+    let arguments: Vec<std::ffi::OsString> =
+        std::iter::once("doorward").chain(line.split(' ')).map(Into::into).collect();
+    let environment = [
+        ("DOORWARD_DATABASE", database),
+        ("DOORWARD_MASTER_KEY_FILE", &*key.display().to_string()),
+        ("DOORWARD_LISTEN", "127.0.0.1:0"),
+        ("DOORWARD_GATE__LISTEN", "127.0.0.1:0"),
+        ("DOORWARD_LOG__LEVEL", "error"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let clock = clock.clone();
+    let (done, ended) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        let surroundings = doorward::command_line::Surroundings {
+            input: &mut std::io::empty(),
+            output: &mut output,
+            errors: &mut errors,
+            environment: environment.to_vec(),
+            clock,
+            random: Random::system(),
+        };
+        let code = doorward::command_line::run(arguments, surroundings);
+        done.send((code, String::from_utf8(output).unwrap(), String::from_utf8(errors).unwrap())).unwrap();
+    });
+    ended.await.unwrap()
 }
 
 /// An application that answers 200 to everything and remembers what it was asked.

@@ -13,6 +13,7 @@ mod error_codes;
 mod gate;
 mod harness;
 mod hostile_provider;
+mod keeping;
 mod lessons;
 mod linking;
 mod oidf;

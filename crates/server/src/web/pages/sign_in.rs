@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::app::{App, SharedApp};
 use crate::cookies::Cookie;
-use crate::passwords::{PasswordError, judge_new_password};
+use crate::passwords::{PasswordError, is_ours, judge_new_password};
 use crate::refusal::Refusal;
 use crate::store::{
     Account, Actor, AuditEntry, KnownBrowser, NewAccount, SignInFacts, StoreError, Transaction, has_operator,
@@ -298,12 +298,22 @@ pub async fn sign_in(
         return Ok(again(ErrorCode::AccountDisabled, None));
     }
 
+    // An imported hash gives way to one of ours, now that the password is here. No place for that: the next time.
+    let own_hash = if is_ours(&hash) {
+        None
+    } else {
+        app.passwords.hash(Secret::new(form.password.clone()), &app.random).await.ok()
+    };
+
     let now = app.clock.now();
     let (browser, new_browser) = browser_of(&app, &visit)?;
     let mut tx = app.store.begin().await?;
     if !tx.confirm_sign_in(facts.account.id, &hash).await? {
         drop(tx);
         return Ok(again(ErrorCode::AccountWrongPassword, None));
+    }
+    if let Some(own_hash) = own_hash {
+        tx.replace_password_hash(facts.account.id, &hash, &own_hash).await?;
     }
     let token = begin_session(&app, &mut tx, &visit, facts.account.id, now).await?;
     if !facts.known_browser.is_some_and(|known| is_remembered(known, now)) {

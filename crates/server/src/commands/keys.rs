@@ -1,0 +1,157 @@
+//! `key …`: the master key is rotated while the server runs (conformance.md F24; docs/adr/0022).
+//!
+//! The order keeps every moment good to be killed in: the file first (both keys open), then the store's word of the new
+//! key, then the values in small batches; the old key goes only when asked, from the store first and then the file.
+
+use super::Context;
+use crate::command_line::KeyRotate;
+use crate::failure::Failure;
+use crate::key_file::{self, MasterKey};
+use crate::opening::{key_is_missing, open_sealing};
+use crate::sealing::{Sealing, key_id};
+use crate::store::{self, KnownKey, Store};
+use doorward_core::audit_event::AuditAction;
+use doorward_core::error_code::ErrorCode;
+use doorward_core::time::Lifetime;
+use std::io::Write;
+use std::path::Path;
+
+/// How long an old key is kept at least: longer than any transaction that began before the new one was there.
+const OLD_KEPT: Lifetime = Lifetime::from_minutes(1);
+
+/// `key fingerprint`.
+pub fn fingerprint(context: &Context, output: &mut dyn Write) -> Result<(), Failure> {
+    let (keys, _) = key_file::read(&context.configuration.master_key_file)?;
+    for (n, key) in keys.iter().enumerate() {
+        let use_of_it = match (n, key.prepared) {
+            (0, _) => "seals and opens",
+            (_, false) => "opens: an old key",
+            (_, true) => "opens: prepared for the next rotation",
+        };
+        writeln!(output, "{}\t{use_of_it}", key_id(&key.bytes))?;
+    }
+    Ok(())
+}
+
+/// `key rotate`.
+pub async fn rotate_key(context: &Context, rotate: KeyRotate, output: &mut dyn Write) -> Result<(), Failure> {
+    let path = &context.configuration.master_key_file;
+    let store = context.store().await?;
+    let known = store::load_known_keys(&mut store.reader()).await?;
+    if let Some(known) = known.last().filter(|_| !path.exists()) {
+        return Err(key_is_missing(path, &known.id));
+    }
+    let _lock = key_file::lock(path)?;
+    // Fits, or nothing is touched. A new key that an interrupted rotation left in the file is noted here.
+    let sealing = open_sealing(&context.configuration, &store, &context.random, context.clock.now()).await?;
+    let known = store::load_known_keys(&mut store.reader()).await?;
+    if rotate.prepare {
+        prepare(context, path, output)
+    } else if rotate.drop_old {
+        drop_old(context, &store, &sealing, &known, path, output).await
+    } else {
+        rotate_now(context, &store, &sealing, &known, path, output).await
+    }
+}
+
+fn prepare(context: &Context, path: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+    let (mut keys, _) = key_file::read(path)?;
+    let id = if let Some(key) = keys.iter().find(|key| key.prepared) {
+        key_id(&key.bytes)
+    } else {
+        let key = MasterKey { prepared: true, ..MasterKey::generate(&context.random)? };
+        let id = key_id(&key.bytes);
+        keys.push(key);
+        key_file::replace(path, &keys)?;
+        id
+    };
+    writeln!(output, "Key {id} is prepared in {}: it opens, and does not seal yet.", path.display())?;
+    writeln!(output, "next: copy the file to every node, then run doorward key rotate on one of them.")?;
+    Ok(())
+}
+
+async fn rotate_now(
+    context: &Context,
+    store: &Store,
+    sealing: &Sealing,
+    known: &[KnownKey],
+    path: &Path,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    if known.len() > 1 {
+        writeln!(
+            output,
+            "Key {} seals already; an old key is still kept. Looking after what it sealed.",
+            sealing.key_id()
+        )?;
+    } else {
+        let (mut keys, _) = key_file::read(path)?;
+        let new = match keys.iter().position(|key| key.prepared) {
+            Some(place) => MasterKey { prepared: false, ..keys.remove(place) },
+            None => MasterKey::generate(&context.random)?,
+        };
+        keys.insert(0, new);
+        key_file::replace(path, &keys)?;
+        writeln!(output, "Key {} seals from now on.", sealing.key_id())?;
+        let now = context.clock.now();
+        let mut tx = store.begin().await?;
+        if tx.insert_key(sealing, now).await? {
+            let details = vec![("key", sealing.key_id())];
+            tx.audit(context.entry(None, AuditAction::KeyRotate, details), now).await?;
+        }
+        tx.commit(now).await?;
+    }
+    reseal(context, store, sealing, output).await?;
+    writeln!(output, "next: copy {} apart from the database, and to every node;", path.display())?;
+    writeln!(output, "      then, a minute later or whenever you like: doorward key rotate --drop-old")?;
+    Ok(())
+}
+
+async fn reseal(
+    context: &Context,
+    store: &Store,
+    sealing: &Sealing,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let report = store.reseal(sealing, context.clock.now()).await?;
+    writeln!(output, "{} of {} sealed values were sealed anew.", report.resealed, report.seen)?;
+    for place in &report.spoiled {
+        writeln!(output, "A value of {place} does not open: it was changed or moved, and is left as it is.")?;
+    }
+    Ok(())
+}
+
+async fn drop_old(
+    context: &Context,
+    store: &Store,
+    sealing: &Sealing,
+    known: &[KnownKey],
+    path: &Path,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let newest = sealing.key_id();
+    let (mut keys, _) = key_file::read(path)?;
+    let is_old = |key: &MasterKey| !key.prepared && key_id(&key.bytes) != newest;
+    if known.len() < 2 && !keys.iter().any(is_old) {
+        writeln!(output, "There is no old key; {newest} is the only one.")?;
+        return Ok(());
+    }
+    let now = context.clock.now();
+    let rotated_at = known.iter().find(|known| known.id == newest).map(|known| known.since);
+    if rotated_at.is_none_or(|at| now < at.plus(OLD_KEPT)) {
+        return Err(ErrorCode::KeyRotatedJustNow.into());
+    }
+    reseal(context, store, sealing, output).await?;
+    let mut tx = store.begin().await?;
+    if tx.forget_old_keys(sealing).await? > 0 {
+        let old: Vec<&str> = known.iter().map(|known| &*known.id).filter(|id| *id != newest).collect();
+        let details = vec![("keys", old.join(" "))];
+        tx.audit(context.entry(None, AuditAction::KeyDropOld, details), now).await?;
+    }
+    tx.commit(now).await?;
+    keys.retain(|key| !is_old(key));
+    key_file::replace(path, &keys)?;
+    writeln!(output, "{newest} is the only key that seals and opens now.")?;
+    writeln!(output, "Backups made before need the old key: keep its copy for as long as you keep them.")?;
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! Every column that holds sealed values, in one list: a rotation seals each of them anew.
+//!
+//! `key_check` is not among them: it has a row of its own for each master key. A test compares the list with what a
+//! whole run leaves in the database, so a column that is forgotten here is found.
+
+use super::database::{Query as _, StoreError};
+use super::{Store, Transaction};
+use crate::sealing::{Place, Sealing, SealingError, sealed_with};
+use crate::values;
+use doorward_core::time::Timestamp;
+
+/// Values that are sealed anew in one transaction: writers wait for milliseconds only.
+const BATCH: i64 = 100;
+
+/// One column of sealed values. A row is named by a text and a number; where a text is enough the number is 0.
+#[derive(Debug)]
+pub struct SealedColumn {
+    /// Its table.
+    pub table: &'static str,
+    /// The column.
+    pub column: &'static str,
+    /// The row as the seal names it (`Place::row`).
+    row: fn(&str, i64) -> String,
+    /// `a`, `b` and `sealed` of the rows after ($1, $2), in order, at most $3.
+    page: &'static str,
+    /// Puts $3 in the place of $4 in the row ($1, $2).
+    replace: &'static str,
+}
+
+/// All of them.
+pub const SEALED_COLUMNS: &[SealedColumn] = &[
+    SealedColumn {
+        table: "revision",
+        column: "client_secret",
+        row: |connection, number| format!("{connection}.{number}"),
+        page: "SELECT connection_id AS a, number AS b, client_secret AS sealed FROM revision \
+               WHERE (connection_id, number) > ($1, $2) ORDER BY connection_id, number LIMIT $3",
+        replace: "UPDATE revision SET client_secret = $3 WHERE connection_id = $1 AND number = $2 \
+                  AND client_secret = $4",
+    },
+    SealedColumn {
+        table: "attempt",
+        column: "sealed",
+        row: |state, _| state.to_owned(),
+        page: "SELECT state_hash AS a, CAST(0 AS BIGINT) AS b, sealed FROM attempt \
+               WHERE (state_hash, 0) > ($1, $2) ORDER BY state_hash LIMIT $3",
+        replace: "UPDATE attempt SET sealed = $3 WHERE state_hash = $1 AND $2 = 0 AND sealed = $4",
+    },
+    SealedColumn {
+        table: "audit_key",
+        column: "sealed",
+        row: |id, _| id.to_owned(),
+        page: "SELECT id AS a, CAST(0 AS BIGINT) AS b, sealed FROM audit_key \
+               WHERE (id, 0) > ($1, $2) ORDER BY id LIMIT $3",
+        replace: "UPDATE audit_key SET sealed = $3 WHERE id = $1 AND $2 = 0 AND sealed = $4",
+    },
+    SealedColumn {
+        table: "join_link",
+        column: "sealed",
+        row: |organization, _| organization.to_owned(),
+        page: "SELECT organization_id AS a, CAST(0 AS BIGINT) AS b, sealed FROM join_link \
+               WHERE (organization_id, 0) > ($1, $2) ORDER BY organization_id LIMIT $3",
+        replace: "UPDATE join_link SET sealed = $3 WHERE organization_id = $1 AND $2 = 0 AND sealed = $4",
+    },
+    SealedColumn {
+        table: "assertion_key",
+        column: "private_key",
+        row: |kid, _| kid.to_owned(),
+        page: "SELECT kid AS a, CAST(0 AS BIGINT) AS b, private_key AS sealed FROM assertion_key \
+               WHERE (kid, 0) > ($1, $2) ORDER BY kid LIMIT $3",
+        replace: "UPDATE assertion_key SET private_key = $3 WHERE kid = $1 AND $2 = 0 AND private_key = $4",
+    },
+];
+
+/// What a round over all sealed values found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Resealed {
+    /// Values looked at.
+    pub seen: u64,
+    /// Values sealed anew.
+    pub resealed: u64,
+    /// Where values do not open under their own key, as `table.column`: changed or moved, and lost either way.
+    pub spoiled: Vec<String>,
+}
+
+impl Store {
+    /// Seals anew what is not sealed with the newest key, a small batch at a time. Interrupted, the next run goes on:
+    /// what is done is seen by its key id. A value that somebody replaces meanwhile is left as he made it.
+    pub async fn reseal(&self, sealing: &Sealing, now: Timestamp) -> Result<Resealed, StoreError> {
+        let newest = sealing.key_id();
+        let mut report = Resealed::default();
+        for column in SEALED_COLUMNS {
+            let (mut a, mut b) = (String::new(), 0);
+            loop {
+                let rows = self.reader().fetch_all(column.page, values![&a, b, BATCH]).await?;
+                let Some(last) = rows.last() else { break };
+                (a, b) = (last.text("a")?, last.int("b")?);
+                let mut tx = self.begin().await?;
+                for row in &rows {
+                    report.seen += 1;
+                    let sealed = row.text("sealed")?;
+                    if sealed_with(&sealed) == Some(&*newest) {
+                        continue;
+                    }
+                    match tx.reseal_one(column, sealing, (row.text("a")?, row.int("b")?), &sealed).await {
+                        Ok(true) => report.resealed += 1,
+                        Ok(false) => {}
+                        Err(StoreError::Sealing(SealingError::DoesNotOpen)) => {
+                            report.spoiled.push(format!("{}.{}", column.table, column.column));
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                tx.commit(now).await?;
+            }
+        }
+        Ok(report)
+    }
+}
+
+impl Transaction {
+    async fn reseal_one(
+        &mut self,
+        column: &SealedColumn,
+        sealing: &Sealing,
+        (a, b): (String, i64),
+        sealed: &str,
+    ) -> Result<bool, StoreError> {
+        let row = (column.row)(&a, b);
+        let place = Place { table: column.table, column: column.column, row: &row };
+        let anew = sealing.seal(place, &sealing.open_sealed(place, sealed)?)?;
+        Ok(self.execute(column.replace, values![a, b, anew, sealed]).await? > 0)
+    }
+}
