@@ -5,6 +5,7 @@ use sqlx::{Connection as _, SqlSafeStr as _};
 
 use super::database::{AnyTransaction, Database, Query, Reader, StoreError};
 use super::database::{Database, Query, Reader, StoreError};
+use super::database::{AnyTransaction, Database, Query as _, Reader, StoreError};
 
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "start", include_str!("../../../../migrations/0001_start.sql")),
@@ -85,6 +86,20 @@ pub(super) async fn ask_newest(query: &mut impl Query) -> Result<(), StoreError>
         (found, Some(&(known, ..))) if found > known => Err(newer()),
         _ => Err(older()),
     }
+}
+
+/// Whether this binary knows the schema of that number.
+pub(super) fn is_known(version: i64) -> bool {
+    MIGRATIONS.iter().any(|&(known, ..)| known == version)
+}
+
+/// Brings the schema up to `version`, or up to date, inside a transaction that is somebody else's to end.
+pub(super) async fn migrate_in(tx: &mut AnyTransaction, version: Option<i64>) -> Result<(), StoreError> {
+    match tx {
+        AnyTransaction::Sqlite(tx) => migrator().run_direct(version, &mut **tx, false).await,
+        AnyTransaction::Postgres(tx) => migrator().run_direct(version, &mut **tx, false).await,
+    }
+    .map_err(|error| StoreError::Schema(error.to_string()))
 }
 
 /// Whether this binary knows the schema of that number.
