@@ -77,6 +77,8 @@ error_codes! {
     SettingsNothingToDisable = "settings.nothing_to_disable", Admin, 409, "Single sign-on is not enabled", "There is nothing to disable.", "Reload the page.";
     SettingsNotSetUp = "settings.not_set_up", Admin, 409, "Single sign-on is not set up", "The organization has no single sign-on settings yet.", "Open the SSO settings page and connect your provider.";
     SettingsSsoNeeded = "settings.sso_needed", Admin, 403, "Complete single sign-on first", "What widens entry to the organization needs a session that has completed its single sign-on.", "Complete single sign-on, then press the button again. If the provider is broken, use one of the organization's recovery codes, or ask the operator to help with doorward sso.";
+    SettingsSecretOnly = "settings.secret_only", Admin, 403, "Only the secret can be replaced now", "Of settings that are live, whoever has not completed single sign-on can replace the client secret and nothing else.", "Leave everything but the secret as it is. For anything else complete single sign-on, or use a recovery code.";
+    SettingsRecoveryCodeWrong = "settings.recovery_code_wrong", Admin, 422, "This code is not good", "It is not one of the organization's recovery codes, or it was used already.", "Type another of the ten codes; each is good once. The operator can make new ones.";
     SettingsFreshSignInNeeded = "settings.fresh_sign_in_needed", Admin, 403, "Please sign in once more", "Security settings open only after a sign-in of the last 15 minutes.", "Sign in again; you come back to this page.";
 
     // Reaching the provider.

@@ -19,6 +19,7 @@ pub mod ids;
 pub mod membership;
 pub mod name;
 pub mod oidc;
+pub mod recovery_code;
 pub mod request_target;
 pub mod return_to;
 pub mod secret;

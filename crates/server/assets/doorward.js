@@ -76,3 +76,9 @@ if (form) {
 
 // A summary of mistakes is where the reader should begin.
 document.getElementById("problems")?.focus();
+
+// Print buttons: shown only where there is a script to press them.
+for (const button of document.querySelectorAll("[data-print]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => window.print());
+}

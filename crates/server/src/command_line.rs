@@ -254,6 +254,49 @@ enum SsoCommand {
     Set(SsoSet),
     /// Show the SSO join link, make or rotate it, turn it off
     JoinLink(SsoJoinLink),
+    /// List first links that wait for a decision
+    LinkRequests(SsoLinkRequests),
+    /// Approve a member's first link; your word says that both are the same person
+    ApproveLink(SsoApproveLink),
+    /// Unlink an account from the provider's identity; its single sign-on sessions end
+    Unlink(SsoUnlink),
+    /// Make new recovery codes and print them once; older ones are void
+    RecoveryCodes(SsoRecoveryCodes),
+}
+
+/// `sso link-requests`.
+#[derive(Args, Debug)]
+pub struct SsoLinkRequests {
+    /// The organization
+    pub organization: String,
+}
+
+/// `sso approve-link`.
+#[derive(Args, Debug)]
+pub struct SsoApproveLink {
+    /// The organization
+    pub organization: String,
+    /// The account that asks
+    pub account: String,
+    /// The subject that link-requests showed; another one is refused
+    #[arg(long, value_name = "SUBJECT")]
+    pub subject: Option<String>,
+}
+
+/// `sso unlink`.
+#[derive(Args, Debug)]
+pub struct SsoUnlink {
+    /// The organization
+    pub organization: String,
+    /// The account
+    pub account: String,
+}
+
+/// `sso recovery-codes`.
+#[derive(Args, Debug)]
+pub struct SsoRecoveryCodes {
+    /// The organization
+    pub organization: String,
 }
 
 /// `sso show`.
@@ -529,6 +572,18 @@ fn execute(
             Command::Sso(SsoCommand::Set(set)) => {
                 let secret = commands::read_secret_line(input).map_err(one)?;
                 commands::set_sso(context, set, secret, output).await
+            }
+            Command::Sso(SsoCommand::LinkRequests(list)) => {
+                commands::list_link_requests(context, list, output).await.map_err(one)
+            }
+            Command::Sso(SsoCommand::ApproveLink(approve)) => {
+                commands::approve_link(context, approve, output).await.map_err(one)
+            }
+            Command::Sso(SsoCommand::Unlink(unlink)) => {
+                commands::unlink(context, unlink, output).await.map_err(one)
+            }
+            Command::Sso(SsoCommand::RecoveryCodes(make)) => {
+                commands::make_recovery_codes(context, make, output).await.map_err(one)
             }
             Command::Sso(SsoCommand::Show(show)) => {
                 commands::show_sso(&context, show, output).await.map_err(one)

@@ -7,6 +7,7 @@
 mod accounts;
 mod audit_log;
 mod joining;
+mod linking;
 mod organizations;
 mod sso;
 
@@ -15,6 +16,7 @@ pub use audit_log::{
     VerifyFile, export_audit_log, print_checkpoints, print_public_key, verify_audit_file, verify_audit_logs,
 };
 pub use joining::{invite, join_link, list_invitations, revoke_invitation};
+pub use linking::{approve_link, list_link_requests, make_recovery_codes, unlink};
 pub use organizations::{
     create_organization, list_organizations, remove_member, set_member, set_plan, set_resource,
 };

@@ -212,9 +212,10 @@ pub async fn set_sso(
         email_claim: String::new(),
         hosted_domains: set.hosted_domain.join(" "),
     };
-    match settings::save(&app, &organization, &form, &by).await.map_err(Failure::from)? {
+    match settings::save(&app, &organization, &form, true, &by).await.map_err(Failure::from)? {
         Saved::Refused(mistakes) => Err(mistakes.into_iter().map(|mistake| mistake.code.into()).collect()),
         Saved::NotSaved(finding) => Err(found("nothing was saved", &finding).into()),
+        Saved::SecretOnly => Err(Failure::from(ErrorCode::SettingsSecretOnly).into()),
         Saved::Failed(number, finding) => {
             Err(found(&format!("revision {number} was saved, but does not work"), &finding).into())
         }

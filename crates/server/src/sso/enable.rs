@@ -9,14 +9,17 @@ use doorward_core::connection::{Enforcement, test_still_counts};
 use doorward_core::error_code::ErrorCode;
 use doorward_core::ids::RevisionNumber;
 use doorward_core::membership::Role;
-use doorward_core::secret::TokenHash;
+use doorward_core::secret::{Secret, TokenHash};
 
 use super::callback::entry;
 use super::linking::{How, Link, doubts_of_test, judge_link, link_details};
-use super::settings::{By, keeps_provider};
+use super::recovery::make_codes;
+use super::settings::{By, changes_secret_alone, keeps_provider};
 use crate::app::App;
 use crate::session::SignedIn;
-use crate::store::{Identity, Organization, Revision, StoreError, load_connection, load_revision, load_test};
+use crate::store::{
+    Organization, StoreError, count_recovery_codes, load_connection, load_revision, load_test,
+};
 
 /// Why Enable or Disable did not happen.
 #[derive(Debug)]
@@ -39,7 +42,9 @@ impl From<StoreError> for NotDone {
     }
 }
 
-/// Makes the tested draft live. `sso_complete`: the admin's session has completed the SSO of what is live now.
+/// Makes the tested draft live. `may_widen`: the admin's session has completed the SSO of what is live now, or a recovery
+/// code stands in for it (rule 12). Gives the recovery codes that were made, to be shown once: where the organization
+/// has none left.
 #[expect(clippy::too_many_arguments, reason = "one deed, and all that it must be proved from")]
 pub async fn enable(
     app: &App,
@@ -48,9 +53,9 @@ pub async fn enable(
     browser: Option<TokenHash>,
     revision: RevisionNumber,
     enforcement: Enforcement,
-    sso_complete: bool,
+    may_widen: bool,
     by: &By,
-) -> Result<(), NotDone> {
+) -> Result<Vec<Secret>, NotDone> {
     let now = app.clock.now();
     let session = signed_in.session().ok_or(ErrorCode::AccountSignInNeeded)?.id;
     let account = signed_in.account.id;
@@ -79,19 +84,21 @@ pub async fn enable(
         return Err(ErrorCode::OrganizationUnknown.into());
     }
 
-    // What widens entry on a live connection needs its SSO (rule 12): another provider or client, or less enforcement.
+    // What widens entry on a live connection needs more than a fresh login (rule 12): anything but another secret, and
+    // less enforcement.
     let live = match connection.live {
         Some(number) => load_revision(&mut tx, organization.id, number).await?,
         None => None,
     };
     let same_provider = live.as_ref().is_some_and(|live| keeps_provider(live, &draft));
     let loosens = connection.enforcement == Enforcement::Enforced && enforcement == Enforcement::Optional;
-    if live.is_some() && !sso_complete && (!same_provider || loosens) {
+    let widens = live.as_ref().is_some_and(|live| loosens || !changes_secret_alone(live, &draft));
+    if widens && !may_widen {
         return Err(ErrorCode::SettingsSsoNeeded.into());
     }
 
     // The admin's own link: confirmed by pressing Enable, which shows whom it links. While another revision is live,
-    // only whoever has completed its SSO may confirm what the address does not say: a password alone links nobody.
+    // only whoever may widen entry may confirm what the address does not say: a password alone links nobody.
     match judge_link(&mut tx, &connection, identity, doubts_of_test(&stored.test), account).await? {
         Link::Linked => {}
         Link::WouldNot(finding)
@@ -99,7 +106,7 @@ pub async fn enable(
         {
             return Err(finding.code.into());
         }
-        Link::WouldNot(_) if live.is_some() && !sso_complete => {
+        Link::WouldNot(_) if live.is_some() && !may_widen => {
             return Err(ErrorCode::SettingsSsoNeeded.into());
         }
         link @ (Link::WouldLink | Link::WouldNot(_)) => {
@@ -112,7 +119,8 @@ pub async fn enable(
             tx.audit(entry(organization, AuditAction::OrgSsoLink, by, details), now).await?;
         }
     }
-    let new_epoch = !live_issuer_is(live.as_ref(), identity);
+    // Whoever was let in by another provider, client or rule of linking is asked again (ADR 0018).
+    let new_epoch = !same_provider;
     if !tx.enable_revision(organization, revision, connection.live, enforcement, new_epoch).await? {
         return Err(ErrorCode::SettingsRevisionStale.into());
     }
@@ -125,12 +133,12 @@ pub async fn enable(
         ("issuer", identity.issuer.clone()),
     ];
     tx.audit(entry(organization, AuditAction::OrgSettingsSsoEnable, by, details), now).await?;
+    let codes = match count_recovery_codes(&mut tx, organization.id).await? {
+        Some((left, _)) if left > 0 => Vec::new(),
+        _ => make_codes(app, &mut tx, organization, by, Some(signed_in), now).await?,
+    };
     tx.commit(now).await?;
-    Ok(())
-}
-
-fn live_issuer_is(live: Option<&Revision>, identity: &Identity) -> bool {
-    live.and_then(|live| live.endpoints.as_ref()).is_some_and(|endpoints| endpoints.issuer == identity.issuer)
+    Ok(codes)
 }
 
 /// The operator's explicit override from the command line: makes the draft live, tested or not, and says so in the
@@ -161,11 +169,8 @@ pub async fn enable_by_operator(
         Some(number) => load_revision(&mut tx, organization.id, number).await?,
         None => None,
     };
-    let same_issuer = live
-        .as_ref()
-        .and_then(|live| live.endpoints.as_ref())
-        .is_some_and(|endpoints| endpoints.issuer == frozen.issuer);
-    if !tx.enable_revision(organization, draft, connection.live, enforcement, !same_issuer).await? {
+    let same_provider = live.as_ref().is_some_and(|live| keeps_provider(live, &revision));
+    if !tx.enable_revision(organization, draft, connection.live, enforcement, !same_provider).await? {
         return Err(ErrorCode::SettingsRevisionStale.into());
     }
     let details = vec![
@@ -187,6 +192,27 @@ pub async fn disable(app: &App, organization: &Organization, by: &By) -> Result<
     let live = tx.disable_connection(organization).await?.ok_or(ErrorCode::SettingsNothingToDisable)?;
     let details = vec![("revision", live.to_string())];
     tx.audit(entry(organization, AuditAction::OrgSettingsSsoDisable, by, details), now).await?;
+    tx.commit(now).await?;
+    Ok(())
+}
+
+/// Sets whether the provider's guests may be linked.
+pub async fn set_guests_may_link(
+    app: &App,
+    organization: &Organization,
+    may: bool,
+    by: &By,
+) -> Result<(), NotDone> {
+    let now = app.clock.now();
+    let mut tx = app.store.begin().await?;
+    tx.lock_organization(organization.id).await?;
+    let connection = load_connection(&mut tx, organization.id).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
+    if connection.guests_may_link == may {
+        return Ok(());
+    }
+    tx.update_guests_may_link(organization.id, may).await?;
+    let details = vec![("before", connection.guests_may_link.to_string()), ("after", may.to_string())];
+    tx.audit(entry(organization, AuditAction::OrgSettingsSsoGuests, by, details), now).await?;
     tx.commit(now).await?;
     Ok(())
 }

@@ -14,6 +14,7 @@
 pub mod callback;
 pub mod enable;
 pub mod linking;
+pub mod recovery;
 pub mod settings;
 pub mod start;
 

@@ -19,7 +19,7 @@ use super::{freeze, is_same_provider};
 use crate::app::App;
 use crate::store::{
     Actor, AuditEntry, FrozenEndpoints, NewRevision, Organization, Revision, RevisionTest, StoreError,
-    load_connection, load_revision,
+    load_connection, load_live, load_revision,
 };
 
 /// The settings form as sent; every field may hold anything.
@@ -74,6 +74,8 @@ pub enum Saved {
     Failed(RevisionNumber, Finding),
     /// Nothing was saved: the stored secret can't be kept without knowing that it stays with its provider.
     NotSaved(Finding),
+    /// Nothing was saved: who saves may replace the secret of what is live, and this is more (rule 12).
+    SecretOnly,
 }
 
 const FIELD_CLIENT_ID: &str = "client_id";
@@ -155,11 +157,13 @@ fn judge(app: &App, form: &SettingsForm) -> (Vec<FieldMistake>, NewRevision) {
     (mistakes, revision)
 }
 
-/// Saves the form as the organization's draft. The plan and the visitor's right to do so are the caller's to check.
+/// Saves the form as the organization's draft. The plan and the visitor's right to do so are the caller's to check;
+/// `may_widen`: he may do what widens entry, so that on a live connection more than the secret may differ (rule 12).
 pub async fn save(
     app: &App,
     organization: &Organization,
     form: &SettingsForm,
+    may_widen: bool,
     by: &By,
 ) -> Result<Saved, StoreError> {
     let (mut mistakes, mut revision) = judge(app, form);
@@ -185,6 +189,14 @@ pub async fn save(
     }
     if !mistakes.is_empty() {
         return Ok(Saved::Refused(mistakes));
+    }
+    let live = if may_widen {
+        None
+    } else {
+        load_live(&mut reader, organization.id).await?.map(|(_, revision)| revision)
+    };
+    if live.as_ref().is_some_and(|live| AllButTheSecret::from(live) != AllButTheSecret::from(&revision)) {
+        return Ok(Saved::SecretOnly);
     }
 
     let found = ask_provider(app, organization, &revision.issuer_url).await;
@@ -218,6 +230,11 @@ pub async fn save(
             Some(_) => {}
         }
     }
+    if let (Some(Some(live)), Some(new)) = (live.map(|live| live.endpoints), &endpoints)
+        && !is_same_provider(&live, new)
+    {
+        return Ok(Saved::SecretOnly);
+    }
     revision.endpoints = endpoints;
     store(app, organization, &revision, finding, by).await
 }
@@ -227,13 +244,26 @@ fn missing_secret_finding() -> Finding {
 }
 
 /// Tests the draft once more. A draft whose discovery failed is asked for anew and saved as a new revision: its
-/// secret was typed for that issuer and has met no endpoint yet.
-pub async fn refresh(app: &App, organization: &Organization, by: &By) -> Result<Saved, StoreError> {
+/// secret was typed for that issuer and has met no endpoint yet. `may_widen` as for `save`.
+pub async fn refresh(
+    app: &App,
+    organization: &Organization,
+    may_widen: bool,
+    by: &By,
+) -> Result<Saved, StoreError> {
     let mut reader = app.store.reader();
     let not_set_up = || Ok(Saved::NotSaved(Finding::new(Step::Settings, ErrorCode::SettingsNotSetUp)));
     let Some(connection) = load_connection(&mut reader, organization.id).await? else { return not_set_up() };
     let Some(draft) = connection.draft else { return not_set_up() };
     let Some(old) = load_revision(&mut reader, organization.id, draft).await? else { return not_set_up() };
+    let live = if may_widen {
+        None
+    } else {
+        load_live(&mut reader, organization.id).await?.map(|(_, revision)| revision)
+    };
+    if live.as_ref().is_some_and(|live| !changes_secret_alone(live, &old)) {
+        return Ok(Saved::SecretOnly);
+    }
     if old.endpoints.is_some() {
         return Ok(Saved::Ready(draft));
     }
@@ -241,10 +271,16 @@ pub async fn refresh(app: &App, organization: &Organization, by: &By) -> Result<
         Ok(metadata) => (Some(metadata), None),
         Err((metadata, finding)) => (metadata, Some(finding)),
     };
+    let endpoints =
+        metadata.map(|metadata| freeze(&metadata, choose_auth_method(&metadata, old.client_auth_method)));
+    if let (Some(Some(live)), Some(new)) = (live.map(|live| live.endpoints), &endpoints)
+        && !is_same_provider(&live, new)
+    {
+        return Ok(Saved::SecretOnly);
+    }
     let revision = NewRevision {
         client_secret: old.open_secret(connection.id, &app.sealing)?,
-        endpoints: metadata
-            .map(|metadata| freeze(&metadata, choose_auth_method(&metadata, old.client_auth_method))),
+        endpoints,
         issuer_url: old.issuer_url,
         client_id: old.client_id,
         client_auth_method: old.client_auth_method,
@@ -414,6 +450,44 @@ pub(crate) fn keeps_provider(old: &Revision, new: &Revision) -> bool {
         && old.client_id == new.client_id
         && old.email_claim == new.email_claim
         && old.hosted_domains == new.hosted_domains
+}
+
+/// Everything that an admin enters but the secret.
+#[derive(PartialEq, Eq)]
+struct AllButTheSecret<'a> {
+    issuer_url: &'a str,
+    client_id: &'a str,
+    client_auth_method: Option<ClientAuthMethod>,
+    scopes: &'a str,
+    userinfo: UserinfoMode,
+    email_claim: &'a str,
+    hosted_domains: &'a [String],
+}
+
+macro_rules! all_but_the_secret {
+    ($($revision:ty),*) => { $(
+        impl<'a> From<&'a $revision> for AllButTheSecret<'a> {
+            fn from(revision: &'a $revision) -> Self {
+                Self {
+                    issuer_url: &revision.issuer_url,
+                    client_id: &revision.client_id,
+                    client_auth_method: revision.client_auth_method,
+                    scopes: &revision.scopes,
+                    userinfo: revision.userinfo,
+                    email_claim: &revision.email_claim,
+                    hosted_domains: &revision.hosted_domains,
+                }
+            }
+        }
+    )* };
+}
+all_but_the_secret!(Revision, NewRevision);
+
+/// Whether `new` differs from what is live in its secret at most: what a fresh login alone may save, test and enable
+/// (rule 12). Scopes and claims are not the secret: they change what is asked of the provider and who is linked.
+pub(crate) fn changes_secret_alone(live: &Revision, new: &Revision) -> bool {
+    AllButTheSecret::from(live) == AllButTheSecret::from(new)
+        && (new.endpoints.is_none() || keeps_provider(live, new))
 }
 
 /// What RFC 6749 appendix A allows in identifiers and secrets: printable ASCII, the blank included.

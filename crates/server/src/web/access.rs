@@ -25,6 +25,7 @@ use super::page::render_refusal;
 use super::visit::{OrganizationVisit, Visit};
 use crate::app::{App, SharedApp};
 use crate::refusal::Refusal;
+use crate::store::load_recovery;
 
 /// A login this fresh opens security settings (rule 12).
 pub const FRESH_LOGIN: Lifetime = Lifetime::from_minutes(15);
@@ -47,11 +48,13 @@ pub enum Access {
     FreshAccount,
     /// A member of the organization in the path, with any role.
     Member,
-    /// An admin who has completed the organization's SSO, if it is enforced.
+    /// An admin who has completed the organization's SSO, if it is enforced; or whom a recovery code let in.
     Admin,
-    /// An admin with a fresh login; SSO is not asked for: a broken provider must be mendable (rule 12).
+    /// An admin with a fresh login; SSO is not asked for: a broken provider must be mendable (rule 12). While a
+    /// connection is live this opens its page, replaces its secret, and takes a recovery code; nothing else.
     FreshAdmin,
-    /// As `FreshAdmin`, and having completed SSO if it is live: what widens entry (rule 12).
+    /// As `FreshAdmin`, and having completed SSO if it is live, or with a recovery code in its place: what widens entry
+    /// (rule 12).
     FreshAdminWithSso,
 }
 
@@ -156,12 +159,22 @@ async fn admit(app: &SharedApp, access: Access, visit: &Visit, parts: &mut Parts
     }
     let complete = signed_in.sso_is_complete(&facts, now);
     let sso_complete = facts.sso.is_none() || complete;
+    // Asked of the store each time: it is rare, and what it opens is not the gate's.
+    let recovered = match signed_in.session() {
+        Some(session) if !sso_complete && membership.role == Role::Admin => {
+            load_recovery(&mut app.store.reader(), facts.id, session.id, now).await?.is_some()
+        }
+        _ => false,
+    };
     let blocked = match access {
         // An external collaborator is spared SSO on his way in; what widens entry asks for it all the same.
         Access::Admin => {
-            facts.sso == Some(Enforcement::Enforced) && !sso_complete && !membership.external_collaborator
+            facts.sso == Some(Enforcement::Enforced)
+                && !sso_complete
+                && !recovered
+                && !membership.external_collaborator
         }
-        Access::FreshAdminWithSso => !sso_complete,
+        Access::FreshAdminWithSso => !sso_complete && !recovered,
         Access::Anyone | Access::Account | Access::FreshAccount | Access::Member | Access::FreshAdmin => {
             false
         }
@@ -182,7 +195,29 @@ async fn admit(app: &SharedApp, access: Access, visit: &Visit, parts: &mut Parts
         role: membership.role,
         external_collaborator: membership.external_collaborator,
         sso_complete,
+        recovered,
     });
+    Ok(())
+}
+
+/// Refuses what widens entry where a route's own rule asks for less, because only some of what its form takes widens
+/// entry: an admin's role among roles (rule 12). `page`: below `/organizations/ORG`, where the person comes back.
+pub fn must_be_able_to_widen(
+    app: &App,
+    visit: &Visit,
+    place: &OrganizationVisit,
+    page: &str,
+) -> Result<(), Refusal> {
+    let back = app.page(&format!("/organizations/{}{page}", place.organization.name));
+    if !place.may_widen() {
+        let to = sso_page(app, place.organization.name.as_str(), &back);
+        return Err(Refusal::new(ErrorCode::SettingsSsoNeeded).with_action("Complete single sign-on", to));
+    }
+    let age = visit.account()?.login_age(app.clock.now());
+    if age < Lifetime::from_millis(0) || age > FRESH_LOGIN_POST {
+        let to = format!("{}&fresh=1", sign_in_page(app, &back));
+        return Err(Refusal::new(ErrorCode::SettingsFreshSignInNeeded).with_action("Sign in", to));
+    }
     Ok(())
 }
 

@@ -27,8 +27,8 @@ use crate::refusal::Refusal;
 use crate::security_headers;
 use access::Access;
 use pages::{
-    account, audit_log, home, join, join_link, link_requests, members, organization, sign_in, sso, sso_link,
-    sso_settings, sso_users,
+    account, audit_log, home, join, join_link, link_requests, members, organization, recovery, sign_in, sso,
+    sso_link, sso_settings, sso_users,
 };
 use visit::Visit;
 
@@ -104,15 +104,20 @@ pub fn routes() -> Vec<Route> {
 
         // Single sign-on: its settings, and the way through it.
         get  "/organizations/{org}/settings/sso"             FreshAdmin        sso_settings::show_settings;
-        get  "/organizations/{org}/settings/sso/users"       FreshAdmin        sso_users::show_users;
+        get  "/organizations/{org}/settings/sso/users"       FreshAdminWithSso sso_users::show_users;
         post "/organizations/{org}/settings/sso/oidc"        FreshAdmin        sso::update_and_test;
         post "/organizations/{org}/settings/sso/test"        FreshAdmin        sso::test_again;
         post "/organizations/{org}/settings/sso/enable"      FreshAdmin        sso::enable_sso;
         post "/organizations/{org}/settings/sso/enforcement" FreshAdminWithSso sso::change_enforcement;
         post "/organizations/{org}/settings/sso/disable"     FreshAdminWithSso sso::disable_sso;
-        post "/organizations/{org}/settings/sso/users"       FreshAdmin        sso::change_timeout;
         post "/organizations/{org}/settings/sso/join-link"   FreshAdminWithSso join_link::make;
         post "/organizations/{org}/settings/sso/join-link/off" Admin           join_link::turn_off;
+        post "/organizations/{org}/settings/sso/users"       FreshAdminWithSso sso::change_timeout;
+        post "/organizations/{org}/settings/sso/users/guests" FreshAdminWithSso sso::change_guests;
+        get  "/organizations/{org}/settings/sso/recover"     FreshAdmin        recovery::show_recover;
+        post "/organizations/{org}/settings/sso/recover"     FreshAdmin        recovery::use_code;
+        post "/organizations/{org}/settings/sso/recovery-codes" FreshAdminWithSso recovery::make_new_codes;
+        // API tokens belong here: making one widens entry, so FreshAdminWithSso.
         get  "/organizations/{org}/sso"                      Member            sso::show_sso;
         post "/organizations/{org}/sso"                      Member            sso::complete_sso;
         get  "/organizations/{org}/sso/link"                 Member            sso_link::show_link;

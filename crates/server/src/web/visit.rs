@@ -99,6 +99,15 @@ pub struct OrganizationVisit {
     /// Whether his session has completed the organization's SSO, or the organization has none. An external
     /// collaborator has not, though he is spared it.
     pub sso_complete: bool,
+    /// An admin's recovery code stands in for that SSO in this browser session, on settings pages alone.
+    pub recovered: bool,
+}
+
+impl OrganizationVisit {
+    /// Whether the visitor, once his login is fresh, may do what widens entry (rule 12).
+    pub const fn may_widen(&self) -> bool {
+        self.sso_complete || self.recovered
+    }
 }
 
 macro_rules! from_extensions {

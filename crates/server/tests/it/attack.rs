@@ -69,13 +69,8 @@ async fn rule_12_enable_without_single_sign_on_links_no_identity_but_the_admins_
     let (_, client) = world.enable_sso("acme", "ada").await;
     world.set_role("acme", "mira", Role::Admin).await;
     let issuer = world.idp.issuer();
-    // Another scope, the same provider: what an admin may do without SSO. The stored secret is kept.
-    let fields = [
-        ("client_id", &*client.id),
-        ("client_secret", ""),
-        ("issuer_url", &*issuer),
-        ("scopes", "openid email"),
-    ];
+    // The same settings with a secret: what an admin may save without SSO. The stored one is kept.
+    let fields = [("client_id", &*client.id), ("client_secret", ""), ("issuer_url", &*issuer)];
     // Eve has the password of mira, an admin who never completed SSO, and an account of her own at the provider.
     let thief = world.browser_of("mira").await;
     world.idp.signs_in("eve");

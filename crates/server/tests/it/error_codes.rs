@@ -59,6 +59,7 @@ fn provoked() -> Vec<(ErrorCode, String)> {
         ("pages", include_str!("pages.rs")),
         ("people", include_str!("people.rs")),
         ("provider_faults", include_str!("provider_faults.rs")),
+        ("recovery", include_str!("recovery.rs")),
         ("rules", include_str!("rules.rs")),
         ("sso", include_str!("sso.rs")),
     ];

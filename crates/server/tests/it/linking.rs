@@ -443,3 +443,42 @@ async fn an_unverified_address_and_none_at_all_can_be_approved_and_link_nobody_b
         assert!(world.visit(&mira, &private_page(&world)).await.says("/acme/secret"), "{}", mira.history());
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_lists_approves_and_unlinks_and_the_log_names_the_system_user() {
+    for on in On::all() {
+        let (world, _ada) = world_with_a_stranger_at_the_provider(on).await;
+        assert_eq!(world.command("sso link-requests acme").1, "Nobody waits for a decision.\n");
+        let (code, _, errors) = world.command("sso approve-link acme mira");
+        assert_eq!(code, 1);
+        assert!(errors.starts_with("error[sso.link_over]: there is no such question"), "{errors}");
+
+        let mira = world.browser_of("mira").await;
+        ask(&world, &mira, "mholt").await;
+        let (_, listed, _) = world.command("sso link-requests acme");
+        assert!(
+            listed.starts_with("mira  2026-01-15T09:") && listed.contains("M. Holt (m.holt@corp.example)")
+        );
+        // The question that was listed, and no other (V37).
+        let (code, _, errors) = world.command("sso approve-link acme mira --subject another");
+        assert!(code == 1 && errors.contains("sso.link_over"), "{errors}");
+        assert_eq!(linked(&world).await, 1);
+        let (code, said, errors) = world.command("sso approve-link acme mira");
+        assert_eq!((code, errors.as_str()), (0, ""));
+        assert!(said.starts_with("mira is linked to M. Holt"), "{said}");
+        assert!(world.visit(&mira, &private_page(&world)).await.says("/acme/secret"), "{}", mira.history());
+
+        let (code, said, errors) = world.command("sso unlink acme mira");
+        assert_eq!((code, errors.as_str()), (0, ""), "{said}");
+        world.app.store.read_changes(world.app.clock.now()).await.unwrap();
+        let sent = mira.get(&private_page(&world)).await;
+        assert!(sent.location().unwrap().as_str().contains("/organizations/acme/sso"), "{}", mira.history());
+        let log = world.audit("acme").await;
+        let by_operator: Vec<&str> = log
+            .iter()
+            .filter(|event| event.actor_kind == "operator")
+            .map(|event| event.action.as_str())
+            .collect();
+        assert_eq!(by_operator, ["org.sso_link", "org.sso_unlink"]);
+    }
+}

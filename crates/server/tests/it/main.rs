@@ -20,6 +20,7 @@ mod pages;
 mod people;
 mod provider_faults;
 mod proxy_attacks;
+mod recovery;
 mod routes;
 mod rules;
 mod secrets;

@@ -525,14 +525,19 @@ async fn s6_s7_s8_after_the_test_the_page_shows_the_check_the_claims_and_what_en
         assert!(shown.says(text), "{text}: {}", shown.text());
     }
     let enabled = ada.submit(shown.form("/enable")).await;
-    let live = ada.follow_all(enabled).await;
+    assert!(enabled.says("Keep these now: they are not shown again"), "{}", enabled.text());
+    let live = ada.click(&enabled, "I have kept them").await;
     assert!(live.has_form("/disable") && live.says("1 of 2"), "{}", live.text());
 
     // Another admin's page says whose test it was.
     world.set_role("acme", "mira", Role::Admin).await;
     let mira = world.browser_of("mira").await;
     let shown = mira.get(&world.settings("acme", "")).await;
-    assert!(shown.says("by ada") && shown.says("complete acme's single sign-on"), "{}", shown.text());
+    assert!(
+        shown.says("by ada") && shown.says("Without acme's single sign-on you can replace the client secret"),
+        "{}",
+        shown.text()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -534,6 +534,10 @@ async fn no_random_request_to_any_route_gate_or_application_ends_in_a_5xx_or_a_p
                     .bytes(),
             );
         }
+        // Often as a person's browser asks, so that the noise meets redirects too.
+        if dice.roll(3) == 0 {
+            request.extend(b"Accept: text/html\r\n");
+        }
         for _ in 0..dice.roll(8) {
             let name = dice.pick(&[
                 "Cookie",

@@ -24,7 +24,7 @@ use crate::store::{
     SEARCH_CHARS_MAX, Transaction, count_members, count_other_admins, load_account_by_name,
     load_member_links, load_members, load_open_invitations, load_role,
 };
-use crate::web::access::{FRESH_LOGIN_POST, query as query_string, redirect, sso_page};
+use crate::web::access::{must_be_able_to_widen, query as query_string, redirect, sso_page};
 use crate::web::page::{
     Done, Frame, Moment, OrganizationHead, Problem, Problems, Tab, counted, role_label, show, show_with,
 };
@@ -268,7 +268,7 @@ pub async fn show_members(
     place: OrganizationVisit,
     Query(query): Query<MembersQuery>,
 ) -> Result<Response, Refusal> {
-    let owed = !place.sso_complete && !place.external_collaborator;
+    let owed = !place.may_widen() && !place.external_collaborator;
     if place.facts.sso == Some(Enforcement::Enforced) && owed {
         return Ok(redirect(&sso_page(&app, place.organization.name.as_str(), &visit.target)));
     }
@@ -306,19 +306,7 @@ pub(super) async fn again(
 
 /// Making somebody an admin widens entry: it needs the live SSO and a fresh login (rule 12).
 fn may_make(app: &App, visit: &Visit, place: &OrganizationVisit, role: Role) -> Result<(), Refusal> {
-    if role != Role::Admin {
-        return Ok(());
-    }
-    let members = app.page(&format!("/organizations/{}/settings/members", place.organization.name));
-    if !place.sso_complete {
-        let to = sso_page(app, place.organization.name.as_str(), &members);
-        return Err(Refusal::new(ErrorCode::SettingsSsoNeeded).with_action("Complete single sign-on", to));
-    }
-    if visit.account()?.login_age(app.clock.now()) > FRESH_LOGIN_POST {
-        let to = format!("{}&fresh=1", crate::web::access::sign_in_page(app, &members));
-        return Err(Refusal::new(ErrorCode::SettingsFreshSignInNeeded).with_action("Sign in", to));
-    }
-    Ok(())
+    if role == Role::Admin { must_be_able_to_widen(app, visit, place, "/settings/members") } else { Ok(()) }
 }
 
 /// Refuses what would leave the organization without an admin. The organization is locked.

@@ -11,6 +11,7 @@ pub mod join_link;
 pub mod link_requests;
 pub mod members;
 pub mod organization;
+pub mod recovery;
 pub mod sign_in;
 pub mod sso;
 pub mod sso_link;

@@ -5,6 +5,7 @@ use doorward_core::connection::{ConnectionState, Enforcement};
 use doorward_core::error_code::ErrorCode;
 use doorward_core::finding::{Finding, Step};
 use doorward_core::membership::Role;
+use doorward_core::recovery_code::recovery_code;
 use doorward_core::time::Timestamp;
 
 use super::account::{AccountEmailLine, AccountPage, SessionLine};
@@ -16,6 +17,7 @@ use super::join_link::{JoinLinkCard, JoinLinkShown};
 use super::link_requests::{LinkLine, RequestLine};
 use super::members::{InvitationLine, InvitationMadePage, LeavePage, MemberLine, MembersPage, Typed};
 use super::organization::{GeneralSettingsPage, NewOrganizationPage};
+use super::recovery::{RecoverPage, RecoveryCodesPage};
 use super::sign_in::{FirstOperatorPage, SignInPage, SignOutPage};
 use super::sso_link::{Question, SsoLinkPage};
 use super::sso_settings::{
@@ -103,6 +105,12 @@ pub(super) fn all() -> Vec<(String, String)> {
         add(name, &page);
     }
     for (name, page) in sso_start() {
+        add(name, &page);
+    }
+    for (name, page) in recovery_codes() {
+        add(name, &page);
+    }
+    for (name, page) in recover() {
         add(name, &page);
     }
     for (name, page) in sso_link() {
@@ -381,6 +389,42 @@ fn sso_link() -> Vec<(&'static str, SsoLinkPage)> {
             SsoLinkPage {
                 frame: Frame { done: Some(Done::LinkRequested), ..frame() },
                 question: Question::Waiting { since: at(0), until: at(20_160) },
+                ..page
+            },
+        ),
+    ]
+}
+
+fn recovery_codes() -> Vec<(&'static str, RecoveryCodesPage)> {
+    let code = |n: u8| recovery_code([n.wrapping_mul(37), n, 0x5a, n, 0xc3, n, 0x81, n, n, 0x2e]);
+    let page = RecoveryCodesPage {
+        frame: Frame { done: Some(Done::SsoEnabled), ..frame() },
+        organization: head(Role::Admin),
+        tab: Tab::Sso,
+        codes: (1..=10).map(code).collect(),
+        just_enabled: true,
+    };
+    vec![
+        ("recovery-codes", page.clone()),
+        ("recovery-codes-new", RecoveryCodesPage { frame: frame(), just_enabled: false, ..page }),
+    ]
+}
+
+fn recover() -> Vec<(&'static str, RecoverPage)> {
+    let page = RecoverPage {
+        frame: frame(),
+        organization: head(Role::Admin),
+        tab: Tab::Sso,
+        left: 8,
+        problems: Problems::default(),
+    };
+    vec![
+        ("recover", page.clone()),
+        (
+            "recover-mistake",
+            RecoverPage {
+                left: 0,
+                problems: Problems::one("code", ErrorCode::SettingsRecoveryCodeWrong),
                 ..page
             },
         ),
@@ -699,6 +743,8 @@ fn sso_settings() -> Vec<(&'static str, SsoSettingsPage)> {
         enable: None,
         live: None,
         link_requests: 0,
+        recovery_codes: Some((8, 10)),
+        recovered_until: None,
         complete_sso_first: false,
         same_host_trusted: false,
         join_link: Some(join_link_card(true)),
@@ -820,7 +866,7 @@ fn sso_users() -> Vec<(&'static str, SsoUsersPage)> {
         session_timeout_hours: text("168"),
         session_timeout: text("7 days"),
         same_host_trusted: false,
-        complete_sso_first: true,
+        guests_may_link: Some(false),
         problems: Problems::default(),
     };
     vec![
@@ -829,12 +875,12 @@ fn sso_users() -> Vec<(&'static str, SsoUsersPage)> {
             "sso-users-problems",
             SsoUsersPage {
                 session_timeout_hours: text("0"),
-                complete_sso_first: false,
+                guests_may_link: Some(true),
                 problems: Problems::one("session_timeout_hours", ErrorCode::SettingsTimeoutInvalid),
                 ..page.clone()
             },
         ),
-        ("sso-users-plan-missing", SsoUsersPage { plan_missing: true, complete_sso_first: false, ..page }),
+        ("sso-users-plan-missing", SsoUsersPage { plan_missing: true, guests_may_link: None, ..page }),
     ]
 }
 

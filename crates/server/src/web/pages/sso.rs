@@ -17,7 +17,7 @@ use crate::app::{App, SharedApp};
 use crate::cookies::Cookie;
 use crate::refusal::Refusal;
 use crate::sso::callback::{Ending, callback};
-use crate::sso::enable::{NotDone, disable, enable, set_enforcement};
+use crate::sso::enable::{NotDone, disable, enable, set_enforcement, set_guests_may_link};
 use crate::sso::settings::{By, Saved, SettingsForm, refresh, save};
 use crate::sso::start::{Started, start};
 use crate::store::{
@@ -25,11 +25,11 @@ use crate::store::{
     load_revision,
 };
 use crate::web::access::{redirect, sso_page};
-use crate::web::page::{Frame, going_on, host_of, show};
+use crate::web::page::{Done, Frame, going_on, host_of, show};
 use crate::web::visit::{OrganizationVisit, Visit};
 
 use super::sso_start::SsoStartPage;
-use super::{sso_settings, sso_users};
+use super::{recovery, sso_settings, sso_users};
 
 /// What every deed of a visitor leaves in the audit log.
 pub(super) fn by(visit: &Visit) -> Result<By, Refusal> {
@@ -40,7 +40,7 @@ pub(super) fn by(visit: &Visit) -> Result<By, Refusal> {
     })
 }
 
-fn settings_page(app: &App, organization: &Organization) -> String {
+pub(super) fn settings_page(app: &App, organization: &Organization) -> String {
     app.page(&format!("/organizations/{}/settings/sso", organization.name))
 }
 
@@ -103,16 +103,23 @@ pub async fn update_and_test(
         email_claim: form.email_claim,
         hosted_domains: form.hosted_domains,
     };
-    match save(&app, organization, &form, &by(&visit)?).await? {
+    match save(&app, organization, &form, place.may_widen(), &by(&visit)?).await? {
         Saved::Refused(mistakes) => {
             sso_settings::show_mistakes(&app, &visit, &place, &form, &mistakes, None).await
         }
         Saved::NotSaved(finding) => {
             sso_settings::show_mistakes(&app, &visit, &place, &form, &[], Some(&finding)).await
         }
+        Saved::SecretOnly => Err(secret_only(&app, organization)),
         Saved::Failed(..) => Ok(redirect(&settings_page(&app, organization))),
         Saved::Ready(revision) => go_to_test(&app, &visit, organization, revision).await,
     }
+}
+
+/// Rule 12: a fresh login alone replaces the secret of what is live, and nothing else.
+fn secret_only(app: &App, organization: &Organization) -> Refusal {
+    let to = sso_page(app, organization.name.as_str(), &settings_page(app, organization));
+    Refusal::new(ErrorCode::SettingsSecretOnly).with_action("Complete single sign-on", to)
 }
 
 /// `POST …/settings/sso/test`: tests the draft once more, without typing anything.
@@ -123,10 +130,11 @@ pub async fn test_again(
 ) -> Result<Response, Refusal> {
     let organization = &place.organization;
     plan_allows(organization)?;
-    match refresh(&app, organization, &by(&visit)?).await? {
+    match refresh(&app, organization, place.may_widen(), &by(&visit)?).await? {
         Saved::Ready(revision) => go_to_test(&app, &visit, organization, revision).await,
         Saved::Failed(..) => Ok(redirect(&settings_page(&app, organization))),
         Saved::NotSaved(finding) => Err(Refusal::of(&finding)),
+        Saved::SecretOnly => Err(secret_only(&app, organization)),
         Saved::Refused(mistakes) => {
             Err(mistakes.first().map_or(ErrorCode::ServiceInternal, |mistake| mistake.code).into())
         }
@@ -207,19 +215,24 @@ pub async fn enable_sso(
         .map_err(|_| with_back(ErrorCode::SettingsRevisionStale.into()))?;
     let enforcement = enforcement(&form.enforcement)?;
     let signed_in = visit.account()?;
-    enable(
+    let codes = enable(
         &app,
         organization,
         signed_in,
         visit.browser,
         revision,
         enforcement,
-        place.sso_complete,
+        place.may_widen(),
         &by(&visit)?,
     )
     .await
     .map_err(|reason| with_back(reason.into()))?;
-    Ok(redirect(&back))
+    // Shown once, as the answer itself: nothing that could show them again is kept.
+    Ok(if codes.is_empty() {
+        redirect(&back)
+    } else {
+        recovery::show_codes(&app, &visit, &place, &codes, true)
+    })
 }
 
 /// `POST …/settings/sso/enforcement`: between enforced and optional.
@@ -262,7 +275,7 @@ pub async fn change_timeout(
     plan_allows(organization)?;
     let hours = form.session_timeout_hours.trim().parse().ok().filter(|hours| (1..=8760).contains(hours));
     let Some(hours) = hours else {
-        return Ok(sso_users::show_mistake(&app, &visit, &place, &form.session_timeout_hours));
+        return sso_users::show_mistake(&app, &visit, &place, &form.session_timeout_hours).await;
     };
     let timeout = Lifetime::from_hours(hours);
     let by = by(&visit)?;
@@ -271,12 +284,6 @@ pub async fn change_timeout(
     tx.lock_organization(organization.id).await?;
     let before = load_organization(&mut tx, organization.name.as_str()).await?;
     let before = before.ok_or(ErrorCode::OrganizationUnknown)?.session_timeout;
-    // A longer time-out widens entry; a shorter one is always welcome (rule 12).
-    if timeout > before && !place.sso_complete {
-        let next = app.page(&format!("/organizations/{}/settings/sso/users", organization.name));
-        let to = sso_page(&app, organization.name.as_str(), &next);
-        return Err(Refusal::new(ErrorCode::SettingsSsoNeeded).with_action("Complete single sign-on", to));
-    }
     tx.update_session_timeout(organization, timeout).await?;
     let entry = AuditEntry {
         organization: Some(organization.id),
@@ -289,6 +296,28 @@ pub async fn change_timeout(
     tx.audit(entry, now).await?;
     tx.commit(now).await?;
     Ok(redirect(&app.page(&format!("/organizations/{}/settings/sso/users", organization.name))))
+}
+
+/// The form of the guests.
+#[derive(Debug, Deserialize)]
+pub struct GuestsForm {
+    #[serde(default)]
+    guests_may_link: String,
+}
+
+/// `POST …/settings/sso/users/guests`: whether guests may be linked (architecture.md §3, Linking).
+pub async fn change_guests(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    place: OrganizationVisit,
+    Form(form): Form<GuestsForm>,
+) -> Result<Response, Refusal> {
+    let organization = &place.organization;
+    plan_allows(organization)?;
+    set_guests_may_link(&app, organization, form.guests_may_link == "yes", &by(&visit)?).await?;
+    let page =
+        format!("/organizations/{}/settings/sso/users?done={}", organization.name, Done::Saved.as_str());
+    Ok(redirect(&app.page(&page)))
 }
 
 /// The query of `GET /organizations/ORG/sso`.

@@ -22,10 +22,11 @@ use super::step_label;
 use crate::app::{App, SharedApp};
 use crate::refusal::Refusal;
 use crate::sso::linking::{Link, doubts_of_test, judge_link};
-use crate::sso::settings::{FieldMistake, SettingsForm};
+use crate::sso::settings::{FieldMistake, SettingsForm, changes_secret_alone};
 use crate::store::{
     Connection, FrozenEndpoints, Reader, Revision, StoreError, StoredTest, count_link_requests,
-    count_linked_members, count_members, load_account, load_connection, load_revision, load_test,
+    count_linked_members, count_members, count_recovery_codes, load_account, load_connection, load_live,
+    load_recovery, load_revision, load_test,
 };
 use crate::web::page::{
     Fault, Frame, Moment, OrganizationHead, Problem, Problems, Tab, counted, host_of, show, show_with,
@@ -302,6 +303,10 @@ pub struct SsoSettingsPage {
     pub live: Option<LiveCard>,
     /// First links that wait for an admin.
     pub link_requests: i64,
+    /// Recovery codes that are left, and how many were made; nothing where there are none.
+    pub recovery_codes: Option<(i64, i64)>,
+    /// A recovery code stands in for SSO, until then.
+    pub recovered_until: Option<Moment>,
     /// What widens entry asks for the organization's SSO first (rule 12).
     pub complete_sso_first: bool,
     /// An application shares our host (rule 11).
@@ -444,6 +449,21 @@ impl TestShown {
     }
 }
 
+async fn live_card(
+    reader: &mut Reader,
+    place: &OrganizationVisit,
+    connection: &Connection,
+    live: &Revision,
+) -> Result<LiveCard, StoreError> {
+    Ok(LiveCard {
+        revision: live.number.0,
+        enforcement: connection.enforcement,
+        issuer: live.endpoints.as_ref().map_or_else(String::new, |found| found.issuer.clone()),
+        members: count_members(reader, place.organization.id, "").await?,
+        linked: count_linked_members(reader, place.organization.id, connection.id).await?,
+    })
+}
+
 /// Loads all that the page shows.
 async fn load(app: &App, visit: &Visit, place: &OrganizationVisit) -> Result<SsoSettingsPage, Refusal> {
     let organization = &place.organization;
@@ -469,13 +489,35 @@ async fn load(app: &App, visit: &Visit, place: &OrganizationVisit) -> Result<Sso
         enable: None,
         live: None,
         link_requests: count_link_requests(&mut reader, organization.id, app.clock.now()).await?,
-        complete_sso_first: !place.sso_complete,
+        recovery_codes: count_recovery_codes(&mut reader, organization.id).await?,
+        recovered_until: match signed_in.session() {
+            Some(session) if place.recovered => {
+                load_recovery(&mut reader, organization.id, session.id, app.clock.now())
+                    .await?
+                    .map(Into::into)
+            }
+            _ => None,
+        },
+        complete_sso_first: !place.may_widen(),
         same_host_trusted: app.configuration.shares_host_with_application(),
         join_link: join_link_card(app, place, String::new()).await?,
     };
     let Some(connection) = load_connection(&mut reader, organization.id).await? else { return Ok(page) };
     let Some(draft) = connection.draft else { return Ok(page) };
     let Some(revision) = load_revision(&mut reader, organization.id, draft).await? else { return Ok(page) };
+    if !place.may_widen()
+        && let Some((_, live)) = load_live(&mut reader, organization.id).await?
+        && !changes_secret_alone(&live, &revision)
+    {
+        // The draft is somebody's who may widen entry. What this visitor can do is replace the live secret.
+        page.state = ConnectionState::LiveChangePending;
+        page.draft = Some(draft.0);
+        page.form = OidcForm::from(&live);
+        page.found = live.endpoints.as_ref().map(|endpoints| ProviderFound::of(&live, endpoints));
+        page.live = Some(live_card(&mut reader, place, &connection, &live).await?);
+        page.failing = is_failing(&mut reader, place).await?;
+        return Ok(page);
+    }
     let stored = load_test(&mut reader, organization.id, draft).await?;
     let outcome = stored.as_ref().map_or(TestOutcome::None, StoredTest::outcome);
     let members = count_members(&mut reader, organization.id, "").await?;
@@ -493,13 +535,9 @@ async fn load(app: &App, visit: &Visit, place: &OrganizationVisit) -> Result<Sso
         } else {
             load_revision(&mut reader, organization.id, live).await?
         };
-        page.live = Some(LiveCard {
-            revision: live.0,
-            enforcement: connection.enforcement,
-            issuer: of_live.and_then(|live| live.endpoints).map_or_else(String::new, |found| found.issuer),
-            members,
-            linked: count_linked_members(&mut reader, organization.id, connection.id).await?,
-        });
+        if let Some(of_live) = of_live {
+            page.live = Some(live_card(&mut reader, place, &connection, &of_live).await?);
+        }
         page.failing = is_failing(&mut reader, place).await?;
     }
 

@@ -1,4 +1,4 @@
-//! Users management: how long an SSO session lasts (hub-sso.md M6).
+//! Users management: how long an SSO session lasts (hub-sso.md M6), and whether the provider's guests may be linked.
 
 use askama::Template;
 use axum::extract::State;
@@ -8,6 +8,7 @@ use http::StatusCode;
 
 use crate::app::{App, SharedApp};
 use crate::refusal::Refusal;
+use crate::store::load_connection;
 use crate::web::page::{Frame, OrganizationHead, Problems, Tab, show, show_with};
 use crate::web::visit::{OrganizationVisit, Visit};
 
@@ -29,16 +30,17 @@ pub struct SsoUsersPage {
     pub session_timeout: String,
     /// An application shares our host (rule 11).
     pub same_host_trusted: bool,
-    /// What widens entry asks for the organization's SSO first (rule 12).
-    pub complete_sso_first: bool,
+    /// Whether guests may be linked; nothing before a provider is connected.
+    pub guests_may_link: Option<bool>,
     /// Mistakes.
     pub problems: Problems,
 }
 
 impl SsoUsersPage {
-    fn of(app: &App, visit: &Visit, place: &OrganizationVisit) -> Self {
+    async fn load(app: &App, visit: &Visit, place: &OrganizationVisit) -> Result<Self, Refusal> {
+        let connection = load_connection(&mut app.store.reader(), place.organization.id).await?;
         let timeout = place.organization.session_timeout;
-        Self {
+        Ok(Self {
             frame: Frame::of(app, visit),
             organization: OrganizationHead::of(place),
             tab: Tab::SsoUsers,
@@ -46,9 +48,9 @@ impl SsoUsersPage {
             session_timeout_hours: (timeout.seconds() / 3600).to_string(),
             session_timeout: timeout.to_string(),
             same_host_trusted: app.configuration.shares_host_with_application(),
-            complete_sso_first: !place.sso_complete,
+            guests_may_link: connection.map(|connection| connection.guests_may_link),
             problems: Problems::default(),
-        }
+        })
     }
 }
 
@@ -58,15 +60,20 @@ pub async fn show_users(
     visit: Visit,
     place: OrganizationVisit,
 ) -> Result<Response, Refusal> {
-    Ok(show(&SsoUsersPage::of(&app, &visit, &place)))
+    Ok(show(&SsoUsersPage::load(&app, &visit, &place).await?))
 }
 
 /// The page with a time-out that can't be used, as it was typed (422).
-pub(super) fn show_mistake(app: &App, visit: &Visit, place: &OrganizationVisit, typed: &str) -> Response {
+pub(super) async fn show_mistake(
+    app: &App,
+    visit: &Visit,
+    place: &OrganizationVisit,
+    typed: &str,
+) -> Result<Response, Refusal> {
     let page = SsoUsersPage {
         session_timeout_hours: typed.chars().take(20).collect(),
         problems: Problems::one("session_timeout_hours", ErrorCode::SettingsTimeoutInvalid),
-        ..SsoUsersPage::of(app, visit, place)
+        ..SsoUsersPage::load(app, visit, place).await?
     };
-    show_with(StatusCode::UNPROCESSABLE_ENTITY, &page)
+    Ok(show_with(StatusCode::UNPROCESSABLE_ENTITY, &page))
 }
