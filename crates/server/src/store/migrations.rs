@@ -4,8 +4,6 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Connection as _, SqlSafeStr as _};
 
 use super::database::{AnyTransaction, Database, Query, Reader, StoreError};
-use super::database::{Database, Query, Reader, StoreError};
-use super::database::{AnyTransaction, Database, Query as _, Reader, StoreError};
 
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "start", include_str!("../../../../migrations/0001_start.sql")),
@@ -67,8 +65,7 @@ async fn refuse_foreign(database: &Database) -> Result<(), StoreError> {
     let Database::Sqlite { .. } = database else { return Ok(()) };
     let sql = "SELECT name, (SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations') AS ours \
                FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' LIMIT 1";
-    match Reader::new(database.clone(), std::sync::Arc::default()).fetch_optional(sql, Vec::new()).await? {
-    match Reader(database.clone()).fetch_optional(sql, Vec::new()).await? {
+    match Reader::uncounted(database.clone()).fetch_optional(sql, Vec::new()).await? {
         Some(row) if row.int("ours")? == 0 => Err(StoreError::Schema(format!(
             "it is another program's database: it has a table {:?} and none of ours",
             row.text("name")?
@@ -86,20 +83,6 @@ pub(super) async fn ask_newest(query: &mut impl Query) -> Result<(), StoreError>
         (found, Some(&(known, ..))) if found > known => Err(newer()),
         _ => Err(older()),
     }
-}
-
-/// Whether this binary knows the schema of that number.
-pub(super) fn is_known(version: i64) -> bool {
-    MIGRATIONS.iter().any(|&(known, ..)| known == version)
-}
-
-/// Brings the schema up to `version`, or up to date, inside a transaction that is somebody else's to end.
-pub(super) async fn migrate_in(tx: &mut AnyTransaction, version: Option<i64>) -> Result<(), StoreError> {
-    match tx {
-        AnyTransaction::Sqlite(tx) => migrator().run_direct(version, &mut **tx, false).await,
-        AnyTransaction::Postgres(tx) => migrator().run_direct(version, &mut **tx, false).await,
-    }
-    .map_err(|error| StoreError::Schema(error.to_string()))
 }
 
 /// Whether this binary knows the schema of that number.
