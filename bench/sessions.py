@@ -38,7 +38,8 @@ def cookies(count):
         print(account, f"doorward-session={token(account, 'session')}; doorward-browser={token(account, 'browser')}", sep="\t")
 
 
-if sys.argv[1] == "store":
-    store(int(sys.argv[2]), sys.argv[3])
-else:
-    cookies(int(sys.argv[2]))
+if __name__ == "__main__":
+    if sys.argv[1] == "store":
+        store(int(sys.argv[2]), sys.argv[3])
+    else:
+        cookies(int(sys.argv[2]))

@@ -59,6 +59,7 @@ async fn furnished(folder: &TempDir) -> SharedApp {
     let random = Random::seeded(7);
     let sealing = Sealing::open_or_create(&folder.join("master.key"), &random).unwrap();
     let clock = Clock::turned(Arc::new(AtomicI64::new(1_768_467_600_000)));
+    store.open_audit(&sealing, &random, clock.now()).await.unwrap();
     let mut outbound = OutboundSettings::new(Vec::new());
     outbound.lookup = Arc::new(|_, _| Box::pin(async { Err(std::io::Error::other("no names here")) }));
     let app = App::new(configuration, store, sealing, clock, random, outbound).unwrap();

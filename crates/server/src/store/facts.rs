@@ -399,6 +399,13 @@ impl Store {
                 session.hosts.push((row.known("token_hash", TokenHash::from_text)?, row.text("host")?));
             }
         }
+        // Most lists have one entry, for which a growing list keeps room for four: three quarters of what is cached.
+        for session in &mut account.sessions {
+            session.sso.shrink_to_fit();
+            session.hosts.shrink_to_fit();
+        }
+        account.sessions.shrink_to_fit();
+        account.memberships.shrink_to_fit();
         Ok(Some(account))
     }
 

@@ -12,6 +12,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "audit_chain", include_str!("../../../../migrations/0004_audit_chain.sql")),
     (5, "keeping", include_str!("../../../../migrations/0005_keeping.sql")),
     (6, "throttle", include_str!("../../../../migrations/0006_throttle.sql")),
+    (7, "indexes", include_str!("../../../../migrations/0007_indexes.sql")),
     (8, "assertion", include_str!("../../../../migrations/0008_assertion.sql")),
 ];
 
