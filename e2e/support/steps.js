@@ -62,19 +62,29 @@ export async function connectAndTest(page, stage, { organization = 'acme', addre
   return application;
 }
 
-/** Step 4. */
+/** Step 4. Returns the recovery codes that were shown; none where the organization had some. */
 export async function enable(page, { enforcement = 'enforced' } = {}) {
   if (enforcement === 'optional') await page.getByLabel(/optional/i).check();
   await page.getByRole('button', { name: 'Enable', exact: true }).click();
-  await page.getByRole('button', { name: 'Disable', exact: true }).waitFor();
+  // The first time, recovery codes are shown, once.
+  const kept = page.getByRole('link', { name: 'I have kept them' });
+  const disable = page.getByRole('button', { name: 'Disable', exact: true });
+  await kept.or(disable).first().waitFor();
+  let codes = [];
+  if (await kept.isVisible()) {
+    codes = await page.locator('[data-codes] code').allInnerTexts();
+    await kept.click();
+  }
+  await disable.waitFor();
+  return codes;
 }
 
 /** The whole guide, for journeys that begin after it. Returns the admin's page and the application at the provider. */
 export async function protectedOrganization(stage, options = {}) {
   const admin = await signedIn(stage, 'ada');
   const application = await connectAndTest(admin, stage, options);
-  await enable(admin, options);
-  return { admin, application };
+  const codes = await enable(admin, options);
+  return { admin, application, codes };
 }
 
 /** The mark in the protocol selector which attests that the settings shown were tested. */
