@@ -98,6 +98,7 @@ pub fn routes() -> Vec<Route> {
         get  "/organizations/{org}/settings"                 Admin             organization::show_general;
         post "/organizations/{org}/settings"                 Admin             organization::change_general;
         get  "/organizations/{org}/settings/members"         Member            members::show_members;
+        // For the role of an admin these two need what FreshAdminWithSso needs (`must_be_able_to_widen`).
         post "/organizations/{org}/settings/members"         Admin             members::add;
         post "/organizations/{org}/settings/members/role"    Admin             members::change_role;
         post "/organizations/{org}/settings/members/remove"  Admin             members::remove;
@@ -114,6 +115,8 @@ pub fn routes() -> Vec<Route> {
         get  "/organizations/{org}/settings/audit-log/download" Admin          audit_log::download;
 
         // Single sign-on: its settings, and the way through it.
+        // What is FreshAdmin needs no SSO, so on a live connection each takes another secret and nothing else, but with
+        // SSO or a recovery code (`OrganizationVisit::may_widen`).
         get  "/organizations/{org}/settings/sso"             FreshAdmin        sso_settings::show_settings;
         get  "/organizations/{org}/settings/sso/users"       FreshAdminWithSso sso_users::show_users;
         post "/organizations/{org}/settings/sso/oidc"        FreshAdmin        sso::update_and_test;
