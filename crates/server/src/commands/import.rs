@@ -534,11 +534,11 @@ impl<'a> Run<'a> {
         if !plan.is_some_and(Plan::has_sso) {
             return Ok(Err("the organization's plan has no single sign-on".to_owned()));
         }
-        if !self.connected.insert(id) {
-            return Ok(Err("an earlier line has this organization's connection".to_owned()));
-        }
         if let Err(what) = self.revision(line) {
             return Ok(Err(what));
+        }
+        if !self.connected.insert(id) {
+            return Ok(Err("an earlier line has this organization's connection".to_owned()));
         }
         self.counts.connections += 1;
         Ok(Ok(()))

@@ -87,7 +87,7 @@ macro_rules! bound {
 }
 
 /// Values bound to one statement of `insert_rows`; SQLite takes 32,766.
-const VALUES_AT_ONCE: usize = 4_000;
+const VALUES_AT_ONCE: usize = 1_000;
 
 /// `head` followed by `rows` groups of `width` numbered places, and `tail`.
 #[expect(clippy::disallowed_types, reason = "the one place where the number of values is known at run time")]

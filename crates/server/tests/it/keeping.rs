@@ -745,7 +745,7 @@ async fn a_file_is_imported_once_and_a_second_run_changes_nothing() {
         let audit = world.audit("fjordline").await;
         let events: Vec<_> = audit.iter().map(|event| (&*event.action, &*event.actor_kind)).collect();
         assert_eq!(events, [("org.import", "operator")], "rule 8: in the transaction of the deed");
-        assert_eq!(audit[0].details["admins"], "Jonas-Berg");
+        assert_eq!(audit[0].details["admins"], "jonas-berg");
 
         // A member that was removed since stays removed; everything stays as it is.
         world.remove_member("fjordline", "olga").await;
@@ -818,7 +818,7 @@ async fn every_mistake_of_a_file_is_told_with_its_line_and_nothing_is_written() 
     };
     let cases: Vec<(String, &str)> = vec![
         ("nonsense".into(), "not one JSON object"),
-        ("[]".into(), "wrong kind"),
+        ("[]".into(), "missing field `type`"),
         ("{}".into(), "missing field `type`"),
         ("{\"type\":\"user\",\"name\":\"x\"}".into(), "the type is none of"),
         (account(",\"admin\":true"), "unknown field `admin`"),
@@ -926,7 +926,7 @@ async fn rule_6_an_imported_secret_is_sealed_and_never_told() {
 /// Many accounts, each a member of one of a few organizations.
 fn many_lines(accounts: usize) -> String {
     let mut text = String::new();
-    for n in 0..accounts / 500 + 1 {
+    for n in 0..accounts / 500 {
         text += &format!("{{\"type\":\"organization\",\"name\":\"org-{n}\",\"display_name\":\"O{n}\"}}\n");
     }
     for n in 0..accounts {
@@ -949,13 +949,16 @@ async fn an_import_that_was_interrupted_goes_on_where_it_was() {
     for on in On::all() {
         let world = world_on(on).await;
         let file = written(world.folder(), &many_lines(3_000));
-        let mut met_in_the_middle = false;
-        for round in 1..40 {
+        let taken = async || world.count("SELECT COUNT(*) AS n FROM imported_line").await;
+        let mut before = 0;
+        for _ in 0..3 {
             let mut child = binary(&world, &["import", &file]);
-            tokio::time::sleep(Duration::from_millis(60 * round)).await;
+            while taken().await == before && child.try_wait().unwrap().is_none() {}
             child.kill().unwrap();
             child.wait().unwrap();
-            let lines = world.count("SELECT COUNT(*) AS n FROM imported_line").await;
+            let lines = taken().await;
+            assert!(lines > before, "{on:?}: a commit was seen");
+            before = lines;
             let rows = world.count(
                 "SELECT (SELECT COUNT(*) FROM account WHERE name_key LIKE 'person-%') \
                  + (SELECT COUNT(*) FROM organization WHERE name_key LIKE 'org-%') \
@@ -963,14 +966,10 @@ async fn an_import_that_was_interrupted_goes_on_where_it_was() {
                     WHERE o.name_key LIKE 'org-%') AS n",
             );
             assert_eq!(rows.await, lines, "{on:?}: each line is whole or not there");
-            met_in_the_middle |= lines > 0 && lines < 6_007;
-            if lines > 3_000 {
-                break;
-            }
         }
-        assert!(met_in_the_middle, "{on:?}: it was killed in the middle at least once");
+        assert!(before < 6_006, "{on:?}: it was killed in the middle");
         world.good_command(&format!("import {file}")).await;
-        assert_eq!(world.count("SELECT COUNT(*) AS n FROM imported_line").await, 6_007);
+        assert_eq!(world.count("SELECT COUNT(*) AS n FROM imported_line").await, 6_006);
         assert_eq!(
             world.count("SELECT COUNT(*) AS n FROM account WHERE name_key LIKE 'person-%'").await,
             3_000
