@@ -32,7 +32,7 @@ pub(super) fn check(data: &[u8]) {
     };
     let own = &configuration.base_url;
     assert_eq!(own.https, own.url.scheme() == "https");
-    assert_eq!(normalise_host(&own.host, own.https).as_deref(), Some(own.host.as_str()));
+    assert_eq!(normalise_host(own.hostname(), own.https).as_deref(), Some(own.hostname()));
     assert!(own.https || own.is_localhost(), "plain http on {}", own.host);
     assert!(!own.path.ends_with('/') && (own.path.is_empty() || own.path.starts_with('/')), "{}", own.path);
     assert!(own.join("/login").starts_with(own.origin.as_str()));

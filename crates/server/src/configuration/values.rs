@@ -60,11 +60,12 @@ impl BaseUrl {
                 "Write https://, and let the proxy in front serve it.",
             ));
         }
-        let host = authority(&host, url.port());
         // Requests are compared in that form; a host that has another one would never be asked.
-        if normalise_host(&host, https).as_deref() != Some(host.as_str()) {
+        let name = host.to_string();
+        if normalise_host(&name, https).as_deref() != Some(name.as_str()) {
             return Err(Wrong::new("has a host that browsers would spell otherwise", LIKE));
         }
+        let host = authority(&host, url.port());
         let origin = format!("{}://{host}", url.scheme());
         Ok(Self { url, origin, path, https, host })
     }
