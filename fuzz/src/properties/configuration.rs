@@ -46,7 +46,10 @@ pub(super) fn check(data: &[u8]) {
             !shared || own.is_localhost() || configuration.same_host == SameHost::Trusted,
             "{host} is ours"
         );
-        assert_eq!(configuration.application_on(host).map(|found| found.host()), Some(host));
+        assert_eq!(
+            configuration.application_on(host).map(doorward::configuration::Application::host),
+            Some(host)
+        );
     }
     let listeners: Vec<_> = [configuration.listen, configuration.gate_listen]
         .into_iter()

@@ -67,9 +67,8 @@ pub(super) fn check(data: &[u8]) {
     // As any other JSON reader reads it; where readers may differ (a member twice), it was refused.
     let document: serde_json::Value = serde_json::from_slice(bytes).expect("what was taken is JSON");
     assert_eq!(document["issuer"], metadata.issuer);
-    assert_eq!(
-        document["response_types_supported"].as_array().is_none_or(|all| all.iter().any(|one| one == "code")),
-        true
+    assert!(
+        document["response_types_supported"].as_array().is_none_or(|all| all.iter().any(|one| one == "code"))
     );
     let mut doubled = bytes.to_vec();
     let end = doubled.iter().rposition(|b| *b == b'}').expect("an object");

@@ -30,10 +30,10 @@ pub(super) fn check(data: &[u8]) {
             }
             Some(("organization", pattern)) => texts.keep_organization(pattern),
             Some(("public", pattern)) if Pattern::parse_public(pattern).is_ok() => {
-                texts.public.push(pattern.to_owned())
+                texts.public.push(pattern.to_owned());
             }
             Some(("rule", pattern)) if Pattern::parse(pattern).is_ok() => {
-                texts.rules.push(pattern.to_owned())
+                texts.rules.push(pattern.to_owned());
             }
             _ => {}
         }

@@ -366,7 +366,7 @@ fn forge(path: &Path, key: &Path, change: impl FnOnce(String) -> String) {
     let text = change(std::fs::read_to_string(path).unwrap());
     let end = text.trim_end().rfind('\n').unwrap() + 1;
     let (_, mut checksum) = Sealing::open(key).unwrap().begin_checksum();
-    checksum.update(text[..end].as_bytes());
+    checksum.update(&text.as_bytes()[..end]);
     let checksum = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(checksum.sign());
     let rows = text.lines().filter(|line| line.starts_with('[')).count();
     let whole = format!("{}{{\"rows\":{rows},\"checksum\":\"{checksum}\"}}\n", &text[..end]);

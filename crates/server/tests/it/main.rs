@@ -1,5 +1,12 @@
 //! Doorward as a whole, in one process: real listeners, real databases, the test kit's provider and browser.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests"
+)]
 #![allow(clippy::format_push_string, clippy::format_collect, clippy::type_complexity, reason = "tests")]
 #![allow(missing_docs, unreachable_pub, reason = "nobody but tests uses it")]
 
