@@ -114,9 +114,15 @@ const ANSWER_WAIT: Duration = Duration::from_secs(7);
 /// How long a connection that is given back may take to say that it is still good.
 const RELEASE_WAIT: Duration = Duration::from_secs(2);
 
-/// What PostgreSQL answers, or that it does not.
-async fn answered<T>(answer: impl Future<Output = Result<T, sqlx::Error>> + Send) -> Result<T, sqlx::Error> {
-    tokio::time::timeout(ANSWER_WAIT, answer).await.unwrap_or_else(|_| Err(no_answer()))
+/// What PostgreSQL answers, or that it does not. In a box, so that every caller's future stays small.
+fn answered<'a, T>(
+    answer: impl Future<Output = Result<T, sqlx::Error>> + Send + 'a,
+) -> impl Future<Output = Result<T, sqlx::Error>> + Send + 'a
+where
+    T: 'a,
+{
+    let answer = Box::pin(answer);
+    async move { tokio::time::timeout(ANSWER_WAIT, answer).await.unwrap_or_else(|_| Err(no_answer())) }
 }
 
 fn no_answer() -> sqlx::Error {
