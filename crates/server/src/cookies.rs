@@ -1,6 +1,6 @@
 //! Every cookie of ours, its name and its flags (rule 10; decisions.md "Cookies").
 //!
-//! All are opaque tokens of 43 characters: constant in size, HttpOnly, SameSite=Lax, path `/`, no domain. On https they
+//! All are opaque tokens of 43 characters (the count of starts is 72): constant in size, HttpOnly, SameSite=Lax, path `/`, no domain. On https they
 //! are Secure with the prefix `__Host-`; on plain-http localhost the same without both. Names are compared octet by
 //! octet, and two cookies of one name count as none (conformance.md V24, V25).
 
@@ -20,11 +20,13 @@ pub enum Cookie {
     App,
     /// The nonce that an application's host sets before a hand-over (rule 11).
     Handover,
+    /// How often this browser started for which target lately (web/loops.rs). No token, and no proof of anything.
+    Starts,
 }
 
 impl Cookie {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Session, Self::Browser, Self::App, Self::Handover];
+    pub const ALL: [Self; 5] = [Self::Session, Self::Browser, Self::App, Self::Handover, Self::Starts];
 
     /// The cookie's name.
     pub const fn name(self, https: bool) -> &'static str {
@@ -37,6 +39,8 @@ impl Cookie {
             (Self::App, false) => "doorward-app",
             (Self::Handover, true) => "__Host-doorward-handover",
             (Self::Handover, false) => "doorward-handover",
+            (Self::Starts, true) => "__Host-doorward-starts",
+            (Self::Starts, false) => "doorward-starts",
         }
     }
 
@@ -45,11 +49,17 @@ impl Cookie {
         match self {
             Self::Session | Self::Browser | Self::App => Lifetime::from_days(365),
             Self::Handover => Lifetime::from_minutes(60),
+            Self::Starts => Lifetime::from_minutes(1),
         }
     }
 
     /// The hash of the value that a browser sent; `None` if it sent none, an impossible one, or two.
     pub fn read(self, headers: &HeaderMap, https: bool) -> Option<TokenHash> {
+        self.text(headers, https).filter(|value| value.len() == TOKEN_BYTES).map(TokenHash::of)
+    }
+
+    /// The value that a browser sent; `None` if it sent none, one that is no text, or two.
+    pub fn text(self, headers: &HeaderMap, https: bool) -> Option<&str> {
         let name = self.name(https);
         let mut found = None;
         for (own, value) in pairs(headers) {
@@ -60,13 +70,17 @@ impl Cookie {
                 found = Some(value);
             }
         }
-        let value = found.filter(|value| value.len() == TOKEN_BYTES)?;
-        std::str::from_utf8(value).ok().map(TokenHash::of)
+        found.and_then(|value| std::str::from_utf8(value).ok())
     }
 
     /// A `Set-Cookie` that gives the browser this token.
     pub fn set(self, token: &Secret, https: bool) -> Option<HeaderValue> {
         self.header(token.expose(), self.max_age().seconds(), https)
+    }
+
+    /// A `Set-Cookie` of one that is no token.
+    pub fn set_text(self, value: &str, https: bool) -> Option<HeaderValue> {
+        self.header(value, self.max_age().seconds(), https)
     }
 
     /// A `Set-Cookie` that takes the cookie away.
@@ -90,12 +104,13 @@ impl Cookie {
 const TOKEN_BYTES: usize = 43;
 
 /// The names of all our cookies, which never reach an upstream.
-pub const fn names(https: bool) -> [&'static str; 4] {
+pub const fn names(https: bool) -> [&'static str; 5] {
     [
         Cookie::Session.name(https),
         Cookie::Browser.name(https),
         Cookie::App.name(https),
         Cookie::Handover.name(https),
+        Cookie::Starts.name(https),
     ]
 }
 

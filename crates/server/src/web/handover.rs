@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use super::access::{finish, query, redirect, sign_in_page};
 use super::applications::{refuse, write};
 use super::assets;
+use super::loops::{self, Sight};
 use super::visit::Visit;
 use crate::app::{App, SharedApp};
 use crate::configuration::Application;
@@ -89,7 +90,12 @@ fn start(app: &App, application: &Application, visit: &Visit, parts: &Parts) -> 
             (token.hash(), Some(token))
         }
     };
-    let parameters = query(&[("host", application.host()), ("handover", &nonce.to_text()), ("next", &next)]);
+    let parameters = query(&[
+        ("host", application.host()),
+        ("handover", &nonce.to_text()),
+        ("next", &next),
+        ("seen", Sight::of(app, application, &parts.headers).as_str()),
+    ]);
     // Our own host's root: hand-over lies beside the base URL's path, not under it (decisions.md).
     let mut response =
         redirect(&format!("{}/.doorward/handover?{parameters}", app.configuration.base_url.origin));
@@ -113,6 +119,13 @@ async fn handover(app: &SharedApp, parts: &Parts) -> Result<Response, Refusal> {
     let Some(session) = visit.signed_in.as_ref().and_then(|signed_in| signed_in.session()) else {
         return Ok(redirect(&sign_in_page(app, &visit.target)));
     };
+    let start = loops::count(app, &parts.headers, &format!("{}{next}", application.host()));
+    if start.goes_in_circles {
+        let code = Sight::from_text(text("seen")).code();
+        tracing::warn!(%code, application = application.name(), "a browser goes in circles between two hosts");
+        let again = format!("{}{next}", origin(app, application));
+        return Err(Refusal::new(code).with("host", application.host()).with_action("Try again", again));
+    }
     let now = app.clock.now();
     let ticket = app.random.token()?;
     let mut tx = app.store.begin().await?;
@@ -127,7 +140,11 @@ async fn handover(app: &SharedApp, parts: &Parts) -> Result<Response, Refusal> {
     .await?;
     tx.commit(now).await?;
     let parameters = query(&[("ticket", ticket.expose())]);
-    Ok(redirect(&format!("{}/.doorward/ticket?{parameters}", origin(app, application))))
+    let mut response = redirect(&format!("{}/.doorward/ticket?{parameters}", origin(app, application)));
+    if let Some(cookie) = start.cookie {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    Ok(response)
 }
 
 /// On the application's host again: takes the ticket and begins the host's session.

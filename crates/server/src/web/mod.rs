@@ -6,6 +6,7 @@ pub mod access;
 mod applications;
 pub mod assets;
 mod handover;
+pub mod loops;
 pub mod page;
 pub mod pages;
 pub mod throttle;

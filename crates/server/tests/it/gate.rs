@@ -352,3 +352,45 @@ async fn what_could_climb_out_of_the_hand_over_is_refused_as_elsewhere() {
     let page = Browser::new().get(&format!("{}/.doorward/..%2facme/secret", world.hub)).await;
     assert_eq!((page.status.as_u16(), page.code().as_deref()), (400, Some("gate.ambiguous_target")));
 }
+
+/// From an application's page that wants a session up to our own host's answer, as a browser with `more` headers goes.
+async fn start_from(mira: &Browser, url: &str, more: &[(&str, &str)]) -> Page {
+    let start = mira.get(url).await.location().expect("a way to sign in");
+    let mut headers = vec![("accept", "text/html"), ("sec-fetch-mode", "navigate")];
+    headers.extend_from_slice(more);
+    let handover = mira.request(Method::GET, start.as_str(), &headers, "").await.location().unwrap();
+    mira.get(handover.as_str()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_third_start_for_one_target_within_half_a_minute_stops_with_the_cause() {
+    let unknown_session = "A".repeat(43);
+    let cases: [(&str, &[(&str, &str)], Option<&str>); 4] = [
+        ("gate.loop_cookie_not_kept", &[], None),
+        ("gate.loop_other_host", &[("x-forwarded-host", "www.example.com")], None),
+        ("gate.http_seen", &[("x-forwarded-proto", "https")], None),
+        ("gate.loop_clock", &[], Some(&unknown_session)),
+    ];
+    for (code, headers, cookie) in cases {
+        let world = World::new().await;
+        let mira = world.browser_of("mira").await;
+        let secret = format!("{}/acme/secret", world.hub);
+        if let Some(cookie) = cookie {
+            mira.plant_cookie("hub.localhost", "doorward-app", cookie);
+        }
+        let mut sizes = Vec::new();
+        for _ in 0..2 {
+            // The ticket is never taken, so the application's host stays without a session.
+            assert_eq!(start_from(&mira, &secret, headers).await.status, 303, "{code}");
+            sizes.push(mira.cookie("localhost", "doorward-starts").expect("the count").len());
+        }
+        let page = start_from(&mira, &secret, headers).await;
+        assert_eq!((page.status.as_u16(), page.code().as_deref()), (400, Some(code)), "{}", page.body);
+        assert_eq!(sizes, [72, 72], "nothing piles up");
+        // Another target is no loop, and half a minute later this one is none either.
+        let other = start_from(&mira, &format!("{}/globex/plans", world.hub), headers).await;
+        assert_eq!(other.status, 303);
+        world.pass(Lifetime::from_seconds(30));
+        assert_eq!(start_from(&mira, &secret, headers).await.status, 303, "{code}");
+    }
+}

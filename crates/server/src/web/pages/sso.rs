@@ -9,6 +9,7 @@ use doorward_core::error_code::ErrorCode;
 use doorward_core::ids::RevisionNumber;
 use doorward_core::secret::Secret;
 use doorward_core::time::Lifetime;
+use http::HeaderMap;
 use http::header::SET_COOKIE;
 use serde::Deserialize;
 use tracing::Instrument as _;
@@ -25,6 +26,7 @@ use crate::store::{
     load_revision,
 };
 use crate::web::access::{redirect, sso_page};
+use crate::web::loops;
 use crate::web::page::{Done, Frame, going_on, host_of, show};
 use crate::web::visit::{OrganizationVisit, Visit};
 
@@ -397,9 +399,24 @@ pub async fn show_sso(
     visit: Visit,
     place: OrganizationVisit,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let way = find_way(&app, &visit, &place, SsoQuery::read(query.as_deref())).await?;
-    let Some((connection, revision)) = &way.live else { return Ok(redirect(&way.next)) };
+    let Some((connection, revision)) = &way.live else {
+        // Nothing is left to complete, and yet an application's host led here: once is an old tab, thrice is a loop.
+        if !way.elsewhere {
+            return Ok(redirect(&way.next));
+        }
+        let start = loops::count(&app, &headers, &way.next);
+        if start.goes_in_circles {
+            return Err(Refusal::new(ErrorCode::GateLoopClock).with_action("Try again", way.next));
+        }
+        let mut response = redirect(&way.next);
+        if let Some(cookie) = start.cookie {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
+        return Ok(response);
+    };
     if !visit.from_foreign_site {
         let started = go_to_provider(&app, &visit, &place, &way, (connection, revision)).await?;
         return Ok(with_browser(&app, &started, redirect(started.url.as_str())));
