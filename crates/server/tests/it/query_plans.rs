@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use doorward_testkit::TempDir;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 
 use crate::harness::{On, fresh_store, postgres_url};
 
@@ -194,7 +194,7 @@ async fn every_statement_is_answered_by_an_index_on_sqlite() {
     let partial: Vec<String> = partial.iter().map(|row| row.get("name")).collect();
     let mut wrong = Vec::new();
     for (file, statement) in statements() {
-        let explain = sqlx::raw_sql(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
+        let explain = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
         let steps = match explain.fetch_all(&mut connection).await {
             Ok(rows) => rows.iter().map(|row| row.get::<String, _>("detail")).collect::<Vec<_>>(),
             Err(error) => {
@@ -259,7 +259,7 @@ async fn every_statement_is_answered_by_an_index_on_postgresql() {
         let values = (1..=40).take_while(|n| statement.contains(&format!("${n}"))).map(|_| "NULL");
         let values = values.collect::<Vec<_>>().join(", ");
         let values = if values.is_empty() { values } else { format!("({values})") };
-        let prepare = sqlx::raw_sql(AssertSqlSafe(format!("PREPARE s{n} AS {statement}")));
+        let prepare = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PREPARE s{n} AS {statement}")));
         if let Err(error) = prepare.execute(&mut connection).await {
             // What only SQLite is asked says so.
             if !statement.contains("sqlite_") && !statement.contains("pragma_") {
@@ -267,7 +267,7 @@ async fn every_statement_is_answered_by_an_index_on_postgresql() {
             }
             continue;
         }
-        let explain = sqlx::raw_sql(AssertSqlSafe(format!("EXPLAIN (FORMAT JSON) EXECUTE s{n}{values}")));
+        let explain = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("EXPLAIN (FORMAT JSON) EXECUTE s{n}{values}")));
         let plan: serde_json::Value = match explain.fetch_one(&mut connection).await {
             Ok(row) => serde_json::from_str(row.try_get_raw(0).unwrap().as_str().unwrap()).unwrap(),
             Err(error) => {
