@@ -267,7 +267,8 @@ async fn every_statement_is_answered_by_an_index_on_postgresql() {
             }
             continue;
         }
-        let explain = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("EXPLAIN (FORMAT JSON) EXECUTE s{n}{values}")));
+        let explain =
+            sqlx::raw_sql(sqlx::AssertSqlSafe(format!("EXPLAIN (FORMAT JSON) EXECUTE s{n}{values}")));
         let plan: serde_json::Value = match explain.fetch_one(&mut connection).await {
             Ok(row) => serde_json::from_str(row.try_get_raw(0).unwrap().as_str().unwrap()).unwrap(),
             Err(error) => {
