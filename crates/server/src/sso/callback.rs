@@ -17,6 +17,7 @@ use doorward_core::secret::{Secret, TokenHash};
 use doorward_core::time::Timestamp;
 
 use super::Endpoints;
+use super::join::may_confirm;
 use super::linking::{How, Link, findings_of, judge_link, link_details, may_be_approved};
 use super::settings::{By, keeps_provider};
 use super::start::{revision_for, sealed_place};
@@ -25,11 +26,11 @@ use crate::idp::KeySource;
 use crate::refusal::Refusal;
 use crate::session::SignedIn;
 use crate::store::{
-    Attempt, AuditEntry, FrozenEndpoints, HeldIdentity, Identity, Organization, Purpose, Revision,
-    RevisionTest, SpentAttempt, StoreError, Taken, Transaction, attempt_is_open, load_connection,
-    load_link_request_of, load_revision, load_spent_attempt, load_test,
+    Attempt, AuditEntry, Connection, FrozenEndpoints, HeldIdentity, Identity, Organization, Purpose,
+    Revision, RevisionTest, SpentAttempt, StoreError, Taken, Transaction, attempt_is_open, load_connection,
+    load_link_request_of, load_revision, load_role, load_spent_attempt, load_test,
 };
-use crate::web::access::{link_page, sso_page};
+use crate::web::access::{join_confirm_page, link_page, sso_page};
 use crate::web::visit::Visit;
 
 /// What the browser is told in the end.
@@ -59,6 +60,8 @@ enum Ended {
     Done,
     /// Whom the provider named is held: a person decides, there.
     Held { why: ErrorCode, decide_at: String },
+    /// The person himself confirms there that he joins as whom the provider named.
+    ToConfirm { at: String },
 }
 
 /// Why a trip ends without what it was for.
@@ -136,6 +139,10 @@ async fn run(
             app.metrics.sso_attempt(attempt.purpose, Ok(()));
             Ok(Ending::GoTo(attempt.next.clone()))
         }
+        Ok(Ended::ToConfirm { at }) => {
+            app.metrics.sso_attempt(attempt.purpose, Ok(()));
+            Ok(Ending::GoTo(at))
+        }
         Ok(Ended::Held { why, decide_at }) => {
             app.metrics.sso_attempt(attempt.purpose, Err(why));
             Ok(Ending::GoTo(decide_at))
@@ -194,7 +201,7 @@ async fn end(
     match attempt.purpose {
         Purpose::Test => trip.end_test(person).await,
         Purpose::SignIn => trip.end_sign_in(person).await,
-        Purpose::Join => Err(Stopped::Superseded),
+        Purpose::Join => trip.end_join(person).await,
     }
 }
 
@@ -320,23 +327,12 @@ impl Trip<'_> {
     /// Ends a sign-in: the browser session has an SSO session for this organization, and nothing else has changed
     /// (rule 4).
     async fn end_sign_in(self, person: Person) -> Result<Ended, Stopped> {
-        let Self { app, organization, attempt, signed_in, revision, by, .. } = self;
+        let Self { app, organization, attempt, signed_in, by, .. } = self;
         let policy = |code| Stopped::Finding(Finding::new(Step::Policy, code));
         let now = app.clock.now();
         let identity = stored(&person.identity);
         let mut tx = app.store.begin().await?;
-        // Nobody enables, disables or removes meanwhile; and all who lock more than this lock it first.
-        tx.lock_organization(organization.id).await?;
-        let connection = load_connection(&mut tx, organization.id).await?.ok_or(Stopped::Superseded)?;
-        // The revision is still the live one; or the live one differs in its secret alone.
-        let live = revision_for(&connection, Purpose::SignIn).ok_or(Stopped::Superseded)?;
-        let allowed = live == attempt.revision
-            || load_revision(&mut tx, organization.id, live)
-                .await?
-                .is_some_and(|live| keeps_provider(&live, revision));
-        if !allowed || !tx.browser_session_counts(attempt.session, attempt.account).await? {
-            return Err(Stopped::Superseded);
-        }
+        let connection = self.lock_and_judge(&mut tx).await?;
         if tx.hold_role(organization.id, attempt.account).await?.is_none() {
             return Err(policy(ErrorCode::SsoNotMember));
         }
@@ -377,6 +373,54 @@ impl Trip<'_> {
         tx.note_outcome(attempt.state, "ok").await?;
         tx.commit(now).await?;
         Ok(Ended::Done)
+    }
+
+    /// Locks the organization, so that nobody enables, disables or removes meanwhile (all who lock more lock it first),
+    /// and reads again what the trip began under: the connection, if its live revision is still the trip's or differs
+    /// in its secret alone, and if the browser session counts.
+    async fn lock_and_judge(self, tx: &mut Transaction) -> Result<Connection, Stopped> {
+        let Self { organization, attempt, revision, .. } = self;
+        tx.lock_organization(organization.id).await?;
+        let connection = load_connection(tx, organization.id).await?.ok_or(Stopped::Superseded)?;
+        let live = revision_for(&connection, attempt.purpose).ok_or(Stopped::Superseded)?;
+        let allowed = live == attempt.revision
+            || load_revision(tx, organization.id, live)
+                .await?
+                .is_some_and(|live| keeps_provider(&live, revision));
+        if !allowed || !tx.browser_session_counts(attempt.session, attempt.account).await? {
+            return Err(Stopped::Superseded);
+        }
+        Ok(connection)
+    }
+
+    /// Ends the trip of somebody who holds the join link: nothing is made before he has seen whom the provider named.
+    async fn end_join(self, person: Person) -> Result<Ended, Stopped> {
+        let Self { app, organization, attempt, .. } = self;
+        let policy = |code| Stopped::Finding(Finding::new(Step::Policy, code));
+        let now = app.clock.now();
+        let mut tx = app.store.begin().await?;
+        let connection = self.lock_and_judge(&mut tx).await?;
+        if load_role(&mut tx, organization.id, attempt.account).await?.is_some() {
+            // Somebody has added him meanwhile: an ordinary sign-in.
+            drop(tx);
+            return self.end_sign_in(person).await;
+        }
+        let came_by = attempt.join_link.ok_or(Stopped::Superseded)?;
+        if tx.join_link_that_counts(organization.id, came_by).await?.is_none() {
+            return Err(policy(ErrorCode::JoinUnknown));
+        }
+        let identity = stored(&person.identity);
+        let doubts = person.identity.doubts();
+        match judge_link(&mut tx, &connection, &identity, doubts, attempt.account).await? {
+            Link::WouldNot(finding) if !may_confirm(finding.code) => return Err(finding.into()),
+            Link::Linked | Link::WouldLink | Link::WouldNot(_) => {}
+        }
+        let handle = app.random.token().map_err(StoreError::from)?;
+        tx.hold_identity(&self.held(&person, handle.hash(), now)).await?;
+        tx.note_held_join(handle.hash(), came_by).await?;
+        tx.note_outcome(attempt.state, "ok").await?;
+        tx.commit(now).await?;
+        Ok(Ended::ToConfirm { at: join_confirm_page(app, organization.name.as_str(), &handle) })
     }
 
     /// Ends a sign-in whose link somebody has to decide on: the identity is held, and the page that asks is next.
@@ -472,10 +516,15 @@ async fn fail(
                 Ending::Stop(Refusal::of(&finding).with_action("Back to the settings", back))
             }
         }
-        Purpose::SignIn | Purpose::Join => {
+        Purpose::SignIn => {
             tx.audit(entry(organization, AuditAction::OrgSsoLoginFailed, &by, details), now).await?;
             let again = sso_page(app, organization.name.as_str(), &attempt.next);
             Ending::Stop(Refusal::of(&finding).with_action("Start again", again))
+        }
+        Purpose::Join => {
+            details.push(("purpose", attempt.purpose.as_str().to_owned()));
+            tx.audit(entry(organization, AuditAction::OrgSsoLoginFailed, &by, details), now).await?;
+            Ending::Stop(Refusal::of(&finding).with_action("Your organizations", app.page("/")))
         }
     };
     tx.commit(now).await?;

@@ -13,6 +13,7 @@
 
 pub mod callback;
 pub mod enable;
+pub mod join;
 pub mod linking;
 pub mod recovery;
 pub mod settings;

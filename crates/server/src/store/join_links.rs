@@ -75,7 +75,25 @@ pub async fn load_join_link(
     }))
 }
 
+/// The join link's hash by which somebody came for whom an identity is held.
+pub async fn load_held_join(
+    query: &mut impl Query,
+    handle: TokenHash,
+) -> Result<Option<TokenHash>, StoreError> {
+    let sql = "SELECT join_hash FROM held_identity WHERE handle_hash = $1";
+    let row = query.fetch_optional(sql, values![handle]).await?;
+    let text = row.map(|row| row.opt_text("join_hash")).transpose()?.flatten();
+    Ok(text.as_deref().and_then(TokenHash::from_text))
+}
+
 impl Transaction {
+    /// Notes by which join link somebody came for whom an identity is held.
+    pub async fn note_held_join(&mut self, handle: TokenHash, link: TokenHash) -> Result<(), StoreError> {
+        let sql = "UPDATE held_identity SET join_hash = $2 WHERE handle_hash = $1 AND purpose = 'join'";
+        self.execute(sql, values![handle, link]).await?;
+        Ok(())
+    }
+
     /// Makes the join link, in place of the one before.
     pub async fn put_join_link(
         &mut self,

@@ -59,7 +59,7 @@ pub use invitations::{
     INVITATION_LIFETIME, INVITATION_USES_MAX, Invitation, NewInvitation, load_invitation,
     load_open_invitations,
 };
-pub use join_links::{JOIN_LINK_USES_MAX, JoinLink, load_join_link};
+pub use join_links::{JOIN_LINK_USES_MAX, JoinLink, load_held_join, load_join_link};
 pub use key_check::{KnownKey, keys_fit, load_known_keys};
 pub use organizations::{
     Member, MemberOrganization, Organization, Plan, RESOURCE_NAME_BYTES_MAX, Resource, SEARCH_CHARS_MAX,

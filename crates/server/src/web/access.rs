@@ -240,6 +240,12 @@ pub fn link_page(app: &App, organization: &str, handle: Option<&Secret>) -> Stri
     app.page(&format!("/organizations/{organization}/sso/link{held}"))
 }
 
+/// The page where somebody confirms that he joins as whom the provider named.
+pub fn join_confirm_page(app: &App, organization: &str, handle: &Secret) -> String {
+    let held = query(&[("held", handle.expose())]);
+    app.page(&format!("/organizations/{organization}/join?{held}"))
+}
+
 /// The sign-in page, with where to go on.
 pub fn sign_in_page(app: &App, next: &str) -> String {
     app.page(&format!("/login?{}", query(&[("next", next)])))

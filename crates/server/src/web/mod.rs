@@ -110,6 +110,8 @@ pub fn routes() -> Vec<Route> {
         post "/organizations/{org}/settings/members/invitations/revoke" Admin  members::revoke_invitation;
         get  "/organizations/{org}/leave"                    Member            members::show_leave;
         post "/organizations/{org}/leave"                    Member            members::leave;
+        get  "/organizations/{org}/join"                     Account           join::show_confirm;
+        post "/organizations/{org}/join"                     Account           join::confirm_join;
         get  "/organizations/{org}/join/{token}"             Anyone            join::show_join;
         post "/organizations/{org}/join/{token}"             Account           join::join;
         get  "/organizations/{org}/settings/audit-log"       Admin             audit_log::show_log;

@@ -4,7 +4,7 @@
 use doorward::store::Plan;
 use doorward_core::membership::Role;
 use doorward_core::time::Lifetime;
-use doorward_testkit::{Browser, Page};
+use doorward_testkit::{Browser, Page, Person};
 
 use crate::harness::{On, Options, World};
 
@@ -540,6 +540,356 @@ async fn rule_14_removing_leaving_or_demoting_turns_off_the_join_link_that_he_ma
             }
             assert_eq!(eve.get(&link).await.code().as_deref(), Some("join.unknown"), "{deed}");
         }
+    }
+}
+
+/// From a join link through the provider, where the browser is signed in as `person`, to the page that asks.
+async fn go_to_confirm(world: &World, browser: &Browser, link: &str, person: &str) -> Page {
+    world.idp.signs_in(person);
+    let page = browser.get(link).await;
+    assert_eq!(page.status, 200, "{} {:?}", page.text(), page.code());
+    let page = browser.submit(page.form(path_of(link))).await;
+    assert_eq!(page.status, 200, "a page that goes on: {}", page.text());
+    browser.follow_all(page).await
+}
+
+/// Acme with live SSO and a join link; nora is at the provider and has no account.
+async fn joinable(world: &World, fields: &[(&str, &str)]) -> (Browser, String) {
+    let (ada, _) = world.enable_sso("acme", "ada").await;
+    world.idp.add_person(Person::new("nora", "Nora Lind", "nora@elsewhere.example"));
+    let link = make_join_link(world, &ada, fields).await;
+    (ada, link)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m9_a_stranger_joins_by_the_join_link_from_opening_it_to_the_private_page() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let (_, link) = joinable(&world, &[("role", "contributor"), ("uses", "1")]).await;
+        let stranger = Browser::new();
+        let page = stranger.get(&link).await;
+        assert!(page.says("Join acme") && page.says(&world.idp.address().to_string()), "{}", page.text());
+        let page = stranger.click(&page, "Make an account").await;
+        let mut form = page.form("/join");
+        for (name, value) in SIGN_UP {
+            form = form.fill(name, value);
+        }
+        let page = stranger.submit(form).await;
+        assert_eq!(page.status, 303);
+        let page = go_to_confirm(&world, &stranger, &link, "nora").await;
+        for text in
+            ["Join acme as this person?", "Nora Lind", "nora@elsewhere.example", "nora", "Contributor"]
+        {
+            assert!(page.says(text), "{text}: {}", page.text());
+        }
+        let identities = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM identity";
+        assert_eq!((role(&world, "nora").await, world.count(identities).await), (None, 1), "nothing yet");
+        let late = page.form("/join");
+        let page = stranger.submit(page.form("/join")).await;
+        assert_eq!(page.location().unwrap().query(), Some("done=joined"), "{}", page.text());
+        assert_eq!(role(&world, "nora").await, Some(Role::Contributor));
+        let page = stranger.visit(&format!("{}/acme/secret", world.hub)).await;
+        assert!(page.says("/acme/secret"), "no second trip: {}", stranger.history());
+        let events = world.audit("acme").await;
+        let event = events.last().unwrap();
+        assert_eq!((event.action.as_str(), &event.details["account"]), ("org.sso_join", &"nora".into()));
+        assert_eq!(event.details["email"], "nora@elsewhere.example");
+
+        // The button in the other tab: she is simply taken on. And the link was for one.
+        assert_eq!(stranger.submit(late).await.status, 303);
+        assert_eq!(Browser::new().get(&link).await.code().as_deref(), Some("join.link_used_up"));
+        // Her next sign-in needs no address: the identity decides.
+        world.pass(Lifetime::from_days(8));
+        let page = world.visit(&stranger, &format!("{}/acme/secret", world.hub)).await;
+        assert!(page.says("/acme/secret"), "{}", stranger.history());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v37_the_confirmation_is_pinned_to_organization_account_identity_and_browser() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let (_, link) = joinable(&world, &[("role", "read")]).await;
+        let eve = world.browser_of("eve").await;
+        let page = go_to_confirm(&world, &eve, &link, "nora").await;
+        let form = page.form("/join");
+        let held = form.value("held").unwrap().to_owned();
+        for (field, value) in [("organization", "globex"), ("account", "ben"), ("subject", "somebody-else")] {
+            let page = eve.submit(page.form("/join").forge(field, value)).await;
+            assert_eq!(page.code().as_deref(), Some("join.changed"), "{field}");
+        }
+        let url = format!("{}/organizations/acme/join", world.base);
+        let own = [("organization", "acme"), ("account", "eve"), ("subject", form.value("subject").unwrap())];
+        for handle in ["", "nonsense"] {
+            let page = eve.post(&url, &[own[0], own[1], own[2], ("held", handle)]).await;
+            assert_eq!(page.code().as_deref(), Some("join.held_missing"));
+        }
+        // Another account, another browser of the same account, and another organization find nothing.
+        for browser in [world.browser_of("ben").await, world.browser_of("eve").await] {
+            assert_eq!(
+                browser.get(&format!("{url}?held={held}")).await.code().as_deref(),
+                Some("join.held_missing")
+            );
+        }
+        let page = eve.get(&format!("{}/organizations/globex/join?held={held}", world.base)).await;
+        assert_eq!(page.code().as_deref(), Some("join.held_missing"));
+        assert_eq!(role(&world, "eve").await, None);
+        // A newer trip takes the place of the older one.
+        go_to_confirm(&world, &eve, &link, "nora").await;
+        assert_eq!(eve.submit(form).await.code().as_deref(), Some("join.held_missing"));
+        // It waits an hour.
+        let page = go_to_confirm(&world, &eve, &link, "nora").await;
+        world.pass(Lifetime::from_minutes(60));
+        assert_eq!(eve.submit(page.form("/join")).await.code().as_deref(), Some("join.held_missing"));
+        assert_eq!(role(&world, "eve").await, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m9_what_has_changed_since_the_provider_answered_is_read_again() {
+    let maker = "UPDATE account SET disabled = 1 WHERE name_key = 'ada'";
+    for (change, code) in [
+        ("rotated", "join.held_missing"),
+        ("turned off", "join.held_missing"),
+        ("disabled", "join.held_missing"),
+        ("off in the store alone", "join.link_off"),
+        ("another client is live", "join.held_missing"),
+        ("used up", "join.link_used_up"),
+        ("its maker is switched off", "join.unknown"),
+        ("the identity is another account's", "sso.identity_in_use"),
+        ("the account has another identity", "sso.account_linked_elsewhere"),
+        ("the account is switched off", "account.sign_in_needed"),
+    ] {
+        let world = World::new().await;
+        let (ada, link) = joinable(&world, &[("role", "read")]).await;
+        let eve = world.browser_of("eve").await;
+        let page = go_to_confirm(&world, &eve, &link, "nora").await;
+        let subject = page.form("/join").value("subject").unwrap().to_owned();
+        let insert = |account: &str, subject: &str| {
+            let (account, subject) = (account.to_owned(), subject.to_owned());
+            let world = &world;
+            async move {
+                let organization = world.organization("acme").await.id;
+                let mut tx = world.app.store.begin().await.unwrap();
+                let connection =
+                    doorward::store::load_connection(&mut tx, organization).await.unwrap().unwrap().id;
+                let identity = doorward::store::Identity {
+                    issuer: world.idp.issuer(),
+                    subject: subject.clone(),
+                    sub: subject,
+                    email: None,
+                    display_name: None,
+                };
+                let (account, now) = (world.account(&account).await, world.app.clock.now());
+                tx.insert_identity(connection, &identity, account, now).await.unwrap();
+                tx.commit(now).await.unwrap();
+            }
+        };
+        match change {
+            "rotated" => {
+                make_join_link(&world, &ada, &[("role", "write")]).await;
+            }
+            "turned off" => {
+                ada.post(&world.settings("acme", "/join-link/off"), &[]).await;
+            }
+            "disabled" => {
+                ada.post(&world.settings("acme", "/disable"), &[]).await;
+            }
+            "off in the store alone" => world.behind_its_back("UPDATE connection SET live = NULL").await,
+            "another client is live" => {
+                world
+                    .behind_its_back(
+                        "INSERT INTO revision SELECT connection_id, 9, issuer_url, 'other', client_secret, \
+                         client_secret_end, client_auth_method, scopes, userinfo, email_claim, hosted_domains, \
+                         created_by, created_at, metadata FROM revision; UPDATE connection SET live = 9, draft = 9",
+                    )
+                    .await;
+            }
+            "used up" => world.behind_its_back("UPDATE join_link SET uses_left = 0").await,
+            "its maker is switched off" => world.behind_its_back(maker).await,
+            "the identity is another account's" => insert("ben", &subject).await,
+            "the account has another identity" => insert("eve", "another-subject").await,
+            _ => world.behind_its_back("UPDATE account SET disabled = 1 WHERE name_key = 'eve'").await,
+        }
+        let page = eve.submit(page.form("/join")).await;
+        assert_eq!(page.code().as_deref(), Some(code), "{change}: {}", page.text());
+        assert_eq!(role(&world, "eve").await, None, "{change}");
+        let sessions = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM sso_session s JOIN browser_session b \
+                        ON b.id = s.session_id JOIN account a ON a.id = b.account_id WHERE a.name_key = 'eve'";
+        assert_eq!(world.count(sessions).await, 0, "{change}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v28_a_join_link_for_one_and_a_confirmation_are_had_by_one_of_two_at_the_same_moment() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let (ada, _) = joinable(&world, &[("role", "read")]).await;
+        let (eve, ben) = (world.browser_of("eve").await, world.browser_of("ben").await);
+        let joins = async || actions(&world).await.iter().filter(|action| *action == "org.sso_join").count();
+        for round in 1..=8 {
+            let link = make_join_link(&world, &ada, &[("role", "read"), ("uses", "1")]).await;
+            let first = go_to_confirm(&world, &eve, &link, "eve").await;
+            let second = go_to_confirm(&world, &ben, &link, "ben").await;
+            // Two people, and each presses the button twice at once.
+            tokio::join!(
+                eve.submit(first.form("/join")),
+                ben.submit(second.form("/join")),
+                eve.submit(first.form("/join")),
+                ben.submit(second.form("/join"))
+            );
+            let members = [role(&world, "eve").await, role(&world, "ben").await];
+            assert_eq!(members.iter().flatten().count(), 1, "round {round} on {on:?}");
+            assert_eq!(joins().await, round);
+            for name in ["eve", "ben"] {
+                world.remove_member("acme", name).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v35_joining_touches_no_account_but_the_one_that_is_signed_in() {
+    let world = World::new().await;
+    let (ada, link) = joinable(&world, &[("role", "read")]).await;
+    // The provider names mira, whose address is mira's proved one: eve joins as herself or not at all.
+    let eve = world.browser_of("eve").await;
+    let page = go_to_confirm(&world, &eve, &link, "mira").await;
+    eve.submit(page.form("/join")).await;
+    assert_eq!(role(&world, "eve").await, Some(Role::Read));
+    assert_eq!(role(&world, "mira").await, Some(Role::Write), "untouched");
+    let linked = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM identity i JOIN account a ON a.id = i.account_id \
+                  WHERE a.name_key = 'mira'";
+    assert_eq!(world.count(linked).await, 0);
+    // An identity that is somebody's is refused before anything is held, without saying whose.
+    let ben = world.browser_of("ben").await;
+    let page = go_to_confirm(&world, &ben, &link, "mira").await;
+    assert_eq!(page.code().as_deref(), Some("sso.identity_in_use"));
+    assert!(!page.says("eve"), "{}", page.text());
+    let held = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM held_identity";
+    assert_eq!((role(&world, "ben").await, world.count(held).await), (None, 0));
+    let failed: Vec<_> =
+        world.audit("acme").await.into_iter().filter(|e| e.action == "org.sso_login_failed").collect();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0].details["purpose"], "join");
+    drop(ada);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m9_guests_join_only_where_the_organization_lets_them_in() {
+    use serde_json::json;
+    let world = World::with(Options { entra: true, ..Options::default() }).await;
+    let (_, link) = joinable(&world, &[("role", "read")]).await;
+    world.idp.add_person(Person::new("gina", "Gina Guest", "gina@far.example").claim("acct", json!(1)));
+    let eve = world.browser_of("eve").await;
+    let page = go_to_confirm(&world, &eve, &link, "gina").await;
+    assert_eq!(page.code().as_deref(), Some("sso.guest_refused"));
+    world.behind_its_back("UPDATE connection SET guests_may_link = 1").await;
+    let page = go_to_confirm(&world, &eve, &link, "gina").await;
+    eve.submit(page.form("/join")).await;
+    assert_eq!(role(&world, "eve").await, Some(Role::Read));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v26_a_join_that_was_started_ends_in_its_own_browser_and_for_its_own_account_alone() {
+    let world = World::new().await;
+    let (ada, link) = joinable(&world, &[("role", "read")]).await;
+    let eve = world.browser_of("eve").await;
+    let started = async || {
+        world.idp.signs_in("nora");
+        let page = eve.get(&link).await;
+        let page = eve.submit(page.form(path_of(&link))).await;
+        world.through_the_provider(&eve, page).await
+    };
+    let callback = started().await;
+    let ben = world.browser_of("ben").await;
+    ben.get(&link).await;
+    assert_eq!(ben.get(callback.as_str()).await.code().as_deref(), Some("sso.attempt_unknown"));
+    // Somebody else has signed in in the same browser meanwhile.
+    world.sign_in(&eve, "ben").await;
+    assert_eq!(eve.get(callback.as_str()).await.code().as_deref(), Some("sso.attempt_superseded"));
+    world.sign_in(&eve, "eve").await;
+    // While she was at the provider the link was rotated; a reload of the way back leads home.
+    let callback = started().await;
+    make_join_link(&world, &ada, &[("role", "read")]).await;
+    assert_eq!(eve.get(callback.as_str()).await.code().as_deref(), Some("join.unknown"));
+    assert_eq!(role(&world, "eve").await, None);
+    // Added by an admin meanwhile, she completes an ordinary sign-in.
+    let link = make_join_link(&world, &ada, &[("role", "read")]).await;
+    world.idp.signs_in("eve");
+    let page = eve.get(&link).await;
+    let page = eve.submit(page.form(path_of(&link))).await;
+    let callback = world.through_the_provider(&eve, page).await;
+    world.set_role("acme", "eve", Role::Write).await;
+    assert_eq!(eve.get(callback.as_str()).await.status, 303);
+    assert_eq!(role(&world, "eve").await, Some(Role::Write));
+    assert!(eve.visit(&format!("{}/acme/secret", world.hub)).await.says("/acme/secret"));
+    assert!(!actions(&world).await.contains(&"org.sso_join".to_owned()));
+}
+
+// A switched-off account.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v34_a_switched_off_account_comes_in_by_no_way() {
+    const OFF: &str = "UPDATE account SET disabled = 1 WHERE name_key = 'eve'";
+    for on in On::all() {
+        // By an invitation, whose page was open before.
+        let world = world_on(on).await;
+        let link = invite(&world, &world.browser_of("ada").await, &[("role", "read")]).await;
+        let eve = world.browser_of("eve").await;
+        let page = eve.get(&link).await;
+        world.behind_its_back(OFF).await;
+        let page = eve.submit(page.form(path_of(&link))).await;
+        assert_eq!(page.code().as_deref(), Some("account.sign_in_needed"), "invitation");
+        assert_eq!(role(&world, "eve").await, None);
+
+        // By the join link: at the way back, and at the confirmation (above).
+        let world = world_on(on).await;
+        let (_, link) = joinable(&world, &[("role", "read")]).await;
+        let eve = world.browser_of("eve").await;
+        world.idp.signs_in("nora");
+        let page = eve.get(&link).await;
+        let page = eve.submit(page.form(path_of(&link))).await;
+        let callback = world.through_the_provider(&eve, page).await;
+        world.behind_its_back(OFF).await;
+        let page = eve.get(callback.as_str()).await;
+        assert_eq!(page.code().as_deref(), Some("sso.attempt_superseded"), "join");
+
+        // By SSO, by a session on the application's host, and by a ticket, once this node has heard of it.
+        let world = world_on(on).await;
+        world.set_role("acme", "eve", Role::Write).await;
+        world.enable_sso("acme", "ada").await;
+        let eve = world.browser_of("eve").await;
+        world.idp.signs_in("eve");
+        let secret = format!("{}/acme/secret", world.hub);
+        assert!(world.visit(&eve, &secret).await.says("/acme/secret"), "{}", eve.history());
+        // A ticket on its way, in another browser of hers: everything up to the last redirect.
+        let third = world.browser_of("eve").await;
+        let mut page = third.get(&secret).await;
+        let ticket = loop {
+            let to = page.location().unwrap_or_else(|| panic!("{} {}", page.text(), third.history()));
+            if to.path().ends_with("/ticket") {
+                break to;
+            }
+            page = third.follow(page).await;
+        };
+        let other = world.browser_of("eve").await;
+        let callback = world.returning(&other, "acme").await;
+        world.behind_its_back(OFF).await;
+        let account = world.account("eve").await;
+        let now = world.app.clock.now();
+        let mut tx = world.app.store.begin().await.unwrap();
+        tx.changed(doorward::store::Change::Account(account));
+        tx.commit(now).await.unwrap();
+        let page = third.get(ticket.as_str()).await;
+        let page = if page.status.is_redirection() { third.get(&secret).await } else { page };
+        assert!(!page.says("the application's page"), "ticket: {}", page.text());
+        let page = eve.fetch(&secret).await;
+        assert_eq!(page.status, 401, "host session");
+        let page = other.get(callback.as_str()).await;
+        assert!(!page.status.is_success() || page.code().is_some(), "sso: {}", page.text());
+        let sso = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM sso_session";
+        assert_eq!(world.count(sso).await, 2, "ada's, and hers of before");
     }
 }
 

@@ -6,7 +6,7 @@
 
 use askama::Template;
 use axum::Form;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, Query, RawQuery, State};
 use axum::response::Response;
 use doorward_core::audit_event::AuditAction;
 use doorward_core::email::Email;
@@ -24,12 +24,15 @@ use std::sync::Arc;
 
 use super::sign_in::{PASSWORD_BYTES_MAX, begin_session, browser_of, own_entry, parameter, with_cookies};
 use super::sso::{by, with_browser};
+use super::sso_link::shown;
+use super::sso_settings::IdentityShown;
 use crate::app::{App, SharedApp};
 use crate::joining::{Offer, accept, look};
 use crate::passwords::judge_new_password;
 use crate::refusal::Refusal;
+use crate::sso::join::{confirm, load_held_to_join};
 use crate::sso::start::start_to_join;
-use crate::store::{Actor, NewAccount, Organization, OrganizationFacts, StoreError};
+use crate::store::{Actor, HeldIdentity, JoinLink, NewAccount, Organization, OrganizationFacts, StoreError};
 use crate::web::access::{redirect, sign_in_page, sso_page};
 use crate::web::page::{
     Done, Frame, Moment, Problem, Problems, going_on, host_of, role_label, show, show_with,
@@ -191,7 +194,8 @@ pub async fn join(
         }
         Offer::Sso(sso) => {
             let (_, connection, revision) = &**sso;
-            let home = app.page(&format!("/?done={}", Done::Joined.as_str()));
+            // A reload of the way back leads home: nothing is made before the next page is confirmed.
+            let home = app.page("/");
             let started = start_to_join(
                 &app,
                 &found.organization,
@@ -207,6 +211,112 @@ pub async fn join(
             Ok(with_browser(&app, &started, going_on(&app, &visit, started.url.as_str())))
         }
     }
+}
+
+/// `/organizations/ORG/join`, after the provider: names organization, account and identity before anything is made.
+#[derive(Template, Clone, Debug)]
+#[template(path = "join_confirm.html")]
+pub struct JoinConfirmPage {
+    /// The frame.
+    pub frame: Frame,
+    /// The organization's name.
+    pub organization: String,
+    /// What it is called on pages.
+    pub display_name: String,
+    /// Whom the provider named.
+    pub identity: IdentityShown,
+    /// The provider's host.
+    pub provider_host: String,
+    /// The role that one gets.
+    pub role: Role,
+    /// Who is signed in.
+    pub account: String,
+    /// Finds what is held; works in this browser session alone.
+    pub held: String,
+}
+
+impl JoinConfirmPage {
+    fn role_label(&self) -> &'static str {
+        role_label(self.role)
+    }
+}
+
+/// The query and the form of that page.
+#[derive(Debug, Default, Deserialize)]
+pub struct ConfirmForm {
+    #[serde(default)]
+    held: String,
+    #[serde(default)]
+    organization: String,
+    #[serde(default)]
+    account: String,
+    #[serde(default)]
+    subject: String,
+}
+
+/// The organization of the address, and what is held for this browser session under the handle.
+async fn find_held(
+    app: &App,
+    visit: &Visit,
+    organization: &str,
+    handle: &str,
+) -> Result<(Arc<OrganizationFacts>, Organization, Option<(HeldIdentity, JoinLink)>), Refusal> {
+    let now = app.clock.now();
+    let facts = app.store.organization_facts(&organization.to_ascii_lowercase(), now).await?;
+    let facts = facts.filter(|facts| !facts.deleted).ok_or(ErrorCode::JoinHeldMissing)?;
+    let organization = facts.organization().ok_or(ErrorCode::JoinHeldMissing)?;
+    let handle = TokenHash::of(handle);
+    let mut reader = app.store.reader();
+    let held = load_held_to_join(&mut reader, app, &organization, visit.account()?, handle).await?;
+    Ok((facts, organization, held))
+}
+
+/// `GET /organizations/ORG/join?held=…`.
+pub async fn show_confirm(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    Path(organization): Path<String>,
+    Query(query): Query<ConfirmForm>,
+) -> Result<Response, Refusal> {
+    let (facts, organization, held) = find_held(&app, &visit, &organization, &query.held).await?;
+    // The button was pressed in the other tab, or an admin was quicker (rule 18).
+    if is_member(&visit, &facts) {
+        return Ok(redirect(&app.page("/")));
+    }
+    let (held, link) = held.ok_or(ErrorCode::JoinHeldMissing)?;
+    Ok(show(&JoinConfirmPage {
+        frame: Frame::of(&app, &visit),
+        organization: organization.name.as_str().to_owned(),
+        display_name: organization.display_name.clone(),
+        provider_host: host_of(&held.identity.issuer).unwrap_or_else(|| "the provider".to_owned()),
+        identity: shown(&held),
+        role: link.role,
+        account: visit.account()?.account.name.clone(),
+        held: query.held,
+    }))
+}
+
+/// `POST /organizations/ORG/join`: makes membership, link and SSO session.
+pub async fn confirm_join(
+    State(app): State<SharedApp>,
+    visit: Visit,
+    Path(organization): Path<String>,
+    Form(form): Form<ConfirmForm>,
+) -> Result<Response, Refusal> {
+    let (facts, organization, held) = find_held(&app, &visit, &organization, &form.held).await?;
+    let signed_in = visit.account()?;
+    if is_member(&visit, &facts) {
+        return Ok(redirect(&app.page("/")));
+    }
+    let (held, _) = held.ok_or(ErrorCode::JoinHeldMissing)?;
+    if form.organization != organization.name.as_str()
+        || form.account != signed_in.account.name
+        || form.subject != held.identity.subject
+    {
+        return Err(ErrorCode::JoinChanged.into());
+    }
+    confirm(&app, &organization, signed_in, TokenHash::of(&form.held), &by(&visit)?).await?;
+    Ok(redirect(&app.page(&format!("/?done={}", Done::Joined.as_str()))))
 }
 
 /// `/join`: an account on the way into an organization.

@@ -12,7 +12,7 @@ use super::account::{AccountEmailLine, AccountPage, SessionLine};
 use super::answer::{Action, ErrorPage};
 use super::audit_log::{AuditLine, AuditLogPage};
 use super::home::{HomeOrganization, HomePage, HomeSso};
-use super::join::{JoinBy, JoinPage, SignUpPage};
+use super::join::{JoinBy, JoinConfirmPage, JoinPage, SignUpPage};
 use super::join_link::{JoinLinkCard, JoinLinkShown};
 use super::link_requests::{LinkLine, RequestLine};
 use super::members::{InvitationLine, InvitationMadePage, LeavePage, MemberLine, MembersPage, Typed};
@@ -86,6 +86,24 @@ pub(super) fn all() -> Vec<(String, String)> {
     for (name, page) in join() {
         add(name, &page);
     }
+    add(
+        "join-confirm",
+        &JoinConfirmPage {
+            frame: frame(),
+            organization: text("acme"),
+            display_name: text("Acme Robotics"),
+            identity: IdentityShown {
+                display_name: text(HOSTILE),
+                email: text("mira.novak@acme.example"),
+                issuer: text("https://login.microsoftonline.com/8f1c6a52-9d1e-4c0e-b7ab-3d5f6f1a2b3c/v2.0"),
+                subject: text("6c8b1a3e-0000-4000-8000-000000000001"),
+            },
+            provider_host: text("login.microsoftonline.com"),
+            role: Role::Contributor,
+            account: text("mira"),
+            held: "x7Fq-".repeat(8),
+        },
+    );
     for (name, page) in sign_up() {
         add(name, &page);
     }
