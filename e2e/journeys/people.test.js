@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { closeAll, journey, TWO } from '../support/stage.js';
-import { arrivesAt, goesOn, isAtProvider, PRIVATE, protectedOrganization, reads, signedIn } from '../support/steps.js';
+import { arrivesAt, goesOn, isAtProvider, PRIVATE, protectedOrganization, reads, signedIn, whoAmI } from '../support/steps.js';
 
 // Known at the provider, and without an account here whose address it would be.
 const NORA = { address: 'mira.holt@acme.example', name: 'nora', password: 'marmalade each tuesday' };
@@ -34,7 +34,7 @@ for (const which of TWO) {
     await page.goto(`${stage.hub}${PRIVATE}`);
     await goesOn(page);
     await arrivesAt(page, stage, PRIVATE);
-    await reads(page, 'You see this page as a member: contributor.');
+    assert.equal(await whoAmI(page), 'nora · contributor of acme');
   });
 
   journey(test, 'an_invitation_from_making_it_to_joining', which, async (stage) => {
@@ -55,7 +55,7 @@ for (const which of TWO) {
     await reads(page, 'You are a member now.');
     await page.goto(`${stage.hub}${PRIVATE}`);
     await arrivesAt(page, stage, PRIVATE);
-    await reads(page, 'You see this page as a member: write.');
+    assert.equal(await whoAmI(page), 'nora · write of acme');
 
     // And out again.
     await page.goto(`${stage.sso}/organizations/acme/leave`);

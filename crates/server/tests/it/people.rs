@@ -1,8 +1,11 @@
 //! Joining and leaving: invitations by link, the SSO join link (hub-sso.md M9), what a removal voids (rule 14), and the
 //! last admin (conformance.md V28, V34, V41, V45).
 
+use doorward::sso::enable::NotDone;
 use doorward::store::Plan;
+use doorward_core::error_code::ErrorCode;
 use doorward_core::membership::Role;
+use doorward_core::secret::TokenHash;
 use doorward_core::time::Lifetime;
 use doorward_testkit::{Browser, Page, Person};
 
@@ -293,6 +296,15 @@ async fn m9_while_single_sign_on_is_live_invitations_are_off_and_afterwards_they
         let late = eve.submit(page.form(path_of(&link))).await;
         assert_eq!(late.code().as_deref(), Some("join.invitations_off"));
         assert_eq!(eve.get(&link).await.code().as_deref(), Some("join.invitations_off"));
+        // What the page has let through a moment before is judged again where the member is made.
+        let cookie = TokenHash::of(&eve.cookie("localhost", "doorward-session").unwrap());
+        let signed_in = doorward::session::signed_in(&world.app, Some(cookie), None).await.unwrap().unwrap();
+        let by = doorward::sso::settings::By { actor: signed_in.actor(), address: None, request_id: None };
+        let (organization, now) = (world.organization("acme").await, world.app.clock.now());
+        let token = TokenHash::of(link.rsplit('/').next().unwrap());
+        let accepted =
+            doorward::joining::accept(&world.app.store, &organization, token, &signed_in, &by, now).await;
+        assert!(matches!(accepted, Err(NotDone::Refused(ErrorCode::JoinInvitationsOff))), "{accepted:?}");
         assert_eq!(role(&world, "eve").await, None);
         let page = ada.get(&members_page(&world)).await;
         assert!(!page.has_form("/members/invitations") && page.says("SSO join link"), "{}", page.text());
@@ -871,7 +883,7 @@ async fn v34_a_switched_off_account_comes_in_by_no_way() {
             if to.path().ends_with("/ticket") {
                 break to;
             }
-            page = third.follow(page).await;
+            page = third.get(to.as_str()).await;
         };
         let other = world.browser_of("eve").await;
         let callback = world.returning(&other, "acme").await;
