@@ -65,7 +65,8 @@ fn counted(known: Option<&str>, target: &str, now: Timestamp) -> (String, u32) {
             began = at;
             nth = count.saturating_add(1).min(15);
         }
-        value.push_str(&format!("{key}{:09x}{nth:x}", began.clamp(0, 0xf_ffff_ffff)));
+        let began = began.clamp(0, 0xf_ffff_ffff);
+        value.extend([key.clone(), format!("{began:09x}{nth:x}")]);
     }
     (value, nth)
 }
