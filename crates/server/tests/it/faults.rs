@@ -639,7 +639,7 @@ impl Actors {
             }
             "enable" => {
                 let fields = [("revision", draft), ("enforcement", "enforced")];
-                self.ada.post(&settings("/enable"), &fields).await.status == 303
+                self.ada.post(&settings("/enable"), &fields).await.status == 200
             }
             "sign in" => {
                 let page = self.mira.get(&format!("{}/organizations/acme/sso?next=/", self.base)).await;
