@@ -31,8 +31,14 @@ pub async fn export_audit_log(
     let organization = organization(&mut store.reader(), &export.organization).await?;
     let until = load_audit_sequence(&mut store.reader(), &organization.id.to_string()).await?;
     let until = until.map_or(0, |sequence| sequence.count);
+    // Told before it happens: whoever reads the first lines only has read them too.
+    let now = context.clock.now();
+    let mut tx = store.begin().await?;
+    let details = vec![("count", until.to_string())];
+    tx.audit(context.entry(Some(organization.id), AuditAction::OrgAuditLogExport, details), now).await?;
+    tx.commit(now).await?;
     let mut export = AuditExport::new(store.clone(), organization.id, organization.name.as_str(), until);
-    let (mut after, mut count) = (0, 0_u64);
+    let mut after = 0;
     loop {
         let events = export.next(&mut after).await?;
         if events.is_empty() {
@@ -40,17 +46,11 @@ pub async fn export_audit_log(
         }
         for event in events {
             writeln!(output, "{event}")?;
-            count += 1;
         }
     }
-    let now = context.clock.now();
-    let (end, wrong) = export.end(now)?;
+    let (end, wrong) = export.end(context.clock.now())?;
     writeln!(output, "{end}")?;
     output.flush()?;
-    let mut tx = store.begin().await?;
-    let details = vec![("count", count.to_string())];
-    tx.audit(context.entry(Some(organization.id), AuditAction::OrgAuditLogExport, details), now).await?;
-    tx.commit(now).await?;
     wrong.map_or(Ok(()), |wrong| Err(broken(organization.name.as_str(), wrong)))
 }
 

@@ -442,7 +442,9 @@ impl Trip<'_> {
             link_page(app, name, None)
         } else {
             let handle = app.random.token().map_err(StoreError::from)?;
-            tx.hold_identity(&self.held(person, handle.hash(), now)).await?;
+            // What waits for an admin is a link, also where he set out to join and was added meanwhile.
+            let held = HeldIdentity { purpose: Purpose::SignIn, ..self.held(person, handle.hash(), now) };
+            tx.hold_identity(&held).await?;
             link_page(app, name, Some(&handle))
         };
         let details = vec![("code", finding.code.to_string()), ("step", finding.step.as_str().to_owned())];

@@ -281,6 +281,8 @@ impl Transaction {
         // Who knew the old password in a browser is nobody to whom the new one owes a budget.
         self.execute("DELETE FROM known_browser WHERE account_id = $1", values![id]).await?;
         self.execute("DELETE FROM attempt WHERE account_id = $1", values![id]).await?;
+        // A question to admins too: whoever knew the old password may have asked it for an identity of his own.
+        self.execute("DELETE FROM held_identity WHERE account_id = $1", values![id]).await?;
         self.execute(
             "DELETE FROM browser_session WHERE account_id = $1 AND id <> $2",
             values![id, keep.map_or_else(String::new, |id| id.to_string())],

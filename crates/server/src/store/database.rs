@@ -447,7 +447,8 @@ impl AnyTransaction {
                     bound!(sql, some).persistent(false).execute(&mut **tx).await?.rows_affected()
                 }
                 Self::Postgres(tx) => {
-                    bound!(sql, some).persistent(false).execute(&mut **tx).await?.rows_affected()
+                    let inserted = bound!(sql, some).persistent(false).execute(&mut **tx);
+                    answered(inserted).await?.rows_affected()
                 }
             };
         }

@@ -227,6 +227,21 @@ impl Transaction {
         row.map(|row| row.parsed("role")).transpose()
     }
 
+    /// Voids the invitations that name somebody: he was removed, and does not come back by an older one.
+    pub(super) async fn void_invitations_for(
+        &mut self,
+        organization: OrganizationId,
+        account: AccountId,
+    ) -> Result<(), StoreError> {
+        self.execute(
+            "UPDATE invitation SET ended = 'voided' WHERE organization_id = $1 AND account_id = $2 \
+             AND ended IS NULL AND uses_left > 0",
+            values![organization, account],
+        )
+        .await?;
+        Ok(())
+    }
+
     /// Voids what somebody made to let others in: he was removed, left, or was demoted (rule 14).
     pub(super) async fn void_links_made_by(
         &mut self,

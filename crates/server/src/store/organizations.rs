@@ -375,8 +375,8 @@ impl Transaction {
             .transpose()
     }
 
-    /// Removes a member with what the membership opened: SSO sessions, attempts, held identities, recovery; and the
-    /// invitations and the join link that he made (rule 14). Whether there was one.
+    /// Removes a member with what the membership opened: SSO sessions, attempts, held identities, recovery; the
+    /// invitations and the join link that he made (rule 14); and invitations that name him. Whether there was one.
     pub async fn delete_membership(
         &mut self,
         organization: OrganizationId,
@@ -392,6 +392,7 @@ impl Transaction {
         )
         .await?;
         self.void_links_made_by(organization, account).await?;
+        self.void_invitations_for(organization, account).await?;
         Ok(removed)
     }
 

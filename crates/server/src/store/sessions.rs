@@ -170,15 +170,15 @@ impl Transaction {
         Ok(())
     }
 
-    /// Whether a browser session of this account is there and the account is not switched off, read inside this
-    /// transaction.
+    /// Whether a browser session of this account is there and the account is not switched off, with its row held until the
+    /// transaction ends: nobody signs out between this and what is made for the session.
     pub async fn browser_session_counts(
         &mut self,
         id: SessionId,
         account: AccountId,
     ) -> Result<bool, StoreError> {
-        let sql = "SELECT s.id FROM browser_session s JOIN account a ON a.id = s.account_id \
-                   WHERE s.id = $1 AND s.account_id = $2 AND a.disabled = 0";
+        let sql = "UPDATE browser_session SET account_id = account_id WHERE id = $1 AND account_id = $2 \
+                   AND EXISTS (SELECT 1 FROM account a WHERE a.id = $2 AND a.disabled = 0) RETURNING id";
         Ok(self.fetch_optional(sql, values![id, account]).await?.is_some())
     }
 

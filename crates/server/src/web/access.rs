@@ -65,25 +65,60 @@ pub async fn enforce(
     next: Next,
 ) -> Response {
     let (mut parts, body) = request.into_parts();
-    let visit = match Visit::of(&app, &parts).await {
-        Ok(visit) => visit,
-        Err(error) => {
-            let visit = Visit::of_stranger(&app, &parts);
-            return finish(&app, &visit, axum::response::IntoResponse::into_response(Refusal::from(error)));
+    let (visit, admitted) = let_in(&app, access, &mut parts, body).await;
+    let response = match admitted {
+        Ok(form) => {
+            parts.extensions.insert(visit.clone());
+            next.run(Request::from_parts(parts, form)).await
         }
-    };
-    let response = match admit(&app, access, &visit, &mut parts).await {
-        Ok(()) => match read_form(&parts.method, body, FORM_TIME).await {
-            Ok(form) => {
-                parts.extensions.insert(visit.clone());
-                next.run(Request::from_parts(parts, form)).await
-            }
-            Err(code) => axum::response::IntoResponse::into_response(Refusal::new(code)),
-        },
         Err(Denied::Refusal(refusal)) => axum::response::IntoResponse::into_response(refusal),
         Err(Denied::GoTo(location)) => redirect(&location),
     };
     finish(&app, &visit, response)
+}
+
+/// Who visits, and the form he brings if the route admits him.
+async fn let_in(
+    app: &SharedApp,
+    access: Access,
+    parts: &mut Parts,
+    body: Body,
+) -> (Visit, Result<Body, Denied>) {
+    // A provider's answer is read as a whole, and refused in words of its own.
+    let is_answer = parts.uri.path().ends_with("/oidc/consume");
+    if !is_answer && parts.uri.path_and_query().is_some_and(|target| has_nul(target.as_str().as_bytes())) {
+        return (Visit::of_stranger(app, parts), Err(ErrorCode::RequestMalformed.into()));
+    }
+    let (visit, admitted) = judge(app, access, parts).await;
+    if let Err(denied) = admitted {
+        return (visit, Err(denied));
+    }
+    let form = match read_form(&parts.method, body, FORM_TIME).await {
+        Ok(form) => form,
+        Err(code) => return (visit, Err(code.into())),
+    };
+    if access == Access::Anyone || matches!(parts.method, Method::GET | Method::HEAD) {
+        return (visit, Ok(form));
+    }
+    // The sender decides when his form ends: he may have been removed, or his session ended, meanwhile.
+    let (visit, admitted) = judge(app, access, parts).await;
+    (visit, admitted.map(|()| form))
+}
+
+async fn judge(app: &SharedApp, access: Access, parts: &mut Parts) -> (Visit, Result<(), Denied>) {
+    match Visit::of(app, parts).await {
+        Ok(visit) => {
+            let admitted = admit(app, access, &visit, parts).await;
+            (visit, admitted)
+        }
+        Err(error) => (Visit::of_stranger(app, parts), Err(error.into())),
+    }
+}
+
+/// Whether an address or a form holds the character NUL, plain or percent-encoded. No field of ours may have it, and
+/// PostgreSQL takes none in any text.
+fn has_nul(bytes: &[u8]) -> bool {
+    bytes.contains(&0) || bytes.windows(3).any(|three| three == b"%00")
 }
 
 /// The whole body of a form, bounded in size and time. A page is asked for without one.
@@ -92,7 +127,10 @@ async fn read_form(method: &Method, body: Body, time: Duration) -> Result<Body, 
         return Ok(Body::empty());
     }
     match timeout(time, Limited::new(body, FORM_BYTES_MAX).collect()).await {
-        Ok(Ok(form)) => Ok(Body::from(form.to_bytes())),
+        Ok(Ok(form)) => {
+            let form = form.to_bytes();
+            if has_nul(&form) { Err(ErrorCode::RequestMalformed) } else { Ok(Body::from(form)) }
+        }
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ErrorCode::RequestTooLarge),
         Ok(Err(_)) => Err(ErrorCode::RequestMalformed),
         Err(_) => Err(ErrorCode::RequestTooSlow),
@@ -169,10 +207,8 @@ async fn admit(app: &SharedApp, access: Access, visit: &Visit, parts: &mut Parts
     let blocked = match access {
         // An external collaborator is spared SSO on his way in; what widens entry asks for it all the same.
         Access::Admin => {
-            facts.sso == Some(Enforcement::Enforced)
-                && !sso_complete
-                && !recovered
-                && !membership.external_collaborator
+            let is_asked = facts.sso == Some(Enforcement::Enforced) || (!reads && facts.sso.is_some());
+            is_asked && !sso_complete && !recovered && !membership.external_collaborator
         }
         Access::FreshAdminWithSso => !sso_complete && !recovered,
         Access::Anyone | Access::Account | Access::FreshAccount | Access::Member | Access::FreshAdmin => {

@@ -6,7 +6,7 @@
 //! Never here: the store; what is asked costs the same whoever has the name.
 //! Invariant: a place is taken before the password is looked at, so that many guesses at once gain nothing.
 
-use doorward_core::ids::AccountId;
+use doorward_core::ids::{AccountId, SessionId};
 use doorward_core::secret::TokenHash;
 use doorward_core::time::{Lifetime, Timestamp};
 use quick_cache::sync::Cache;
@@ -50,6 +50,9 @@ pub enum Budget {
     Browser(AccountId, TokenHash),
     /// That of a name that nobody has.
     Nobody(TokenHash),
+    /// That of a browser session that tries recovery codes. The session's and not the account's, so that whoever has the
+    /// password too uses nothing of it up.
+    Recovery(SessionId),
 }
 
 impl Budget {

@@ -334,3 +334,89 @@ async fn an_odd_spelling_of_an_organization_is_no_fault_of_ours_and_no_endless_w
     let answer = ask("/organizations/%41CME/settings/members?after=x").await;
     assert!(answer.contains("\r\nlocation: /organizations/acme/settings/members?after=x\r\n"), "{answer}");
 }
+
+// === Found by a second reading: what waits, what outlives ===
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_14_a_form_that_ends_after_its_sender_was_removed_does_nothing() {
+    let world = World::new().await;
+    world.set_role("acme", "mira", Role::Admin).await;
+    let ada = world.browser_of("ada").await;
+    let body = "account=eve&role=write";
+    let host = world.base.trim_start_matches("http://");
+    let head = format!(
+        "POST /organizations/acme/settings/members HTTP/1.1\r\nHost: {host}\r\nOrigin: {}\r\n\
+         Cookie: doorward-session={}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n",
+        world.base,
+        ada.cookie("localhost", "doorward-session").unwrap(),
+        body.len()
+    );
+    let address = host.replace("localhost", "127.0.0.1");
+    #[expect(clippy::disallowed_methods, reason = "the test is the client")]
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (all_but_one, last) = body.split_at(body.len() - 1);
+    stream.write_all(format!("{head}{all_but_one}").as_bytes()).await.unwrap();
+    // By now she is let in, and her form is waited for.
+    for _ in 0..3 {
+        assert_eq!(ada.get(&format!("{}/organizations/acme/settings/members", world.base)).await.status, 200);
+    }
+    world.remove_member("acme", "ada").await;
+    stream.write_all(last.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    drop(stream.read_to_end(&mut answer).await);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    let members = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM membership m JOIN account a ON a.id = m.account_id \
+                   WHERE a.name_key = 'eve'";
+    assert_eq!(world.count(members).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_14_an_invitation_that_names_somebody_does_not_outlive_his_removal() {
+    let world = World::new().await;
+    let ada = world.browser_of("ada").await;
+    let members = format!("{}/organizations/acme/settings/members", world.base);
+    let page = ada.post(&format!("{members}/invitations"), &[("role", "admin"), ("account", "eve")]).await;
+    assert_eq!(page.status, 200, "{}", page.text());
+    world.set_role("acme", "eve", Role::Read).await;
+    world.remove_member("acme", "eve").await;
+    let open = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM invitation WHERE ended IS NULL";
+    assert_eq!(world.count(open).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_uses_up_an_admins_tries_with_a_recovery_code() {
+    let world = World::new().await;
+    world.enable_sso("acme", "ada").await;
+    let ada = world.browser_of("ada").await;
+    let id = world.account("ada").await;
+    for n in 0..6 {
+        // A stranger, by a name that no account can have; and whoever has the password too, in his own browser.
+        sign_in_for(&world, &Browser::new(), &format!("recovery {id}"), "").await;
+        let thief = world.browser_of("ada").await;
+        let page = thief.post(&world.settings("acme", "/recover"), &[("code", "0000-0000-0000-0000")]).await;
+        assert_eq!(page.code().as_deref(), Some("settings.recovery_code_wrong"), "{n}: {}", page.text());
+    }
+    let page = ada.post(&world.settings("acme", "/recover"), &[("code", "0000-0000-0000-0000")]).await;
+    assert_eq!(page.code().as_deref(), Some("settings.recovery_code_wrong"), "{}", page.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_with_nul_is_malformed_on_both_databases_and_no_fault_of_the_store() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let ada = world.browser_of("ada").await;
+        let nul = [("username", "a\0"), ("password", PASSWORD)];
+        let page = Browser::new().post(&format!("{}/login", world.base), &nul).await;
+        assert_eq!(
+            (page.status.as_u16(), page.code().as_deref()),
+            (400, Some("request.malformed")),
+            "{on:?}"
+        );
+        for path in ["/organizations/%00/settings", "/organizations/acme/settings/audit-log?action=%00"] {
+            let page = ada.get(&format!("{}{path}", world.base)).await;
+            assert_eq!(page.code().as_deref(), Some("request.malformed"), "{on:?}: {path}");
+        }
+    }
+}

@@ -88,6 +88,10 @@ fn expected(route: &Route, visitor: Visitor) -> Outcome {
         Access::Member if tells_of_members && visitor.live == Live::Enforced && !proved => Outcome::SsoNeeded,
         Access::Admin | Access::FreshAdmin | Access::FreshAdminWithSso if !is_admin => Outcome::Unknown,
         Access::Admin if visitor.live == Live::Enforced && !proved => Outcome::SsoNeeded,
+        // Where SSO is optional, pages open without it; what they change does not.
+        Access::Admin if visitor.live == Live::Optional && route.method == "post" && !proved => {
+            Outcome::SsoNeeded
+        }
         Access::FreshAdminWithSso if !proved => Outcome::SsoNeeded,
         _ => Outcome::Admitted,
     }

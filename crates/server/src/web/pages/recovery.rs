@@ -16,7 +16,7 @@ use crate::app::{App, SharedApp};
 use crate::refusal::Refusal;
 use crate::sso::enable::NotDone;
 use crate::sso::recovery::{new_codes, recover};
-use crate::store::count_recovery_codes;
+use crate::store::{FailureCount, count_recovery_codes};
 use crate::web::access::redirect;
 use crate::web::page::{Done, Frame, OrganizationHead, Problems, Tab, show, show_with};
 use crate::web::throttle::{AddressRefused, Budget};
@@ -151,9 +151,9 @@ pub async fn use_code(
         AddressRefused::Failures(wait) => throttled(wait),
         AddressRefused::Crowded => refused(ErrorCode::AccountBusy),
     })?;
-    // No name has a blank, so this counter is nobody else's.
-    let (budget, none) = Budget::of(None, &format!("recovery {}", signed_in.account.id), None);
-    let guess = app.sign_ins.take(budget, none, now).map_err(throttled)?;
+    let session = signed_in.session().ok_or(ErrorCode::AccountSignInNeeded)?.id;
+    let guess =
+        app.sign_ins.take(Budget::Recovery(session), FailureCount::default(), now).map_err(throttled)?;
     match recover(&app, &place.organization, signed_in, &form.code, &by(&visit)?).await {
         Ok(()) => {
             app.sign_ins.forget(guess);

@@ -198,7 +198,7 @@ pub(super) fn note_failure(app: &SharedApp, guess: Guess, entry: Option<AuditEnt
     let (account, browser) = match guess.budget {
         Budget::Account(account) => (account, None),
         Budget::Browser(account, browser) => (account, Some(browser)),
-        Budget::Nobody(_) => return,
+        Budget::Nobody(_) | Budget::Recovery(_) => return,
     };
     // Where so many wait, this node counts it alone.
     let Ok(place) = Arc::clone(&app.notes_of_failures).try_acquire_owned() else { return };
