@@ -28,6 +28,8 @@ use tokio::sync::oneshot;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may take to begin its answer, from the moment that it has the whole request.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a request's body may stand still while the application waits for more of it.
+const UPLOAD_PAUSE: Duration = Duration::from_mins(1);
 /// Shorter than the keep-alive of common servers (Node: 5 s), so that they rarely close a connection as we reuse it.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -92,6 +94,7 @@ pub struct Forwarding<'a> {
 pub struct UpstreamProxy {
     client: Client<HttpConnector, Body>,
     headers_timeout: Duration,
+    upload_pause: Duration,
 }
 
 impl Default for UpstreamProxy {
@@ -103,10 +106,10 @@ impl Default for UpstreamProxy {
 impl UpstreamProxy {
     /// A proxy without open connections. Needs a tokio runtime only when it is used.
     pub fn new() -> Self {
-        Self::with_timeouts(CONNECT_TIMEOUT, HEADERS_TIMEOUT)
+        Self::with_timeouts(CONNECT_TIMEOUT, HEADERS_TIMEOUT, UPLOAD_PAUSE)
     }
 
-    fn with_timeouts(connect: Duration, headers: Duration) -> Self {
+    fn with_timeouts(connect: Duration, headers: Duration, upload_pause: Duration) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(connect));
         connector.set_nodelay(true);
@@ -114,7 +117,7 @@ impl UpstreamProxy {
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Self { client, headers_timeout: headers }
+        Self { client, headers_timeout: headers, upload_pause }
     }
 
     /// Carries the request to the application and the beginning of its answer back; both bodies stream on by
@@ -130,7 +133,7 @@ impl UpstreamProxy {
     ) -> Result<Response<Body>, ProxyFault> {
         let upgrade = asked_upgrade(request.headers())?;
         let client_side = upgrade.then(|| hyper::upgrade::on(&mut request));
-        let (request, sent) = prepare_request(forwarding, request, upgrade)?;
+        let (request, sent) = prepare_request(forwarding, request, upgrade, self.upload_pause)?;
 
         let answer = self.client.request(request);
         let too_late = async {
@@ -140,7 +143,9 @@ impl UpstreamProxy {
         };
         let mut response = tokio::select! {
             answer = answer => answer.map_err(|error| {
-                ProxyFault::new(ErrorCode::GateUpstreamUnavailable, describe(&error))
+                let is_ours = causes(&error).any(<dyn std::error::Error>::is::<Stalled>);
+                let code = if is_ours { ErrorCode::RequestTooSlow } else { ErrorCode::GateUpstreamUnavailable };
+                ProxyFault::new(code, describe(&error))
             })?,
             () = too_late => {
                 return Err(ProxyFault::new(ErrorCode::GateUpstreamTimeout, "no response headers in time"));
@@ -170,8 +175,13 @@ impl UpstreamProxy {
 
 /// The chain of causes, because hyper-util's own text says only that something failed.
 fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
 }
 
 // === The request ===
@@ -192,6 +202,7 @@ fn prepare_request(
     forwarding: &Forwarding<'_>,
     request: Request<Body>,
     upgrade: bool,
+    upload_pause: Duration,
 ) -> Result<(Request<Body>, oneshot::Receiver<()>), ProxyFault> {
     let (mut parts, body) = request.into_parts();
     if parts.method == Method::CONNECT {
@@ -234,7 +245,7 @@ fn prepare_request(
     }
 
     let (tell, sent) = oneshot::channel();
-    let body = SentBody { body, _tell: tell };
+    let body = SentBody { body, _tell: tell, pause: upload_pause, waiting: None };
     Ok((Request::from_parts(parts, Body::new(body)), sent))
 }
 
@@ -323,7 +334,15 @@ fn remove_own_cookies(headers: &mut HeaderMap, own: &[&str]) {
 struct SentBody {
     body: Body,
     _tell: oneshot::Sender<()>,
+    /// How long its sender may send nothing.
+    pause: Duration,
+    waiting: Option<Pin<Box<tokio::time::Sleep>>>,
 }
+
+/// The sender of a body has sent nothing for too long: a connection of ours and one to the application wait for him.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the request's body did not go on")]
+struct Stalled;
 
 impl HttpBody for SentBody {
     type Data = Bytes;
@@ -333,7 +352,14 @@ impl HttpBody for SentBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            self.waiting = None;
+            return Poll::Ready(frame);
+        }
+        // Counted while the application waits for more, not while it is slow to take what is there.
+        let pause = self.pause;
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+        waiting.as_mut().poll(context).map(|()| Some(Err(axum::Error::new(Stalled))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -495,7 +521,7 @@ mod tests {
     /// A server with nothing but the proxy, and what stops its exchanges.
     async fn proxy_to(upstream: SocketAddr) -> (SocketAddr, watch::Sender<bool>) {
         let patient = Duration::from_mins(1);
-        proxy_with(upstream, UpstreamProxy::with_timeouts(patient, patient)).await
+        proxy_with(upstream, UpstreamProxy::with_timeouts(patient, patient, patient)).await
     }
 
     async fn proxy_with(upstream: SocketAddr, proxy: UpstreamProxy) -> (SocketAddr, watch::Sender<bool>) {
@@ -775,7 +801,11 @@ mod tests {
     #[tokio::test]
     async fn an_application_that_does_not_begin_its_answer_in_time_is_given_up() {
         let (upstream, mut heads) = serve_bytes(b"").await;
-        let impatient = UpstreamProxy::with_timeouts(Duration::from_mins(1), Duration::from_millis(1));
+        let impatient = UpstreamProxy::with_timeouts(
+            Duration::from_mins(1),
+            Duration::from_millis(1),
+            Duration::from_mins(1),
+        );
         let (front, _stopper) = proxy_with(upstream, impatient).await;
         let response = send(get(front, "/").body(Body::empty()).unwrap()).await;
         assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
@@ -807,7 +837,11 @@ mod tests {
     #[tokio::test]
     async fn an_upload_streams_through_and_its_length_does_not_count_against_the_time_to_answer() {
         let (upstream, mut pieces) = counting_application().await;
-        let impatient = UpstreamProxy::with_timeouts(Duration::from_mins(1), Duration::from_millis(1));
+        let impatient = UpstreamProxy::with_timeouts(
+            Duration::from_mins(1),
+            Duration::from_millis(1),
+            Duration::from_mins(1),
+        );
         let (front, _stopper) = proxy_with(upstream, impatient).await;
         let (upload, body) = mpsc::channel::<Result<Bytes, std::convert::Infallible>>(1);
         let body =
@@ -824,6 +858,22 @@ mod tests {
         }
         upload.send(Ok(Bytes::from_static(b"!"))).await.unwrap();
         assert_eq!(text(answer.await.unwrap()).await, (5 + 20 * (1 << 20) + 1).to_string());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_go_on_is_given_up_and_holds_nothing() {
+        let (upstream, mut pieces) = counting_application().await;
+        let minute = Duration::from_mins(1);
+        let proxy = UpstreamProxy::with_timeouts(minute, minute, Duration::from_millis(20));
+        let (front, _stopper) = proxy_with(upstream, proxy).await;
+        let (upload, body) = mpsc::channel::<Result<Bytes, std::convert::Infallible>>(1);
+        let body =
+            Body::from_stream(stream::unfold(body, |mut body| async { Some((body.recv().await?, body)) }));
+        upload.send(Ok(Bytes::from_static(b"first"))).await.unwrap();
+        let response = send(Request::put(format!("http://{front}/big")).body(body).unwrap()).await;
+        assert_eq!(pieces.recv().await, Some(5));
+        assert_eq!(text(response).await, "request.too_slow");
+        drop(upload);
     }
 
     #[tokio::test]
