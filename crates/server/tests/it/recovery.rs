@@ -451,7 +451,7 @@ async fn rule_12_a_code_that_many_use_at_once_is_used_by_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_12_new_codes_void_the_old_and_what_the_old_had_opened_elsewhere() {
-    let world = World::new().await;
+    let world = world_on(On::Sqlite).await;
     let (ada, codes) = enable(&world).await;
     let elsewhere = world.browser_of("ada").await;
     recover(&world, &elsewhere, &codes[0]).await;
