@@ -80,8 +80,7 @@ test('the guide works with JavaScript off', async () => {
   await fillConnection(page, await stage.console.register(page, await redirectionUri(page)));
   await updateAndTest(page);
   await stage.console.signIn(page, 'ada@acme.example');
-  await page.getByRole('button', { name: 'Enable', exact: true }).click();
-  await page.getByRole('button', { name: 'Disable', exact: true }).waitFor();
+  await enable(page);
 });
 
 test('the whole set-up can be done with the keyboard alone', async () => {
