@@ -50,7 +50,7 @@ const STEPS: &[&str] = &[
     "mira: makes nora an admin",
     "mira: removes ada",
     "mira: changes her own name",
-    "mira: sends every form of the route list",
+    "mira: sends forms of the route list",
     "mira: completes single sign-on without being anybody",
     "mira: comes back with a code of the hostile provider",
     "mira: comes back with a made-up code",
@@ -59,7 +59,7 @@ const STEPS: &[&str] = &[
     "mira: waits some minutes",
     "eve: completes her own organization's single sign-on",
     "eve: opens the private page",
-    "eve: sends every form of the route list",
+    "eve: sends forms of the route list",
     "eve: makes mira a member of her organization",
     "ada: completes single sign-on",
     "ada: tests the draft",
@@ -87,6 +87,8 @@ struct Stage {
 }
 
 const PASSWORD: &str = "three quiet lanterns";
+/// A fresh stage now and then, because the test kit's provider remembers every client that it ever had.
+const WALKS_ON_A_STAGE: usize = 250;
 
 impl Stage {
     async fn set(on: On, routes: fn() -> Vec<Route>) -> Self {
@@ -308,13 +310,17 @@ impl<'a> Walk<'a> {
         self.shows(&page)
     }
 
-    /// Every form of the route list that names an organization, with fields that would widen something.
-    async fn send_every_form(&mut self, browser: &Browser) -> Option<String> {
+    /// Forms of the route list that name an organization, with fields that would widen something.
+    async fn send_forms(&mut self, browser: &Browser) -> Option<String> {
         let world = &self.stage.world;
         let draft = world.draft(&self.name).await;
         let eve_id = world.account("eve").await.to_string();
         for route in doorward::web::routes() {
             if route.method != "post" || !route.path.contains("{org}") || route.path.ends_with("/leave") {
+                continue;
+            }
+            // Some of them, another time others.
+            if self.dice.roll(4) != 0 {
                 continue;
             }
             let path = route.path.replace("{org}", &self.name).replace("{token}", "AAAA");
@@ -500,7 +506,7 @@ impl<'a> Walk<'a> {
                     .await;
                 None
             }
-            "mira: sends every form of the route list" => self.send_every_form(&mira).await,
+            "mira: sends forms of the route list" => self.send_forms(&mira).await,
             "mira: completes single sign-on without being anybody" => {
                 let page = mira
                     .post(&format!("{}/organizations/{}/sso", world.base, self.name), &[("next", "/")])
@@ -562,7 +568,7 @@ impl<'a> Walk<'a> {
                 let page = world.visit(&eve, &self.private_page()).await;
                 self.shows(&page)
             }
-            "eve: sends every form of the route list" => self.send_every_form(&eve).await,
+            "eve: sends forms of the route list" => self.send_forms(&eve).await,
             "eve: makes mira a member of her organization" => {
                 let name = format!("mira{number}");
                 let members = format!("{}/organizations/evilcorp/settings/members", world.base);
@@ -743,8 +749,14 @@ async fn rule_12_a_stolen_password_gets_nowhere_on_any_random_walk() {
     println!("seed {seed}, {walks} walks (DOORWARD_SEED, DOORWARD_WALKS)");
     let half = |range: std::ops::Range<u64>| {
         tokio::spawn(async move {
-            let stage = Stage::set(Options::default().on, doorward::web::routes).await;
-            walk(&stage, seed, range).await
+            for from in range.clone().step_by(WALKS_ON_A_STAGE) {
+                let stage = Stage::set(Options::default().on, doorward::web::routes).await;
+                let found = walk(&stage, seed, from..range.end.min(from + WALKS_ON_A_STAGE as u64)).await;
+                if found.is_some() {
+                    return found;
+                }
+            }
+            None
         })
     };
     for done in [half(0..walks / 2), half(walks / 2..walks)] {
