@@ -18,12 +18,13 @@ use doorward_core::time::Timestamp;
 use crate::random::Random;
 use crate::sealing::Sealing;
 use crate::session::SignedIn;
+use crate::sso::callback::entry;
 use crate::sso::enable::NotDone;
 use crate::sso::settings::By;
 use crate::store::{
-    AuditEntry, Connection, INVITATION_USES_MAX, Invitation, JOIN_LINK_USES_MAX, JoinLink, NewInvitation,
-    Organization, Query, Revision, Store, load_account_by_name, load_connection, load_invitation,
-    load_join_link, load_live, load_role,
+    Connection, INVITATION_USES_MAX, Invitation, JOIN_LINK_USES_MAX, JoinLink, NewInvitation, Organization,
+    Query, Revision, Store, load_account_by_name, load_connection, load_invitation, load_join_link,
+    load_live, load_role,
 };
 
 /// Below the base URL: where a link with this token leads.
@@ -257,20 +258,4 @@ pub async fn turn_off_join_link(
     tx.audit(entry(organization, AuditAction::OrgUpdateJoinSettings, by, details), now).await?;
     tx.commit(now).await?;
     Ok(true)
-}
-
-fn entry(
-    organization: &Organization,
-    action: AuditAction,
-    by: &By,
-    details: Vec<(&'static str, String)>,
-) -> AuditEntry {
-    AuditEntry {
-        organization: Some(organization.id),
-        action,
-        actor: by.actor.clone(),
-        details,
-        address: by.address,
-        request_id: by.request_id.clone(),
-    }
 }

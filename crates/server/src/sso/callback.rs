@@ -591,7 +591,7 @@ async fn take_on_or(
 }
 
 /// An audit entry of this organization.
-pub(super) fn entry(
+pub(crate) fn entry(
     organization: &Organization,
     action: AuditAction,
     by: &By,

@@ -8,7 +8,6 @@ use askama::Template;
 use axum::Form;
 use axum::extract::{Path, Query, RawQuery, State};
 use axum::response::Response;
-use doorward_core::audit_event::AuditAction;
 use doorward_core::email::Email;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::finding::bounded;
@@ -22,7 +21,7 @@ use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::sign_in::{PASSWORD_BYTES_MAX, begin_session, browser_of, own_entry, parameter, with_cookies};
+use super::sign_in::{PASSWORD_BYTES_MAX, make_and_sign_in, parameter};
 use super::sso::{by, with_browser};
 use super::sso_link::shown;
 use super::sso_settings::IdentityShown;
@@ -32,7 +31,7 @@ use crate::passwords::judge_new_password;
 use crate::refusal::Refusal;
 use crate::sso::join::{confirm, load_held_to_join};
 use crate::sso::start::start_to_join;
-use crate::store::{Actor, HeldIdentity, JoinLink, NewAccount, Organization, OrganizationFacts, StoreError};
+use crate::store::{HeldIdentity, JoinLink, NewAccount, Organization, OrganizationFacts};
 use crate::web::access::{redirect, sign_in_page, sso_page};
 use crate::web::page::{
     Done, Frame, Moment, Problem, Problems, going_on, host_of, role_label, show, show_with,
@@ -487,22 +486,6 @@ pub async fn sign_up(
     let mut tx = app.store.begin().await?;
     // Hashing took a while: the link is proved again where the account is made.
     look(&mut tx, found.organization.id, found.token, now).await?;
-    match tx.insert_account(&account, now).await {
-        Ok(()) => {}
-        Err(StoreError::Conflict) => {
-            drop(tx);
-            return Ok(again(vec![Problem::new("name", ErrorCode::AccountNameTaken)]));
-        }
-        Err(error) => return Err(error.into()),
-    }
-    let actor = Actor::Account(account.id, account.name.as_str().to_owned());
-    let mut entry = own_entry(&visit, actor.clone(), AuditAction::AccountCreate);
-    entry.details = vec![("name", account.name.as_str().to_owned())];
-    tx.audit(entry, now).await?;
-    let token = begin_session(&app, &mut tx, &visit, account.id, now).await?;
-    let (browser, new_browser) = browser_of(&app, &visit)?;
-    tx.remember_browser(account.id, browser, now).await?;
-    tx.audit(own_entry(&visit, actor, AuditAction::AccountSignIn), now).await?;
-    tx.commit(now).await?;
-    Ok(with_cookies(&app, &token, new_browser.as_ref(), redirect(&found.here)))
+    let made = make_and_sign_in(&app, tx, &visit, &account, &found.here, now).await?;
+    Ok(made.unwrap_or_else(|| again(vec![Problem::new("name", ErrorCode::AccountNameTaken)])))
 }

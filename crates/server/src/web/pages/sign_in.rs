@@ -538,22 +538,32 @@ pub async fn make_first_operator(
     if !tx.take_operator_link(link, now).await? {
         return Err(ErrorCode::AccountLinkExpired.into());
     }
-    match tx.insert_account(&account, now).await {
+    let made = make_and_sign_in(&app, tx, &visit, &account, &app.page("/"), now).await?;
+    Ok(made.unwrap_or_else(|| again(vec![Problem::new("name", ErrorCode::AccountNameTaken)])))
+}
+
+/// Makes an account, signs it in in this browser, and goes on to `to`. `None`: somebody has the name; nothing was written.
+pub(super) async fn make_and_sign_in(
+    app: &App,
+    mut tx: Transaction,
+    visit: &Visit,
+    account: &NewAccount,
+    to: &str,
+    now: Timestamp,
+) -> Result<Option<Response>, Refusal> {
+    match tx.insert_account(account, now).await {
         Ok(()) => {}
-        Err(StoreError::Conflict) => {
-            drop(tx);
-            return Ok(again(vec![Problem::new("name", ErrorCode::AccountNameTaken)]));
-        }
+        Err(StoreError::Conflict) => return Ok(None),
         Err(error) => return Err(error.into()),
     }
     let actor = Actor::Account(account.id, account.name.as_str().to_owned());
-    let mut entry = own_entry(&visit, actor.clone(), AuditAction::AccountCreate);
+    let mut entry = own_entry(visit, actor.clone(), AuditAction::AccountCreate);
     entry.details = vec![("name", account.name.as_str().to_owned())];
     tx.audit(entry, now).await?;
-    let token = begin_session(&app, &mut tx, &visit, account.id, now).await?;
-    let (browser, new_browser) = browser_of(&app, &visit)?;
+    let token = begin_session(app, &mut tx, visit, account.id, now).await?;
+    let (browser, new_browser) = browser_of(app, visit)?;
     tx.remember_browser(account.id, browser, now).await?;
-    tx.audit(own_entry(&visit, actor, AuditAction::AccountSignIn), now).await?;
+    tx.audit(own_entry(visit, actor, AuditAction::AccountSignIn), now).await?;
     tx.commit(now).await?;
-    Ok(with_cookies(&app, &token, new_browser.as_ref(), redirect(&app.page("/"))))
+    Ok(Some(with_cookies(app, &token, new_browser.as_ref(), redirect(to))))
 }
