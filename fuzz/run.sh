@@ -44,7 +44,7 @@ for target; do
     (
         ulimit -t "$seconds"
         exec nice -n 19 "$binary" -max_len="$(longest "$target")" -timeout=20 -rss_limit_mb=3000 -print_final_stats=1 \
-            -artifact_prefix="$work/findings/$target-" -max_total_time=$((seconds * 4)) "$work/$target" "corpus/$target"
+            -artifact_prefix="$work/findings/$target-" -max_total_time=$((seconds * 20)) "$work/$target" "corpus/$target"
     ) > "$work/$target.log" 2>&1 || true
     times > "$work/times"
     after=$(spent)

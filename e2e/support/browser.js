@@ -16,10 +16,17 @@ const QUIET = [
 ];
 
 let launched;
+const more = [];
+
+/** Adds flags for Chromium (names of hosts, a certificate to believe). Before the first person comes. */
+export function flagBrowser(...flags) {
+  if (launched) throw new Error('the browser runs already');
+  more.push(...flags);
+}
 
 /** The one browser of this test process. Contexts are what keeps people apart. */
 async function browser() {
-  launched ??= chromium.launch({ executablePath: process.env.CHROMIUM_BIN ?? '/usr/bin/chromium', headless: true, args: QUIET });
+  launched ??= chromium.launch({ executablePath: process.env.CHROMIUM_BIN ?? '/usr/bin/chromium', headless: true, args: [...QUIET, ...more] });
   return launched;
 }
 

@@ -3,6 +3,7 @@
 // Never here: what the pages look like. The binary: $DOORWARD_BIN, or the one that `cargo build` just made.
 import { writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { ask } from './http.js';
 import { run, start, temporaryFolder } from './processes.js';
 
 const ROOT = resolve(new URL('../..', import.meta.url).pathname);
@@ -14,14 +15,15 @@ const ENVIRONMENT = Object.fromEntries(Object.keys(process.env).filter((key) => 
 
 /**
  * Prepares a Doorward (nothing runs yet, the command line works at once). `postgres`: a database of a private cluster; without
- * one, SQLite. `listen`, `gateListen`: "address:port". `app`: { host, upstream } where the application is reached. `beside`:
- * another one, whose database and key it shares: one more node, under an address of its own.
+ * one, SQLite. `listen`, `gateListen`: "address:port". `app`: { host, upstream } where the application is reached, or `apps`:
+ * several, by name. `tls`: { certificate, key }, files, to serve https by itself. `beside`: another one, whose database and key it
+ * shares: one more node, under an address of its own.
  */
-export async function prepareDoorward({ baseUrl, listen, gateListen, allow, app, postgres, beside }) {
+export async function prepareDoorward({ baseUrl, listen, gateListen, allow, app, apps = { hub: app }, tls, postgres, beside }) {
   const folder = beside?.folder ?? (await temporaryFolder('doorward'));
   const configuration = join(folder, `doorward-${listen.replace(':', '-')}.toml`);
   const database = join(folder, 'doorward.db');
-  await writeFile(configuration, toml({ baseUrl, listen, gateListen, allow, app, database: postgres?.url ?? `sqlite:${database}`, folder }));
+  await writeFile(configuration, toml({ baseUrl, listen, gateListen, allow, apps, tls, database: postgres?.url ?? `sqlite:${database}`, folder }));
   const cli = (args, input = '') => run('doorward', DOORWARD, ['--config', configuration, ...args], { cwd: folder, env: ENVIRONMENT, input });
   if (postgres) await cli(['migrate']);
 
@@ -41,7 +43,7 @@ export async function prepareDoorward({ baseUrl, listen, gateListen, allow, app,
     },
     /** Starts serving. */
     async serve() {
-      const ready = { probe: async () => (await fetch(`http://${listen}/readyz`)).ok };
+      const ready = { probe: async () => (await ask(Number(listen.split(':').pop()), '/readyz', { tls })).status === 200 };
       server = await start('doorward', DOORWARD, ['--config', configuration, 'serve'], { cwd: folder, env: ENVIRONMENT, ready });
     },
     log: () => server?.log() ?? '',
@@ -55,13 +57,13 @@ export async function startDemo(part, args = []) {
   return { ...JSON.parse(program.ready[0]), log: () => program.log(), stop: () => program.stop() };
 }
 
-function toml({ baseUrl, listen, gateListen, allow, app, database, folder }) {
+function toml({ baseUrl, listen, gateListen, allow, apps, tls, database, folder }) {
   const text = JSON.stringify; // a JSON string is a TOML string
   return `base_url = ${text(baseUrl)}
 listen = ${text(listen)}
 database = ${text(database)}
 master_key_file = ${text(join(folder, 'master.key'))}
-
+${tls ? `\n[tls]\ncertificate_file = ${text(tls.certificate)}\nkey_file = ${text(tls.key)}\n` : ''}
 [outbound]
 allow = ${text(allow)}
 
@@ -71,11 +73,11 @@ trusted_proxies = ["127.0.0.1"]
 
 [log]
 level = "debug"
-
+${Object.entries(apps).map(([name, { host, upstream }]) => `
 [[app]]
-name = "hub"
-host = ${text(app.host)}
-${app.upstream ? `upstream = ${text(app.upstream)}\n` : ''}organization = ["/{org}/{resource}/**", "/{org}/**"]
+name = ${text(name)}
+host = ${text(host)}
+${upstream ? `upstream = ${text(upstream)}\n` : ''}organization = ["/{org}/{resource}/**", "/{org}/**"]
 public = ["/", "/static/**"]
-`;
+`).join('')}`;
 }
