@@ -4,6 +4,7 @@
 #   fuzz/run.sh SECONDS [TARGET…]      all of them by default; Ctrl-C keeps what was found
 #   fuzz/run.sh merge [TARGET…]        makes corpus/ small again: the fewest inputs with the same coverage
 #
+# FUZZ_BINARY: one that is built already, so that several of these can run at once, each with a FUZZ_WORK of its own.
 # New inputs go to $FUZZ_WORK/TARGET, findings to $FUZZ_WORK/findings; CPU time that was spent is added to $FUZZ_WORK/spent.
 # A finding becomes a test first (crates/server/tests/it/fuzz_corpus.rs replays corpus/), then a fix. README.md says more.
 set -euo pipefail
@@ -12,8 +13,8 @@ seconds=${1:?seconds of CPU for each target, or merge}
 shift
 work=${FUZZ_WORK:-/tmp/doorward-fuzz}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$work/target}
-RUSTC_WRAPPER=$PWD/rustc.sh cargo build --locked --release --target x86_64-unknown-linux-gnu
-binary=$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/doorward-fuzz
+binary=${FUZZ_BINARY:-$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/doorward-fuzz}
+[ -n "${FUZZ_BINARY:-}" ] || RUSTC_WRAPPER=$PWD/rustc.sh cargo build --locked --release --target x86_64-unknown-linux-gnu
 [ $# -gt 0 ] || set -- request_target cookies headers metadata keys tokens callback forms configuration return_to typed
 
 # Longest input in bytes, long enough for what each target is about.

@@ -4,38 +4,25 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { createServer } from 'node:http';
-import { prepareDoorward } from '../support/doorward.js';
 import { exchange, requestBytes } from '../support/exchange.js';
 import { CASES, ELSEWHERE, FORGED } from '../support/gate_cases.js';
-import { startOidcProvider } from '../support/oidc_provider.js';
-import { allLogs, freePort, stopEverything } from '../support/processes.js';
+import { HOST, openHouse } from '../support/gate_stage.js';
+import { stopEverything } from '../support/processes.js';
 import { PROXIES } from '../support/proxies.js';
-import { populate } from '../support/stage.js';
-import { signInThrough } from '../support/visitor.js';
 
 const IDENTITY = ['remote-user', 'remote-name', 'remote-email', 'remote-groups', 'doorward-account', 'doorward-organization', 'doorward-role', 'doorward-assertion', 'doorward-sso'];
 /** Headers that are never the client's to say, beside those; as a server that maps names as CGI does reads them. */
 const NOT_THE_CLIENTS = /^(x-original-|x-rewrite-|x-http-method|x-method-override|forwarded$|proxy$|x-forwarded-(uri|method|prefix)$)/;
-const HOST = 'hub.localhost';
 
-let first; // the Doorward that made the people; every proxy has a node of its own on the same store
-let provider;
 const applications = [];
-
+let house;
 before(async () => {
-  provider = await startOidcProvider();
-  first = await node('builtin');
-  await populate(first.doorward, {});
-  await first.doorward.cli(
-    ['sso', 'set', 'acme', '--issuer-url', provider.issuer, '--client-id', 'hub', '--client-secret-stdin'],
-    'a client secret\n',
-  );
-  await first.doorward.cli(['sso', 'enable', 'acme', '--untested']);
+  house = await openHouse();
 });
 
 after(async () => {
   await stopEverything();
-  await provider?.stop();
+  await house?.close();
   applications.forEach((server) => server.close());
 });
 
@@ -45,7 +32,8 @@ for (const proxy of wanted) {
   describe(`through ${proxy}`, () => {
     let stage;
     before(async () => {
-      stage = await openStage(proxy);
+      const application = await startApplication();
+      stage = { proxy, application, seen: [], last: undefined, ...(await house.open(proxy, application.port)) };
     });
     after(async () => {
       await stage?.close();
@@ -70,48 +58,6 @@ for (const proxy of wanted) {
       assert.equal(stage.application.requests.length, 0, 'the application was reached');
     });
   });
-}
-
-/** A Doorward on addresses of its own; all share one store. */
-async function node(proxy, beside) {
-  const [port, behind, gate, application] = [await freePort(), await freePort(), await freePort(), await startApplication()];
-  const listen = `127.0.0.1:${proxy === 'builtin' ? port : behind}`;
-  const doorward = await prepareDoorward({
-    baseUrl: `http://localhost:${port}`,
-    listen,
-    gateListen: `127.0.0.1:${gate}`,
-    allow: [new URL(provider.issuer).host],
-    app: { host: `${HOST}:${port}`, upstream: proxy === 'builtin' ? `http://127.0.0.1:${application.port}` : undefined },
-    beside,
-  });
-  return { port, listen, gate: `127.0.0.1:${gate}`, application, doorward };
-}
-
-/** Doorward behind one proxy, its application, and the cookies of people who signed in through it. */
-async function openStage(proxy) {
-  const { port, listen, gate, application, doorward } = proxy === 'builtin' ? first : await node(proxy, first.doorward);
-  await doorward.serve();
-  const front = await PROXIES[proxy]({ port, doorward: listen, gate, application: `127.0.0.1:${application.port}`, ssoHost: 'localhost', applicationHost: HOST });
-  const signIn = (name) => signInThrough(port, `http://${HOST}:${port}`, name);
-  const cookies = { mira: await signIn('mira'), alex: await signIn('alex'), eve: await signIn('eve'), expired: 'B'.repeat(43) };
-  const token = createHash('sha256').update(cookies.mira).digest('base64url');
-  await doorward.sqlChange(`INSERT INTO sso_session (session_id, organization_id, epoch, issuer, subject, authenticated_at)
-    SELECT host_session.session_id, connection.organization_id, connection.epoch, '${provider.issuer}', 'directory-2', ${Date.now()}
-    FROM host_session, connection WHERE host_session.token_hash = '${token}'`);
-  const stage = { proxy, port, cookies, application, seen: [], last: undefined };
-  await untilComplete(stage);
-  return { ...stage, stopDoorward: () => doorward.stop(), close: async () => { await front.stop(); await doorward.stop(); } };
-}
-
-/** Until the node has read the change that made mira's SSO session: it does so every 250 ms. */
-async function untilComplete(stage) {
-  const until = Date.now() + 10_000;
-  for (;;) {
-    const answer = await send(stage, { target: '/acme/secret', as: 'mira', headers: [], method: 'GET', version: '1.1' });
-    if (answer.status === 200) return;
-    if (Date.now() > until) throw new Error(`mira's SSO session does not count: ${answer.status}\n${answer.body}\n${allLogs()}`);
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
 }
 
 function send(stage, row) {
