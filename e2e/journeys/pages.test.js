@@ -1,8 +1,7 @@
 // What every page must be like: nothing for axe to find, light and dark, at 320 px, light in weight, on its own, without JavaScript.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { AxeBuilder } from '@axe-core/playwright';
-import { shoot } from '../support/browser.js';
+import { judgePage } from '../support/page_checks.js';
 import { closeAll, openStage, password, TWO } from '../support/stage.js';
 import { connectAndTest, enable, fillConnection, openSettings, PRIVATE, redirectionUri, signedIn, updateAndTest } from '../support/steps.js';
 
@@ -54,17 +53,7 @@ for (const page of PAGES) {
     const tab = await visitors.get(page.who).newPage();
     try {
       const weight = await open(tab, page);
-      for (const colorScheme of ['light', 'dark']) {
-        await tab.emulateMedia({ colorScheme });
-        await shoot(tab, `page-${page.name}-${colorScheme}`);
-        const { violations } = await new AxeBuilder({ page: tab }).analyze();
-        const found = violations.map(({ id, help, nodes }) => `${id}: ${help}\n    ${nodes.map((node) => node.html).join('\n    ')}`);
-        assert.deepEqual(found, [], `${colorScheme}: ${tab.url()}`);
-      }
-      await tab.setViewportSize({ width: 320, height: 640 });
-      await shoot(tab, `page-${page.name}-320`);
-      const [content, window] = await tab.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
-      assert.ok(content <= window, `content is ${content} px wide in ${window} px`);
+      await judgePage(tab, page.name);
       assert.deepEqual(weight.foreign, [], 'requests to other hosts');
       assert.ok(weight.bytes <= BYTES_MAX, `${weight.bytes} bytes`);
       assert.deepEqual(weight.inline, [], 'inline script or style');

@@ -1,6 +1,7 @@
 // How people join: a stranger by the SSO join link, from opening it to the private page; and by an invitation.
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
+import { judgePage } from '../support/page_checks.js';
 import { closeAll, journey, TWO } from '../support/stage.js';
 import { arrivesAt, goesOn, isAtProvider, PRIVATE, protectedOrganization, reads, signedIn, whoAmI } from '../support/steps.js';
 
@@ -22,6 +23,7 @@ for (const which of TWO) {
     const page = await (await stage.person()).newPage();
     await page.goto(link);
     await reads(page, 'Join Acme');
+    if (which === TWO[0]) await judgePage(page, 'join');
     await makeAccount(page);
     await page.waitForURL(link);
     await page.getByRole('button', { name: /^Continue to / }).click();
@@ -29,6 +31,7 @@ for (const which of TWO) {
     await stage.console.signIn(page, NORA.address);
     await reads(page, 'Join Acme as this person?');
     await reads(page, NORA.address);
+    if (which === TWO[0]) await judgePage(page, 'join confirm');
     await page.getByRole('button', { name: 'Join Acme' }).click();
     await reads(page, 'You are a member now.');
     await page.goto(`${stage.hub}${PRIVATE}`);
@@ -43,12 +46,14 @@ for (const which of TWO) {
     await admin.getByLabel('Role', { exact: true }).last().selectOption('write');
     await admin.getByRole('button', { name: 'Make an invitation' }).click();
     const link = await admin.getByLabel('Link', { exact: true }).inputValue();
+    if (which === TWO[0]) await judgePage(admin, 'invitation made');
     await admin.getByRole('link', { name: 'Back to the members' }).click();
     await admin.getByRole('button', { name: /^Revoke/ }).waitFor();
 
     const page = await (await stage.person()).newPage();
     await page.goto(link);
     await reads(page, 'invites you to become a member');
+    if (which === TWO[0]) await judgePage(page, 'invitation');
     await makeAccount(page);
     await page.waitForURL(link);
     await page.getByRole('button', { name: 'Join Acme' }).click();
@@ -59,6 +64,8 @@ for (const which of TWO) {
 
     // And out again.
     await page.goto(`${stage.sso}/organizations/acme/leave`);
+    await page.getByRole('button', { name: 'Leave Acme' }).waitFor();
+    if (which === TWO[0]) await judgePage(page, 'leave');
     await page.getByRole('button', { name: 'Leave Acme' }).click();
     await reads(page, 'You have left the organization.');
   });

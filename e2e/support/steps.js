@@ -63,7 +63,7 @@ export async function connectAndTest(page, stage, { organization = 'acme', addre
 }
 
 /** Step 4. Returns the recovery codes that were shown; none where the organization had some. */
-export async function enable(page, { enforcement = 'enforced' } = {}) {
+export async function enable(page, { enforcement = 'enforced', onCodes } = {}) {
   if (enforcement === 'optional') await page.getByLabel(/optional/i).check();
   await page.getByRole('button', { name: 'Enable', exact: true }).click();
   // The first time, recovery codes are shown, once.
@@ -72,6 +72,7 @@ export async function enable(page, { enforcement = 'enforced' } = {}) {
   await kept.or(disable).first().waitFor();
   let codes = [];
   if (await kept.isVisible()) {
+    await onCodes?.(page);
     codes = await page.locator('[data-codes] code').allInnerTexts();
     await kept.click();
   }
