@@ -87,7 +87,8 @@ const NOT_AS_WRITTEN: &str =
 pub fn event_from_line(line: &str) -> Result<(String, String, AuditRecord), String> {
     let json: Json = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
     let (organization, scope, event) = event_from_json(&json).ok_or("not an event of an audit log")?;
-    if event_as_json(&organization, &scope, &event).to_string() != line {
+    let written_again = event_as_json(&organization, &scope, &event).to_string();
+    if written_again != line {
         return Err(NOT_AS_WRITTEN.to_owned());
     }
     Ok((organization, scope, event))
