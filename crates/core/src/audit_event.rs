@@ -75,12 +75,14 @@ audit_actions! {
     OrgSsoLoginFailed = "org.sso_login_failed", "A member's SSO ended without a session.", "code, step";
     ResourceSet = "resource.set", "A resource was registered as public or private.", "name, prefix, public";
     AuditChainStart = "audit.chain_start", "From here on each entry carries a hash; the entries before are bound by their number and their SHA-256.", "events, sha256";
+    AuditKeyNew = "audit.key_new", "A key of the audit log's chain was made: the first one, or in the place of another. lost: keys that were gone.", "key, lost";
+    AuditKeyLost = "audit.key_lost", "The keys of the entries before were gone: their codes can't be checked any more. A new key goes on from their hash.", "events, key";
     KeyRotate = "key.rotate", "A new master key seals from now on; everything sealed is sealed anew with it.", "key";
     KeyDropOld = "key.drop_old", "Old master keys were dropped: nothing is sealed with them.", "keys";
     AccountImport = "account.import", "Accounts were taken from another system's file.", "count";
     OrgImport = "org.import", "The organization, members or a draft of its connection were taken from another system's file.", "created, members, admins, revision";
     StoreBackup = "store.backup", "The store was written to a backup.", "rows, keys";
-    StoreRestore = "store.restore", "The store was restored from a backup; sessions, invitations, links and recovery codes of before are void.", "rows, generation, backup_made_at";
+    StoreRestore = "store.restore", "The store was restored from a backup: what was written after it is gone; sessions, invitations, links and recovery codes of before are void. In the system's log and in each organization's.", "rows, generation, backup_made_at";
     OrgAuditLogExport = "org.audit_log.export", "The audit log was downloaded. Hidden from the default view.", "count";
 }
 

@@ -14,12 +14,17 @@ use doorward_core::time::{Lifetime, Timestamp};
 use serde_json::{Value as Json, json};
 use std::fmt;
 
-use crate::store::AuditRecord;
+use crate::store::{AuditRecord, SYSTEM_SCOPE};
 
 /// A checkpoint is signed at every so many events of a scope.
 pub const CHECKPOINT_EVENTS: i64 = 1000;
 /// And at the first event that is so much younger than the scope's last checkpoint.
 pub const CHECKPOINT_AFTER: Lifetime = Lifetime::from_hours(1);
+
+/// Whether a checkpoint is signed beside the event of this number and time, the scope's last one being of `before`.
+pub fn checkpoint_is_due(sequence: i64, at: Timestamp, before: Timestamp) -> bool {
+    sequence % CHECKPOINT_EVENTS == 0 || at.since(before) >= CHECKPOINT_AFTER
+}
 
 /// Writes values so that no two lists of values give the same bytes: each text with its length before it.
 struct Encoding(Vec<u8>);
@@ -129,10 +134,32 @@ fn mac_input(hash: &str) -> Vec<u8> {
     bytes.0
 }
 
+/// The public half of a key, as the store's sealed mark and auditors keep it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PublicKey {
+    /// The key's id.
+    pub id: String,
+    /// Ed25519, in Base64url.
+    pub public: String,
+}
+
+/// What is to be said of a checkpoint's signature.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Signed {
+    /// The key that it names made it.
+    Fits,
+    /// Nobody here knows the key that it names.
+    UnknownKey,
+    /// The key that it names did not make it.
+    DoesNotFit,
+}
+
 /// The keys of one store's audit log: the newest makes, all of them check.
 pub struct AuditKeys {
     newest: AuditKey,
     older: Vec<AuditKey>,
+    /// Keys of which only the public half is left: they check checkpoints, not codes.
+    lost: Vec<PublicKey>,
 }
 
 impl fmt::Debug for AuditKeys {
@@ -145,7 +172,22 @@ impl AuditKeys {
     /// From the opened secrets, the newest first; `None` without any.
     pub fn from_secrets(secrets: &[Secret]) -> Result<Option<Self>, UnusableKey> {
         let mut keys = secrets.iter().map(AuditKey::from_secret).collect::<Result<Vec<_>, _>>()?.into_iter();
-        Ok(keys.next().map(|newest| Self { newest, older: keys.collect() }))
+        Ok(keys.next().map(|newest| Self { newest, older: keys.collect(), lost: Vec::new() }))
+    }
+
+    /// The same with public halves of keys that are gone.
+    #[must_use]
+    pub fn with_lost(self, lost: Vec<PublicKey>) -> Self {
+        Self { lost, ..self }
+    }
+
+    /// The public halves of those that are there, and those that are gone.
+    pub fn public_keys(&self) -> (Vec<PublicKey>, &[PublicKey]) {
+        let public = |key: &AuditKey| PublicKey {
+            id: key.id.clone(),
+            public: BASE64URL.encode(key.pair.public_key()),
+        };
+        (std::iter::once(&self.newest).chain(&self.older).map(public).collect(), &self.lost)
     }
 
     /// The id of the key that is used.
@@ -193,9 +235,16 @@ impl AuditKeys {
     }
 
     /// Whether one of these keys signed the checkpoint.
-    pub fn signed(&self, checkpoint: &Checkpoint) -> bool {
-        self.by_id(&checkpoint.key_id)
-            .is_some_and(|key| signature_fits(key.pair.public_key().as_ref(), checkpoint))
+    pub fn signed(&self, checkpoint: &Checkpoint) -> Signed {
+        let lost = || self.lost.iter().find(|key| key.id == checkpoint.key_id);
+        let fits = match self.by_id(&checkpoint.key_id) {
+            Some(key) => signature_fits(key.pair.public_key().as_ref(), checkpoint),
+            None => match lost() {
+                Some(key) => is_signed_by(&key.public, checkpoint),
+                None => return Signed::UnknownKey,
+            },
+        };
+        if fits { Signed::Fits } else { Signed::DoesNotFit }
     }
 }
 
@@ -269,8 +318,14 @@ pub enum Damage {
     Missing,
     /// The newest events are not there: the sequence or a checkpoint counts further.
     MissingAtEnd,
-    /// The number comes twice or out of order, or the event is another organization's.
-    OutOfPlace,
+    /// The log does not begin with the making of what it is about: its beginning was taken away.
+    NotTheBeginning,
+    /// The number comes twice.
+    Twice,
+    /// The event comes after later ones.
+    OutOfOrder,
+    /// The event is another organization's.
+    OfAnotherLog,
     /// The event, or its place, is not what its hash was made over.
     Changed,
     /// The hash fits, but its code was not made with this Doorward's key: somebody made the chain anew.
@@ -287,6 +342,8 @@ pub enum Damage {
     OtherThanCheckpoint,
     /// A checkpoint is not signed by the key that it names.
     CheckpointNotSigned,
+    /// The checkpoint that was signed beside this event is gone.
+    CheckpointMissing,
 }
 
 impl Damage {
@@ -295,7 +352,10 @@ impl Damage {
         match self {
             Self::Missing => "missing",
             Self::MissingAtEnd => "missing_at_end",
-            Self::OutOfPlace => "out_of_place",
+            Self::NotTheBeginning => "not_the_beginning",
+            Self::Twice => "twice",
+            Self::OutOfOrder => "out_of_order",
+            Self::OfAnotherLog => "of_another_log",
             Self::Changed => "changed",
             Self::NotOurs => "not_ours",
             Self::Unchained => "unchained",
@@ -304,6 +364,7 @@ impl Damage {
             Self::BesideTheSequence => "beside_the_sequence",
             Self::OtherThanCheckpoint => "other_than_checkpoint",
             Self::CheckpointNotSigned => "checkpoint_not_signed",
+            Self::CheckpointMissing => "checkpoint_missing",
         }
     }
 
@@ -312,7 +373,10 @@ impl Damage {
         match self {
             Self::Missing => "is missing, although later ones are there",
             Self::MissingAtEnd => "and what came after it are missing at the end",
-            Self::OutOfPlace => "comes twice, out of order, or belongs to another log",
+            Self::NotTheBeginning => "is not the one that a log begins with: what was before it is gone",
+            Self::Twice => "comes twice",
+            Self::OutOfOrder => "comes after later ones",
+            Self::OfAnotherLog => "belongs to another log",
             Self::Changed => "was changed, or put in the place of another",
             Self::NotOurs => "was not written with this Doorward's key",
             Self::Unchained => "has no hash, although the chain had begun",
@@ -321,6 +385,7 @@ impl Damage {
             Self::BesideTheSequence => "does not fit the count of the log",
             Self::OtherThanCheckpoint => "is not the one that a checkpoint names",
             Self::CheckpointNotSigned => "has a checkpoint that its key did not sign",
+            Self::CheckpointMissing => "has lost the checkpoint that was signed beside it",
         }
     }
 }
@@ -347,6 +412,10 @@ pub struct ChainWalk {
     hash: Option<String>,
     /// What `audit.chain_start` must say of the events before it; `None` once the chain has begun.
     before: Option<BeforeTheChain>,
+    /// The first event whose code none of the keys made, and that no later event has explained.
+    unexplained: Option<i64>,
+    unproved: i64,
+    restored: Option<i64>,
 }
 
 impl fmt::Debug for ChainWalk {
@@ -361,7 +430,15 @@ impl fmt::Debug for ChainWalk {
 impl ChainWalk {
     /// Before the first event.
     pub fn new(scope: &str) -> Self {
-        Self { scope: scope.to_owned(), last: 0, hash: None, before: Some(BeforeTheChain::default()) }
+        Self {
+            scope: scope.to_owned(),
+            last: 0,
+            hash: None,
+            before: Some(BeforeTheChain::default()),
+            unexplained: None,
+            unproved: 0,
+            restored: None,
+        }
     }
 
     /// The organization's id, or `system`.
@@ -379,15 +456,36 @@ impl ChainWalk {
         self.hash.as_deref()
     }
 
-    /// Takes the next event. Without `keys`, codes are not checked: a file is judged by its hashes alone.
+    /// Events up to this number carry no code that these keys could check: they are from before the chain, or their
+    /// keys were lost. 0: none.
+    pub fn unproved(&self) -> i64 {
+        self.unproved
+    }
+
+    /// The number of the newest event that tells of a restore: what was written between the backup and it is gone.
+    pub fn restored(&self) -> Option<i64> {
+        self.restored
+    }
+
+    /// Takes the next event. Without `keys`, codes are not checked: a file is judged by its hashes alone. A code that
+    /// none of the keys made is wrong unless a later event tells that its key was lost; `finish` judges that.
     pub fn take(&mut self, event: &AuditRecord, keys: Option<&AuditKeys>) -> Result<(), Wrong> {
+        self.take_next(event, keys).map_err(|wrong| self.earliest(wrong))
+    }
+
+    fn earliest(&self, wrong: Wrong) -> Wrong {
+        let not_ours = self.unexplained.map(|sequence| Wrong { sequence, damage: Damage::NotOurs });
+        not_ours.filter(|first| first.sequence <= wrong.sequence).unwrap_or(wrong)
+    }
+
+    fn take_next(&mut self, event: &AuditRecord, keys: Option<&AuditKeys>) -> Result<(), Wrong> {
         let wrong = |sequence, damage| Err(Wrong { sequence, damage });
         let expected = self.last.saturating_add(1);
         if event.sequence > expected {
             return wrong(expected, Damage::Missing);
         }
         if event.sequence < expected {
-            return wrong(event.sequence, Damage::OutOfPlace);
+            return wrong(event.sequence, Damage::Twice);
         }
         let Some(hash) = &event.hash else {
             let Some(before) = &mut self.before else { return wrong(expected, Damage::Unchained) };
@@ -401,12 +499,21 @@ impl ChainWalk {
         {
             return wrong(self.last, Damage::BeforeTheChain);
         }
+        if expected == 1 && !begins_a_log(&self.scope, &event.action) {
+            return wrong(expected, Damage::NotTheBeginning);
+        }
         if event_hash(&self.scope, event, self.hash.as_deref()) != *hash {
             return wrong(expected, Damage::Changed);
         }
         let ours = |keys: &AuditKeys| event.mac.as_ref().is_some_and(|mac| keys.mac_fits(hash, mac));
         if !keys.is_none_or(ours) {
-            return wrong(expected, Damage::NotOurs);
+            self.unexplained.get_or_insert(expected);
+        } else if self.hash.is_none() || tells_of_lost_keys(event, self.last) {
+            self.unproved = self.last;
+            self.unexplained = None;
+        }
+        if event.action == AuditAction::StoreRestore.as_str() {
+            self.restored = Some(expected);
         }
         self.hash = Some(hash.clone());
         self.last = expected;
@@ -418,16 +525,21 @@ impl ChainWalk {
         let fits = checkpoint.scope == self.scope
             && checkpoint.sequence == self.last
             && Some(&*checkpoint.hash) == self.hash();
-        if fits { Ok(()) } else { Err(Wrong { sequence: self.last, damage: Damage::OtherThanCheckpoint }) }
+        let wrong = Wrong { sequence: self.last, damage: Damage::OtherThanCheckpoint };
+        if fits { Ok(()) } else { Err(self.earliest(wrong)) }
     }
 
-    /// After the last event: whether it is the one that the log's sequence counts and goes on from.
+    /// After the last event: whether it is the one that the log's sequence counts and goes on from. No log is empty:
+    /// its first event makes what it is about.
     pub fn finish(&self, count: i64, hash: Option<&str>) -> Result<(), Wrong> {
+        if let Some(sequence) = self.unexplained {
+            return Err(Wrong { sequence, damage: Damage::NotOurs });
+        }
         let wrong = |sequence, damage| Err(Wrong { sequence, damage });
-        if count > self.last {
+        if count > self.last || self.last == 0 {
             return wrong(self.last.saturating_add(1), Damage::MissingAtEnd);
         }
-        if self.last > 0 && self.before.is_some() {
+        if self.before.is_some() {
             return wrong(self.last, Damage::Unchained);
         }
         if count < self.last || hash != self.hash() {
@@ -437,12 +549,30 @@ impl ChainWalk {
     }
 }
 
+/// Whether an event of this action is the first that was ever written to such a log.
+fn begins_a_log(scope: &str, action: &str) -> bool {
+    let first: &[AuditAction] = if scope == SYSTEM_SCOPE {
+        &[AuditAction::AuditKeyNew]
+    } else {
+        &[AuditAction::OrgCreate, AuditAction::OrgImport]
+    };
+    first.iter().any(|first| first.as_str() == action)
+}
+
+fn says(event: &AuditRecord, name: &str, value: &str) -> bool {
+    event.details.get(name).and_then(Json::as_str) == Some(value)
+}
+
 /// Whether `event` is the first of a chain that begins after `count` events with this digest.
 fn starts_after(event: &AuditRecord, count: i64, digest: &str) -> bool {
-    let says = |name: &str, value: &str| event.details.get(name).and_then(Json::as_str) == Some(value);
     event.action == AuditAction::AuditChainStart.as_str()
-        && says("events", &count.to_string())
-        && says("sha256", digest)
+        && says(event, "events", &count.to_string())
+        && says(event, "sha256", digest)
+}
+
+/// Whether `event` tells that the keys of the `count` events before it were lost.
+fn tells_of_lost_keys(event: &AuditRecord, count: i64) -> bool {
+    event.action == AuditAction::AuditKeyLost.as_str() && says(event, "events", &count.to_string())
 }
 
 /// The digest over events from before the chain, one after the other.

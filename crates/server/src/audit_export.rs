@@ -38,7 +38,7 @@ impl AuditExport {
         let mut events = Vec::with_capacity(records.len());
         for record in records.iter().take_while(|record| record.sequence <= self.until) {
             if self.wrong.is_none() {
-                self.wrong = self.walk.take(record, Some(keys)).err();
+                self.wrong = self.walk.take(record, Some(&keys)).err();
             }
             events.push(event_as_json(&self.organization, self.walk.scope(), record));
             *after = record.sequence;
@@ -78,8 +78,44 @@ fn event_as_json(organization: &str, scope: &str, record: &AuditRecord) -> Json 
     })
 }
 
-/// Reads what `event_as_json` wrote: the scope, and the event.
-pub fn event_from_json(json: &Json) -> Option<(String, AuditRecord)> {
+/// Why a line is none of ours.
+const NOT_AS_WRITTEN: &str =
+    "not as Doorward writes it: a member is unknown, missing, doubled, moved or of another form";
+
+/// Reads a line that `event_as_json` wrote: the organization's name, the scope, and the event. What is not written in
+/// the very same way is refused, because a reader may see something in it that no hash is over.
+pub fn event_from_line(line: &str) -> Result<(String, String, AuditRecord), String> {
+    let json: Json = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
+    let (organization, scope, event) = event_from_json(&json).ok_or("not an event of an audit log")?;
+    let written_again = event_as_json(&organization, &scope, &event).to_string();
+    if written_again != line {
+        return Err(NOT_AS_WRITTEN.to_owned());
+    }
+    Ok((organization, scope, event))
+}
+
+/// Reads the line after the last event, or one of `audit checkpoint`: the organization's name, and the checkpoint,
+/// which an export has not whose chain was broken.
+pub fn end_from_line(line: &str) -> Result<(Option<String>, Option<Checkpoint>), String> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct End {
+        organization: Option<String>,
+        checkpoint: Option<Json>,
+        wrong: Option<Json>,
+    }
+    let end: End =
+        serde_json::from_str(line).map_err(|error| format!("neither an event nor a checkpoint: {error}"))?;
+    let Some(json) = end.checkpoint else {
+        // A broken chain says what is wrong with it; anything else is none of ours.
+        return if end.wrong.is_some() { Ok((None, None)) } else { Err(NOT_AS_WRITTEN.to_owned()) };
+    };
+    let checkpoint =
+        Checkpoint::from_json(&json).filter(|read| read.to_json() == json && end.wrong.is_none());
+    Ok((end.organization, Some(checkpoint.ok_or(NOT_AS_WRITTEN)?)))
+}
+
+fn event_from_json(json: &Json) -> Option<(String, String, AuditRecord)> {
     let object = json.as_object()?;
     let actor = object.get("actor")?.as_object()?;
     let at: jiff::Timestamp = object.get("at")?.as_str()?.parse().ok()?;
@@ -96,7 +132,7 @@ pub fn event_from_json(json: &Json) -> Option<(String, AuditRecord)> {
         hash: text(object, "hash"),
         mac: text(object, "mac"),
     };
-    Some((text(object, "scope")?, record))
+    Some((text(object, "organization")?, text(object, "scope")?, record))
 }
 
 fn text(object: &Map<String, Json>, name: &str) -> Option<String> {

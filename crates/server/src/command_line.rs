@@ -429,6 +429,8 @@ enum AuditCommand {
     Checkpoint(AuditCheckpoint),
     /// Print the key with which exports and checkpoints are checked elsewhere
     PublicKey,
+    /// Make another key for the log; with --lost, although keys are gone for good
+    NewKey(AuditNewKey),
 }
 
 /// `audit export`.
@@ -438,29 +440,18 @@ pub struct OrgExport {
     pub organization: String,
 }
 
-/// Which logs.
-#[derive(Args, Debug)]
-#[group(required = true, multiple = false)]
-pub struct AuditLogs {
-    /// The organization
-    pub organization: Option<String>,
-    /// Every organization, deleted ones too, and the system's own log
-    #[arg(long)]
-    pub all: bool,
-    /// An export or a download, without the database
-    #[arg(long, value_name = "FILE", requires = "public_key")]
-    file: Option<PathBuf>,
-}
-
 /// `audit verify`.
 #[derive(Args, Debug)]
 pub struct AuditVerify {
     /// Which.
     #[command(flatten)]
     pub logs: AuditLogs,
-    /// The key that `audit public-key` once printed
+    /// An export or a download of that organization (its name, or its id), without the database
+    #[arg(long, value_name = "FILE", requires = "public_key", conflicts_with = "all")]
+    file: Option<PathBuf>,
+    /// The key that `audit public-key` once printed; several times, if it was replaced since
     #[arg(long, value_name = "KEY", requires = "file")]
-    public_key: Option<String>,
+    public_key: Vec<String>,
     /// Checkpoints that were kept elsewhere: what `audit checkpoint` or an export wrote
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
@@ -474,13 +465,21 @@ pub struct AuditVerify {
 pub struct AuditCheckpoint {
     /// Which.
     #[command(flatten)]
-    pub logs: KeptLogs,
+    pub logs: AuditLogs,
 }
 
-/// Which logs of the database.
+/// `audit new-key`.
+#[derive(Args, Debug)]
+pub struct AuditNewKey {
+    /// Go on although the keys of what is there are lost: its codes can never be checked again
+    #[arg(long)]
+    pub lost: bool,
+}
+
+/// Which logs.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
-pub struct KeptLogs {
+pub struct AuditLogs {
     /// The organization
     pub organization: Option<String>,
     /// Every organization, deleted ones too, and the system's own log
@@ -575,10 +574,11 @@ fn execute(
         return checked.map_err(|failure| vec![failure]);
     }
     if let Command::Audit(AuditCommand::Verify(verify)) = &parsed.command
-        && let (Some(file), Some(public_key)) = (&verify.logs.file, &verify.public_key)
+        && let (Some(file), Some(of)) = (&verify.file, &verify.logs.organization)
     {
-        let AuditVerify { checkpoint, json, .. } = verify;
-        let given = VerifyFile { file, public_key, checkpoint: checkpoint.as_deref(), json: *json };
+        let AuditVerify { public_key, checkpoint, json, .. } = verify;
+        let given =
+            VerifyFile { of, file, public_keys: public_key, checkpoint: checkpoint.as_deref(), json: *json };
         return commands::verify_audit_file(given, output).map_err(|failure| vec![failure]);
     }
     let configuration = loaded.map_err(|mistakes| mistakes.iter().map(mistaken).collect::<Vec<_>>())?;
@@ -662,6 +662,7 @@ fn execute(
                     commands::print_checkpoints(&context, wanted, output).await
                 }
                 AuditCommand::PublicKey => commands::print_public_key(&context, output).await,
+                AuditCommand::NewKey(new) => commands::make_audit_key(&context, new, output).await,
             }
             .map_err(one),
             Command::Key(KeyCommand::Rotate(rotate)) => {
@@ -735,7 +736,8 @@ mod tests {
             "doorward audit export acme",
             "doorward audit verify acme",
             "doorward audit verify --all --json --checkpoint kept.jsonl",
-            "doorward audit verify --file acme.jsonl --public-key k",
+            "doorward audit verify acme --file acme.jsonl --public-key k --public-key l",
+            "doorward audit new-key --lost",
             "doorward audit checkpoint acme",
             "doorward audit checkpoint --all",
             "doorward audit public-key",

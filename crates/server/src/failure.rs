@@ -57,6 +57,7 @@ impl From<StoreError> for Failure {
             }
             StoreError::Unavailable(_) => ErrorCode::StoreUnreachable,
             StoreError::Sealing(_) | StoreError::AuditKeys(_) => ErrorCode::KeyUnusable,
+            StoreError::AuditKeysMissing(_) => ErrorCode::AuditKeysMissing,
             StoreError::Conflict | StoreError::NoRandomness(_) => ErrorCode::ServiceInternal,
         };
         let what = match &error {

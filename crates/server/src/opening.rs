@@ -63,9 +63,22 @@ fn without_credentials(url: &Secret) -> String {
     format!("PostgreSQL at {}{port}{}", url.host_str().unwrap_or_default(), url.path())
 }
 
-/// Reads the master key, or makes it if the store has never had one, and compares it with the one that sealed the
-/// store (conformance.md F24). Opens the audit log's keys with it.
+/// Opens the master key, and the audit log's keys with it: whoever writes must be able to write it down.
 pub async fn open_sealing(
+    configuration: &Configuration,
+    store: &Store,
+    random: &Random,
+    now: Timestamp,
+) -> Result<Sealing, Failure> {
+    let sealing = open_master_key(configuration, store, random, now).await?;
+    store.open_audit(&sealing, random, now).await?;
+    store.note_newer_key(&sealing, now).await?;
+    Ok(sealing)
+}
+
+/// Reads the master key, or makes it if the store has never had one, and compares it with the one that sealed the
+/// store (conformance.md F24).
+pub async fn open_master_key(
     configuration: &Configuration,
     store: &Store,
     random: &Random,
@@ -78,8 +91,6 @@ pub async fn open_sealing(
         None => Sealing::open_or_create(path, random)?,
     };
     store.check_key(&sealing, now).await?;
-    store.open_audit(&sealing, random, now).await?;
-    store.note_newer_key(&sealing, now).await?;
     Ok(sealing)
 }
 

@@ -125,6 +125,7 @@ impl From<StoreError> for Refusal {
             | StoreError::Corrupt(_)
             | StoreError::NoRandomness(_)
             | StoreError::AuditKeys(_)
+            | StoreError::AuditKeysMissing(_)
             | StoreError::Sealing(_) => Self::new(ErrorCode::ServiceInternal),
         }
     }

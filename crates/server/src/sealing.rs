@@ -19,13 +19,14 @@ use zeroize::Zeroizing;
 use crate::key_file::{self, MasterKey, Version};
 use crate::random::Random;
 
-/// Seals and opens secrets with the keys of one master key file.
+/// Seals and opens secrets with the keys of one master key file. Clones share what was read of it.
+#[derive(Clone)]
 pub struct Sealing {
     /// `None`: a key of a test, without a file.
     path: Option<PathBuf>,
-    ring: RwLock<Arc<Ring>>,
+    ring: Arc<RwLock<Arc<Ring>>>,
     /// A changed file that could not be used, so that it is read and told of once.
-    unusable: Mutex<Option<Version>>,
+    unusable: Arc<Mutex<Option<Version>>>,
 }
 
 /// The keys as they were when the file was read.
@@ -194,7 +195,7 @@ impl Sealing {
     }
 
     fn over(path: Option<PathBuf>, ring: Ring) -> Self {
-        Self { path, ring: RwLock::new(Arc::new(ring)), unusable: Mutex::new(None) }
+        Self { path, ring: Arc::new(RwLock::new(Arc::new(ring))), unusable: Arc::default() }
     }
 
     fn ring(&self) -> Arc<Ring> {

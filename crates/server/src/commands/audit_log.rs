@@ -1,14 +1,20 @@
-//! `audit …`: export, check, sign and show the key.
+//! `audit …`: export, check, sign, show the key and make another.
 
 use super::{Context, organization};
-use crate::audit_chain::{AuditKeys, ChainWalk, Checkpoint, Damage, Wrong, is_signed_by};
-use crate::audit_export::{AuditExport, event_from_json};
-use crate::command_line::{AuditCheckpoint, AuditVerify, OrgExport};
+use crate::audit_chain::{
+    AuditKeys, ChainWalk, Checkpoint, Damage, Signed, Wrong, checkpoint_is_due, is_signed_by,
+};
+use crate::audit_export::{AuditExport, end_from_line, event_from_line};
+use crate::command_line::{AuditCheckpoint, AuditNewKey, AuditVerify, OrgExport};
 use crate::failure::Failure;
-use crate::store::{Reader, Store, StoreError, load_audit_sequence, load_name};
+use crate::opening::{open_master_key, open_store};
+use crate::store::{
+    Actor, AuditRecord, Reader, SYSTEM_SCOPE, Store, StoreError, load_audit_sequence, load_name,
+};
 use doorward_core::audit_event::AuditAction;
 use doorward_core::error_code::ErrorCode;
-use serde_json::{Value as Json, json};
+use doorward_core::time::Timestamp;
+use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read as _, Write};
 use std::path::Path;
@@ -69,6 +75,34 @@ pub async fn print_public_key(context: &Context, output: &mut dyn Write) -> Resu
     Ok(())
 }
 
+/// `audit new-key`: another key makes the codes from now on, older ones check. With `--lost` although keys are gone,
+/// which no start of the service and no other command does by itself (ADR 0034).
+pub async fn make_audit_key(
+    context: &Context,
+    new: AuditNewKey,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let store = open_store(&context.configuration).await?;
+    let now = context.clock.now();
+    let sealing = open_master_key(&context.configuration, &store, &context.random, now).await?;
+    let operator = Actor::Operator(context.operator.clone());
+    let lost = store.renew_audit_key(&sealing, &context.random, new.lost, operator, now).await?;
+    store.open_audit(&sealing, &context.random, now).await?;
+    let keys = store.audit_keys()?;
+    writeln!(output, "Key {} makes the codes of the audit log from now on.", keys.id())?;
+    writeln!(output, "next: give its public key to whoever keeps one: {}", keys.public_key())?;
+    if new.lost {
+        let gone = if lost.is_empty() { String::new() } else { format!(" (gone: {})", lost.join(" ")) };
+        writeln!(
+            output,
+            "Warning: no code of what was written before can be trusted any more{gone}. audit verify names the last such\n\
+             number of each log. Hold these events against checkpoints and exports that were kept elsewhere. If none of\n\
+             you lost the keys, somebody who may write to the database took them away: find out who, and what he changed."
+        )?;
+    }
+    Ok(())
+}
+
 /// `audit checkpoint`: signs what each log is now, one JSON object a line. For the machine that keeps them elsewhere.
 pub async fn print_checkpoints(
     context: &Context,
@@ -80,33 +114,44 @@ pub async fn print_checkpoints(
     let mut scopes = Scopes::of(&store, wanted.logs.organization.as_deref()).await?;
     let mut first_wrong = None;
     while let Some((scope, name)) = scopes.next().await? {
-        let Some(sequence) = load_audit_sequence(&mut store.reader(), &scope).await? else { continue };
-        let Some(hash) = sequence.hash else { continue };
-        // What is signed must at least be the hash of an event of ours; the whole chain is for `audit verify`.
-        let newest = store.reader().audit_of_scope_after(&scope, sequence.count - 1, 1).await?;
-        let newest = newest.first().filter(|event| {
-            let ours = |mac: &String| keys.mac_fits(&hash, mac);
-            event.sequence == sequence.count && event.mac.as_ref().is_some_and(ours)
-        });
-        if newest.is_none() {
-            let wrong = Wrong { sequence: sequence.count, damage: Damage::BesideTheSequence };
-            first_wrong.get_or_insert_with(|| broken(&name, wrong));
-            continue;
+        let end = match load_audit_sequence(&mut store.reader(), &scope).await? {
+            None => Err(Wrong { sequence: 1, damage: Damage::MissingAtEnd }),
+            Some(sequence) => {
+                // What is signed must at least be the hash of an event of ours; the whole chain is for `audit verify`.
+                let count = sequence.count;
+                let newest = store.reader().audit_of_scope_after(&scope, count - 1, 1).await?;
+                let is_ours = |hash: &String| {
+                    newest.first().is_some_and(|event| {
+                        let ours = |mac: &String| keys.mac_fits(hash, mac);
+                        event.sequence == count && event.mac.as_ref().is_some_and(ours)
+                    })
+                };
+                let hash = sequence.hash.filter(is_ours);
+                let wrong = Wrong { sequence: count, damage: Damage::BesideTheSequence };
+                hash.map(|hash| (count, hash)).ok_or(wrong)
+            }
+        };
+        match end {
+            Ok((count, hash)) => {
+                let signed = keys.sign(&scope, count, &hash, context.clock.now());
+                writeln!(output, "{}", json!({ "organization": name, "checkpoint": signed.to_json() }))?;
+            }
+            Err(wrong) => {
+                first_wrong.get_or_insert_with(|| broken(&name, wrong));
+            }
         }
-        let signed = keys.sign(&scope, sequence.count, &hash, context.clock.now());
-        writeln!(output, "{}", json!({ "organization": name, "checkpoint": signed.to_json() }))?;
     }
     output.flush()?;
     first_wrong.map_or(Ok(()), Err)
 }
 
-/// Logs, one after the other: of one organization, or all.
+/// Logs, one after the other: of one organization, or all that there are or should be.
 struct Scopes {
     reader: Reader,
     one: Option<(String, String)>,
     all: bool,
     after: String,
-    waiting: VecDeque<String>,
+    system_told: bool,
 }
 
 impl Scopes {
@@ -120,7 +165,7 @@ impl Scopes {
             None => None,
         };
         let all = one.is_none();
-        Ok(Self { reader, one, all, after: String::new(), waiting: VecDeque::new() })
+        Ok(Self { reader, one, all, after: String::new(), system_told: false })
     }
 
     /// The next scope, and the name of its organization.
@@ -128,10 +173,13 @@ impl Scopes {
         if !self.all {
             return Ok(self.one.take());
         }
-        if self.waiting.is_empty() {
-            self.waiting = self.reader.audit_scopes_after(&self.after, PAGE).await?.into();
-        }
-        let Some(scope) = self.waiting.pop_front() else { return Ok(None) };
+        let scope = match self.reader.next_audit_scope(&self.after).await? {
+            Some(scope) => scope,
+            // The system has a log even if nothing in the database says so.
+            None if !self.system_told => SYSTEM_SCOPE.to_owned(),
+            None => return Ok(None),
+        };
+        self.system_told |= scope == SYSTEM_SCOPE;
         self.after.clone_from(&scope);
         // A deleted organization's log outlives it; its name does too.
         let name = load_name(&mut self.reader, &scope).await?.unwrap_or_else(|| scope.clone());
@@ -163,7 +211,7 @@ pub async fn verify_audit_logs(
     // Logs of which nothing at all is left.
     for scope in kept.keys().filter(|_| verify.logs.all) {
         let wrong = Wrong { sequence: 1, damage: Damage::MissingAtEnd };
-        let verified = Verified { events: 0, checkpoints: 0, newest: None, wrong: Some(wrong) };
+        let verified = Verified { wrong: Some(wrong), ..Verified::default() };
         verified.tell(scope, scope, verify.json, output)?;
         first_wrong.get_or_insert_with(|| broken(scope, wrong));
     }
@@ -172,16 +220,21 @@ pub async fn verify_audit_logs(
 }
 
 /// What was found of one log.
+#[derive(Default)]
 struct Verified {
     events: i64,
     checkpoints: u64,
     newest: Option<i64>,
+    /// Events up to this number have no code that could be checked.
+    unproved: Option<i64>,
+    /// The newest event that tells of a restore.
+    restored: Option<i64>,
     wrong: Option<Wrong>,
 }
 
 impl Verified {
     fn tell(&self, name: &str, scope: &str, as_json: bool, output: &mut dyn Write) -> Result<(), Failure> {
-        let Self { events, checkpoints, newest, wrong } = self;
+        let Self { events, checkpoints, newest, unproved, restored, wrong } = self;
         if as_json {
             let line = json!({
                 "organization": name,
@@ -190,16 +243,27 @@ impl Verified {
                 "events": events,
                 "checkpoints": checkpoints,
                 "newest_checkpoint": newest,
+                "unproved_until": unproved,
+                "restored_at": restored,
                 "first_wrong": wrong.map(|wrong| wrong.sequence),
                 "reason": wrong.map(|wrong| wrong.damage.as_str()),
             });
             writeln!(output, "{line}")?;
-        } else if let Some(wrong) = wrong {
-            writeln!(output, "{name}: not intact: {wrong}")?;
+            return Ok(());
+        }
+        if let Some(wrong) = wrong {
+            write!(output, "{name} ({scope}): not intact: {wrong}")?;
         } else {
             let newest = newest.map_or_else(|| "none".to_owned(), |newest| format!("the newest at {newest}"));
-            writeln!(output, "{name}: intact, {events} events, {checkpoints} checkpoints, {newest}")?;
+            write!(output, "{name} ({scope}): intact, {events} events, {checkpoints} checkpoints, {newest}")?;
         }
+        if let Some(unproved) = unproved {
+            write!(output, "; up to {unproved} by their hashes alone, without codes that could be checked")?;
+        }
+        if let Some(restored) = restored {
+            write!(output, "; event {restored} tells of a restore, and from when the backup was")?;
+        }
+        writeln!(output)?;
         Ok(())
     }
 }
@@ -207,9 +271,9 @@ impl Verified {
 async fn verify_scope(store: &Store, scope: &str, kept: Vec<Checkpoint>) -> Result<Verified, StoreError> {
     let keys = store.audit_keys()?;
     let mut reader = store.reader();
-    let mut verified = Verified { events: 0, checkpoints: 0, newest: None, wrong: None };
+    let mut verified = Verified::default();
     let mut walk = ChainWalk::new(scope);
-    let mut judge = Judge::new(scope, keys, kept);
+    let mut judge = Judge::new(scope, &keys, kept);
     loop {
         let page = match reader.audit_of_scope_after(scope, walk.last(), PAGE).await {
             Ok(page) => page,
@@ -226,11 +290,13 @@ async fn verify_scope(store: &Store, scope: &str, kept: Vec<Checkpoint>) -> Resu
             Err(error) => return Err(error),
         };
         for event in &page {
-            let mut taken = walk.take(event, Some(keys));
+            let mut taken = walk.take(event, Some(&keys));
             if taken.is_ok() {
-                taken = judge.compare(&walk, &mut reader).await?;
+                taken = judge.compare(&walk, event, &mut reader).await?;
             }
             verified.events = walk.last();
+            verified.unproved = Some(walk.unproved()).filter(|&until| until > 0);
+            verified.restored = walk.restored();
             (verified.checkpoints, verified.newest) = (judge.seen, judge.newest);
             if let Err(wrong) = taken {
                 verified.wrong = Some(wrong);
@@ -248,7 +314,7 @@ async fn verify_scope(store: &Store, scope: &str, kept: Vec<Checkpoint>) -> Resu
         if is_newer {
             continue;
         }
-        let end = walk.finish(count, hash.as_deref());
+        let end = walk.finish(count, hash.as_deref()).and_then(|()| judge.finish(&walk));
         verified.wrong = end.err().or(judge.beyond(&walk, &mut reader).await?);
         return Ok(verified);
     }
@@ -264,40 +330,66 @@ struct Judge<'a> {
     kept: VecDeque<Checkpoint>,
     seen: u64,
     newest: Option<i64>,
+    /// When the last checkpoint was signed beside an event: says when the next one was due.
+    signed_at: Timestamp,
+    /// The newest number of a checkpoint whose key nobody knows: fine only where keys were lost later.
+    unknown_key: i64,
 }
 
 impl<'a> Judge<'a> {
     fn new(scope: &'a str, keys: &'a AuditKeys, mut kept: Vec<Checkpoint>) -> Self {
         kept.sort_by_key(|checkpoint| checkpoint.sequence);
         let (stored, kept) = (VecDeque::new(), kept.into());
-        Self { scope, keys, stored, after: 0, kept, seen: 0, newest: None }
+        let signed_at = Timestamp::from_millis(0);
+        Self { scope, keys, stored, after: 0, kept, seen: 0, newest: None, signed_at, unknown_key: 0 }
     }
 
-    /// Compares every checkpoint for the number that was taken last.
+    /// Compares every checkpoint for the number that was taken last, which is `event`'s.
     async fn compare(
         &mut self,
         walk: &ChainWalk,
+        event: &AuditRecord,
         reader: &mut Reader,
     ) -> Result<Result<(), Wrong>, StoreError> {
-        while let Some(checkpoint) = self.take_up_to(walk.last(), reader).await? {
-            if !self.keys.signed(&checkpoint) {
-                let damage = Damage::CheckpointNotSigned;
-                return Ok(Err(Wrong { sequence: checkpoint.sequence, damage }));
+        let mut is_signed = false;
+        while let Some((checkpoint, is_stored)) = self.take_up_to(walk.last(), reader).await? {
+            match self.keys.signed(&checkpoint) {
+                Signed::Fits => {}
+                Signed::UnknownKey => self.unknown_key = checkpoint.sequence,
+                Signed::DoesNotFit => {
+                    let damage = Damage::CheckpointNotSigned;
+                    return Ok(Err(Wrong { sequence: checkpoint.sequence, damage }));
+                }
             }
             if let Err(wrong) = walk.compare(&checkpoint) {
                 return Ok(Err(wrong));
             }
+            is_signed |= is_stored;
             self.seen += 1;
             self.newest = Some(checkpoint.sequence);
         }
+        if event.hash.is_some() && checkpoint_is_due(event.sequence, event.at, self.signed_at) {
+            if !is_signed {
+                return Ok(Err(Wrong { sequence: event.sequence, damage: Damage::CheckpointMissing }));
+            }
+            self.signed_at = event.at;
+        }
         Ok(Ok(()))
+    }
+
+    /// After the last event.
+    fn finish(&self, walk: &ChainWalk) -> Result<(), Wrong> {
+        if self.unknown_key > walk.unproved() {
+            return Err(Wrong { sequence: self.unknown_key, damage: Damage::CheckpointNotSigned });
+        }
+        Ok(())
     }
 
     /// What is wrong if a checkpoint names a number that is not there.
     async fn beyond(&mut self, walk: &ChainWalk, reader: &mut Reader) -> Result<Option<Wrong>, StoreError> {
         let checkpoint = self.take_up_to(i64::MAX, reader).await?;
-        Ok(checkpoint.map(|checkpoint| {
-            if self.keys.signed(&checkpoint) {
+        Ok(checkpoint.map(|(checkpoint, _)| {
+            if self.keys.signed(&checkpoint) == Signed::Fits {
                 Wrong { sequence: walk.last() + 1, damage: Damage::MissingAtEnd }
             } else {
                 Wrong { sequence: checkpoint.sequence, damage: Damage::CheckpointNotSigned }
@@ -305,88 +397,109 @@ impl<'a> Judge<'a> {
         }))
     }
 
+    /// The next checkpoint for a number up to `sequence`, and whether it is the store's own.
     async fn take_up_to(
         &mut self,
         sequence: i64,
         reader: &mut Reader,
-    ) -> Result<Option<Checkpoint>, StoreError> {
+    ) -> Result<Option<(Checkpoint, bool)>, StoreError> {
         if self.kept.front().is_some_and(|first| first.sequence <= sequence) {
-            return Ok(self.kept.pop_front());
+            return Ok(self.kept.pop_front().map(|kept| (kept, false)));
         }
         if self.stored.is_empty() && self.after < i64::MAX {
             self.stored = reader.checkpoints_after(self.scope, self.after, PAGE).await?.into();
             self.after = self.stored.back().map_or(i64::MAX, |last| last.sequence);
         }
         Ok(match self.stored.front() {
-            Some(first) if first.sequence <= sequence => self.stored.pop_front(),
+            Some(first) if first.sequence <= sequence => self.stored.pop_front().map(|stored| (stored, true)),
             _ => None,
         })
     }
 }
 
-/// What `audit verify --file` is given.
+/// What `audit verify ORG --file` is given.
 #[derive(Clone, Copy, Debug)]
 pub struct VerifyFile<'a> {
+    /// The organization that the file must be of: its name, or its id.
+    pub of: &'a str,
     /// The export or download.
     pub file: &'a Path,
-    /// The key that the auditor kept.
-    pub public_key: &'a str,
+    /// The keys that the auditor kept.
+    pub public_keys: &'a [String],
     /// Checkpoints that the auditor kept.
     pub checkpoint: Option<&'a Path>,
     /// Whether to tell as JSON.
     pub json: bool,
 }
 
-/// `audit verify --file`: an exported file, without any database. Its hashes must make one chain, and its checkpoint
-/// must be signed by the holder of the public key; codes need the key that only the database has.
+/// `audit verify ORG --file`: an exported file, without any database. Its hashes must make one chain, and its
+/// checkpoint must be signed by the holder of a public key; codes need the key that only the database has.
 pub fn verify_audit_file(given: VerifyFile<'_>, output: &mut dyn Write) -> Result<(), Failure> {
-    let kept = given.checkpoint.map(read_checkpoints).transpose()?.unwrap_or_default();
+    let mut kept = given.checkpoint.map(read_checkpoints).transpose()?.unwrap_or_default();
     let mut name = String::new();
     let mut walk: Option<ChainWalk> = None;
-    let mut end: Option<Json> = None;
-    let mut verified = Verified { events: 0, checkpoints: 0, newest: None, wrong: None };
+    let mut end: Option<Option<Checkpoint>> = None;
+    let mut verified = Verified::default();
     for_each_line(given.file, |line| {
         if end.is_some() {
             return Err("something follows the checkpoint".to_owned());
         }
-        let line: Json = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
-        if line.get("checkpoint").is_some() {
-            end = Some(line);
+        if line.contains("\"checkpoint\":") && event_from_line(line).is_err() {
+            let (organization, checkpoint) = end_from_line(line)?;
+            if organization.is_some_and(|organization| organization != name) {
+                return Err("the checkpoint is of another organization than the events".to_owned());
+            }
+            end = Some(checkpoint);
             return Ok(());
         }
-        let (scope, event) = event_from_json(&line).ok_or("not an event of an audit log")?;
+        let (organization, scope, event) = event_from_line(line)?;
+        if walk.is_none() {
+            if scope != given.of && !organization.eq_ignore_ascii_case(given.of) {
+                return Err(format!("this is the log of {organization} ({scope}), not of {}", given.of));
+            }
+            name.clone_from(&organization);
+        }
         let walk = walk.get_or_insert_with(|| ChainWalk::new(&scope));
-        if name.is_empty() {
-            line.get("organization").and_then(Json::as_str).unwrap_or_default().clone_into(&mut name);
+        if let Some(wrong) = &mut verified.wrong {
+            // What seemed to be missing turns up later.
+            let turns_up = wrong.damage == Damage::Missing && wrong.sequence == event.sequence;
+            if turns_up && scope == walk.scope() {
+                wrong.damage = Damage::OutOfOrder;
+            }
+            return Ok(());
         }
-        if verified.wrong.is_none() {
-            let taken = if scope == walk.scope() {
-                walk.take(&event, None)
-            } else {
-                Err(Wrong { sequence: event.sequence, damage: Damage::OutOfPlace })
-            };
-            let of_event = |kept: &&Checkpoint| kept.scope == scope && kept.sequence == event.sequence;
-            let compared = taken.and_then(|()| {
-                kept.iter().filter(of_event).try_for_each(|kept| {
-                    judge_signature(given.public_key, kept)?;
-                    verified.checkpoints += 1;
-                    verified.newest = Some(kept.sequence);
-                    walk.compare(kept)
-                })
-            });
-            verified.events = walk.last();
-            verified.wrong = compared.err();
-        }
+        let taken = if scope == walk.scope() && organization == name {
+            walk.take(&event, None)
+        } else {
+            Err(Wrong { sequence: event.sequence, damage: Damage::OfAnotherLog })
+        };
+        let of_event = |kept: &&Checkpoint| kept.scope == scope && kept.sequence == event.sequence;
+        let compared = taken.and_then(|()| {
+            kept.iter().filter(of_event).try_for_each(|kept| {
+                judge_signature(given.public_keys, kept)?;
+                verified.checkpoints += 1;
+                verified.newest = Some(kept.sequence);
+                walk.compare(kept)
+            })
+        });
+        verified.events = walk.last();
+        verified.restored = walk.restored();
+        verified.wrong = compared.err();
         Ok(())
     })?;
     let walk = walk.ok_or_else(|| unreadable(given.file, "it holds no event"))?;
     let end = end.ok_or_else(|| unreadable(given.file, "it ends without a checkpoint: it was cut off"))?;
+    kept.retain(|kept| kept.scope == walk.scope());
+    if let (Some(path), true) = (given.checkpoint, kept.is_empty()) {
+        // Of another organization, or of one that had this name before: nothing would be compared.
+        return Err(unreadable(path, format!("it holds no checkpoint of {name} ({})", walk.scope())));
+    }
     if verified.wrong.is_none() {
-        verified.wrong = match end.get("checkpoint").and_then(Checkpoint::from_json) {
+        verified.wrong = match end {
             Some(checkpoint) => {
                 verified.checkpoints += 1;
                 verified.newest = Some(checkpoint.sequence);
-                judge_signature(given.public_key, &checkpoint)
+                judge_signature(given.public_keys, &checkpoint)
                     .and_then(|()| walk.finish(checkpoint.sequence, Some(&checkpoint.hash)))
                     .and_then(|()| walk.compare(&checkpoint))
                     .err()
@@ -394,7 +507,7 @@ pub fn verify_audit_file(given: VerifyFile<'_>, output: &mut dyn Write) -> Resul
             None => Some(Wrong { sequence: walk.last(), damage: Damage::CheckpointNotSigned }),
         };
     }
-    let missing = kept.iter().find(|kept| kept.scope == walk.scope() && kept.sequence > walk.last());
+    let missing = kept.iter().find(|kept| kept.sequence > walk.last());
     if let (None, Some(_)) = (verified.wrong, missing) {
         verified.wrong = Some(Wrong { sequence: walk.last() + 1, damage: Damage::MissingAtEnd });
     }
@@ -403,8 +516,8 @@ pub fn verify_audit_file(given: VerifyFile<'_>, output: &mut dyn Write) -> Resul
     verified.wrong.map_or(Ok(()), |wrong| Err(broken(&name, wrong)))
 }
 
-fn judge_signature(public_key: &str, checkpoint: &Checkpoint) -> Result<(), Wrong> {
-    if is_signed_by(public_key, checkpoint) {
+fn judge_signature(public_keys: &[String], checkpoint: &Checkpoint) -> Result<(), Wrong> {
+    if public_keys.iter().any(|key| is_signed_by(key, checkpoint)) {
         Ok(())
     } else {
         Err(Wrong { sequence: checkpoint.sequence, damage: Damage::CheckpointNotSigned })
@@ -415,10 +528,11 @@ fn judge_signature(public_key: &str, checkpoint: &Checkpoint) -> Result<(), Wron
 fn read_checkpoints(path: &Path) -> Result<Vec<Checkpoint>, Failure> {
     let mut kept = Vec::new();
     for_each_line(path, |line| {
-        let line: Json = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
-        if let Some(json) = line.get("checkpoint") {
-            kept.push(Checkpoint::from_json(json).ok_or("this checkpoint is not of the form that we write")?);
+        if event_from_line(line).is_ok() {
+            return Ok(());
         }
+        let (_, checkpoint) = end_from_line(line)?;
+        kept.push(checkpoint.ok_or("an export whose chain was broken already, which has no checkpoint")?);
         if kept.len() > CHECKPOINTS_MAX {
             return Err("more checkpoints than can be held".to_owned());
         }

@@ -16,7 +16,8 @@ mod sso;
 
 pub use accounts::{add_email, create_account, set_password};
 pub use audit_log::{
-    VerifyFile, export_audit_log, print_checkpoints, print_public_key, verify_audit_file, verify_audit_logs,
+    VerifyFile, export_audit_log, make_audit_key, print_checkpoints, print_public_key, verify_audit_file,
+    verify_audit_logs,
 };
 pub use backups::{backup, restore};
 pub use import::import;

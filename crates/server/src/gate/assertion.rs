@@ -60,6 +60,8 @@ pub struct Assertions {
 struct Keys {
     all: Vec<AssertionKey>,
     read_at: Timestamp,
+    /// Of what the node knew when it read them: after a restore it has forgotten everything, and these keys too.
+    forgettings: u64,
 }
 
 impl std::fmt::Debug for Assertions {
@@ -117,7 +119,7 @@ impl Assertions {
         standing: (bool, bool),
         now: Timestamp,
     ) -> Result<HeaderValue, StoreError> {
-        let keys = self.keys(now, Box::pin(read_or_make_keys(app, now))).await?;
+        let keys = self.keys(app, now, Box::pin(read_or_make_keys(app, now))).await?;
         // The newest that may sign; the oldest where another node's clock, which made the first one, is ahead of ours.
         let signer = keys.all.iter().find(|key| key.signs_from <= now).or(keys.all.last());
         let signer = signer.ok_or_else(|| StoreError::Corrupt("assertion_key".to_owned()))?;
@@ -148,13 +150,13 @@ impl Assertions {
 
     /// Makes the first key, so that the set is published before anything is signed.
     pub async fn prepare(&self, app: &App, now: Timestamp) -> Result<(), StoreError> {
-        self.keys(now, Box::pin(read_or_make_keys(app, now))).await.map(drop)
+        self.keys(app, now, Box::pin(read_or_make_keys(app, now))).await.map(drop)
     }
 
     /// The key set that applications verify by (RFC 7517): every key that signs, has signed lately, or will soon. Makes
     /// none, because strangers ask for it (rule 9).
     pub async fn key_set(&self, app: &App, now: Timestamp) -> Result<Value, StoreError> {
-        let keys = self.keys(now, read_keys(app)).await?;
+        let keys = self.keys(app, now, read_keys(app)).await?;
         let keys: Vec<Value> = keys
             .all
             .iter()
@@ -169,10 +171,13 @@ impl Assertions {
     /// The keys as this node knows them; every now and then, and while there is none that is young enough, it looks again.
     async fn keys(
         &self,
+        app: &App,
         now: Timestamp,
         look: impl Future<Output = Result<Vec<AssertionKey>, StoreError>>,
     ) -> Result<Arc<Keys>, StoreError> {
+        let forgettings = app.store.facts().forgettings();
         let known = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = known.filter(|known| known.forgettings == forgettings);
         if let Some(known) = &known
             && known.all.first().is_some_and(|newest| now.since(newest.created_at) < ASSERTION_KEY_AGE)
             && (Lifetime::from_millis(0)..KEYS_READ_EVERY).contains(&now.since(known.read_at))
@@ -180,7 +185,7 @@ impl Assertions {
             return Ok(Arc::clone(known));
         }
         let read = match look.await {
-            Ok(all) => Arc::new(Keys { all, read_at: now }),
+            Ok(all) => Arc::new(Keys { all, read_at: now, forgettings }),
             // Keys that are known go on: a store that is away for a moment is no reason to sign nothing.
             Err(error) => return known.ok_or(error),
         };

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use super::database::{Query, Row, StoreError};
 use super::{Reader, Transaction};
-use crate::audit_chain::{AuditKeys, CHECKPOINT_AFTER, CHECKPOINT_EVENTS, Checkpoint, event_hash};
+use crate::audit_chain::{Checkpoint, checkpoint_is_due, event_hash};
 use crate::values;
 
 /// Who did it.
@@ -119,6 +119,19 @@ pub async fn load_audit_sequence(
     row.map(|row| Ok(AuditSequence { count: row.int("n")?, hash: row.opt_text("hash")? })).transpose()
 }
 
+/// The next scope after `after`, in the order of their names, of all that anything names: organizations that live or
+/// lived, events, counts, checkpoints. So a log of which only a trace is left is not overlooked.
+pub(super) async fn next_scope(query: &mut impl Query, after: &str) -> Result<Option<String>, StoreError> {
+    let sql = "SELECT MIN(scope) AS scope FROM audit_sequence WHERE scope > $1 \
+               UNION ALL SELECT MIN(scope) FROM audit_event WHERE scope > $1 \
+               UNION ALL SELECT MIN(scope) FROM audit_checkpoint WHERE scope > $1 \
+               UNION ALL SELECT MIN(id) FROM organization WHERE id > $1 \
+               UNION ALL SELECT MIN(owner_id) FROM name WHERE owner_id > $1 AND kind = 'organization'";
+    let rows = query.fetch_all(sql, values![after]).await?;
+    let named = rows.iter().map(|row| row.opt_text("scope")).collect::<Result<Vec<_>, _>>()?;
+    Ok(named.into_iter().flatten().min())
+}
+
 /// Tells the log of what was signed: where the log is kept elsewhere, so is the checkpoint.
 pub(super) fn log_checkpoints(checkpoints: &[Checkpoint]) {
     for checkpoint in checkpoints {
@@ -137,14 +150,11 @@ pub(super) fn log_checkpoints(checkpoints: &[Checkpoint]) {
 impl Transaction {
     /// Appends an event; it becomes true with the rest of the transaction.
     pub async fn audit(&mut self, entry: AuditEntry, now: Timestamp) -> Result<i64, StoreError> {
-        let keys = std::sync::Arc::clone(&self.audit_keys);
-        let keys = keys.get().ok_or(StoreError::AuditKeys("they were not opened"))?;
-        self.append(keys, &scope(entry.organization), entry, now).await
+        self.append(&scope(entry.organization), entry, now).await
     }
 
     pub(super) async fn append(
         &mut self,
-        keys: &AuditKeys,
         scope: &str,
         entry: AuditEntry,
         now: Timestamp,
@@ -159,9 +169,19 @@ impl Transaction {
 
         let mut event = record_of(entry, sequence, now);
         let hash = event_hash(scope, &event, previous.as_deref());
-        event.mac = Some(keys.mac(&hash));
-        if sequence % CHECKPOINT_EVENTS == 0 || now.since(checkpoint_at) >= CHECKPOINT_AFTER {
+        let is_checkpoint = checkpoint_is_due(sequence, now, checkpoint_at);
+        if is_checkpoint {
             checkpoint_at = now;
+        }
+        // Under the row's lock, so a key that took this one's place before is seen: no event that comes after the word
+        // of a lost key carries a code of it.
+        let sql = "UPDATE audit_sequence SET hash = $2, checkpoint_at = $3 WHERE scope = $1 RETURNING \
+                   (SELECT id FROM audit_key ORDER BY created_at DESC, id LIMIT 1) AS key_id";
+        let row = self.fetch_optional(sql, values![scope, &hash, checkpoint_at]).await?;
+        let newest = row.map(|row| row.opt_text("key_id")).transpose()?.flatten();
+        let keys = self.audit_keys_at(newest.as_deref()).await?;
+        event.mac = Some(keys.mac(&hash));
+        if is_checkpoint {
             self.insert_checkpoint(keys.sign(scope, sequence, &hash, now)).await?;
         }
         self.execute(
@@ -178,14 +198,9 @@ impl Transaction {
                 Json::Object(event.details).to_string(),
                 event.address,
                 event.request_id,
-                &hash,
+                hash,
                 event.mac,
             ],
-        )
-        .await?;
-        self.execute(
-            "UPDATE audit_sequence SET hash = $2, checkpoint_at = $3 WHERE scope = $1",
-            values![scope, hash, checkpoint_at],
         )
         .await?;
         Ok(sequence)
@@ -285,11 +300,9 @@ impl Reader {
         events_after(self, scope, after, limit).await
     }
 
-    /// Scopes that have a log, in the order of their names, after the one `after`. `limit` at most 1000.
-    pub async fn audit_scopes_after(&mut self, after: &str, limit: i64) -> Result<Vec<String>, StoreError> {
-        let sql = "SELECT scope FROM audit_sequence WHERE scope > $1 ORDER BY scope LIMIT $2";
-        let rows = self.fetch_all(sql, values![after, limit.clamp(1, 1000)]).await?;
-        rows.iter().map(|row| row.text("scope")).collect()
+    /// The next scope after `after` that has a log or should have one, in the order of their names.
+    pub async fn next_audit_scope(&mut self, after: &str) -> Result<Option<String>, StoreError> {
+        next_scope(self, after).await
     }
 
     /// A scope's checkpoints in their order, after the number `after`. `limit` at most 1000.

@@ -66,6 +66,7 @@ const KEPT: &[Table] = tables![
     "audit_event",
     "audit_checkpoint",
     "audit_key",
+    "audit_mark",
     "key_check",
     "assertion_key",
     "imported_line",
@@ -422,8 +423,7 @@ impl Store {
         .await?;
         tx.execute("DROP TABLE name_before", Vec::new()).await?;
         keys_fit(&mut tx, sealing).await?;
-        tx.put_older_audit_keys(audit_keys).await?;
-        tx.reopen_audit(sealing, random, now).await?;
+        tx.restore_audit_keys(audit_keys, sealing, random, now).await?;
 
         let restored = Restored { rows, generation: generation.max(header.generation) + 1 };
         tx.execute("DELETE FROM change", Vec::new()).await?;
@@ -431,13 +431,32 @@ impl Store {
         tx.execute(sql, values![counter + CHANGES_SKIPPED]).await?;
         let sql = "UPDATE store_generation SET n = $1, restored_at = $2, backup_made_at = $3 WHERE id = 1";
         tx.execute(sql, values![restored.generation, now, header.made_at]).await?;
-        tx.audit(audit(&restored), now).await?;
+        tx.tell_of_restore(audit(&restored), now).await?;
         tx.commit(now).await?;
         Ok(restored)
     }
 }
 
 impl Transaction {
+    /// In the system's log and in each organization's, so that each one's auditors see why a part of it is gone.
+    async fn tell_of_restore(&mut self, entry: AuditEntry, now: Timestamp) -> Result<(), StoreError> {
+        let mut after = String::new();
+        loop {
+            let sql = "SELECT id FROM organization WHERE id > $1 ORDER BY id LIMIT 500";
+            let page = self.fetch_all(sql, values![&after]).await?;
+            for row in &page {
+                after = row.text("id")?;
+                let id = after.parse().map_err(|_| StoreError::Corrupt("organization.id".to_owned()))?;
+                self.audit(AuditEntry { organization: Some(id), ..entry.clone() }, now).await?;
+            }
+            if page.is_empty() {
+                break;
+            }
+        }
+        self.audit(entry, now).await?;
+        Ok(())
+    }
+
     /// Inserts every row up to the end line; how many.
     async fn read_rows(&mut self, lines: &mut (dyn BufRead + Send)) -> Result<u64, BackupError> {
         let malformed = || unusable("the backup holds a line that can't be read");

@@ -40,6 +40,9 @@ pub enum StoreError {
     /// The audit log's keys were not opened, or can't be used: nothing can be written down, so nothing is done.
     #[error("the audit log's keys are not there: {0}")]
     AuditKeys(&'static str),
+    /// Keys of the audit log are gone from behind a past: none is made in their place by itself (ADR 0034).
+    #[error("keys of the audit log are gone: {0}")]
+    AuditKeysMissing(String),
     /// A secret could not be sealed or opened.
     #[error(transparent)]
     Sealing(#[from] crate::sealing::SealingError),

@@ -191,6 +191,12 @@ impl FactsCache {
         Some(self.read_until.load(Ordering::Acquire)).filter(|&n| n != NEVER)
     }
 
+    /// A number that changes whenever everything is forgotten: after a restore, among other things. What was read from
+    /// the store under another number is of another time.
+    pub fn forgettings(&self) -> u64 {
+        self.notes().everything
+    }
+
     pub(super) fn begin_at(&self, n: i64, now: Timestamp) {
         self.forget_everything();
         self.read_until(n, now);

@@ -75,17 +75,18 @@ pub use sessions::{
 
 use database::{AnyTransaction, Database};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use crate::audit_chain::{AuditKeys, Checkpoint};
+use self::audit_keys::OpenAudit;
+use crate::audit_chain::Checkpoint;
 
 /// The store, and the cache of facts for the gate in front of it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     database: Database,
     facts: Arc<FactsCache>,
-    audit_keys: Arc<OnceLock<AuditKeys>>,
+    audit_keys: Arc<OpenAudit>,
     asked: Arc<AtomicU64>,
 }
 
@@ -160,7 +161,7 @@ pub struct Transaction {
     inner: AnyTransaction,
     changes: Vec<Change>,
     facts: Arc<FactsCache>,
-    audit_keys: Arc<OnceLock<AuditKeys>>,
+    audit_keys: Arc<OpenAudit>,
     checkpoints: Vec<Checkpoint>,
     asked: Arc<AtomicU64>,
 }

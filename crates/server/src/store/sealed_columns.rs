@@ -27,6 +27,41 @@ pub struct SealedColumn {
     replace: &'static str,
 }
 
+/// A column whose rows are named by one text, in the table and in the seal alike.
+macro_rules! named_by_a_text {
+    ($table:literal, $key:literal, $column:literal) => {
+        SealedColumn {
+            table: $table,
+            column: $column,
+            row: |key, _| key.to_owned(),
+            page: concat!(
+                "SELECT ",
+                $key,
+                " AS a, CAST(0 AS BIGINT) AS b, ",
+                $column,
+                " AS sealed FROM ",
+                $table,
+                " WHERE (",
+                $key,
+                ", 0) > ($1, $2) ORDER BY ",
+                $key,
+                " LIMIT $3"
+            ),
+            replace: concat!(
+                "UPDATE ",
+                $table,
+                " SET ",
+                $column,
+                " = $3 WHERE ",
+                $key,
+                " = $1 AND $2 = 0 AND ",
+                $column,
+                " = $4"
+            ),
+        }
+    };
+}
+
 /// All of them.
 pub const SEALED_COLUMNS: &[SealedColumn] = &[
     SealedColumn {
@@ -38,38 +73,11 @@ pub const SEALED_COLUMNS: &[SealedColumn] = &[
         replace: "UPDATE revision SET client_secret = $3 WHERE connection_id = $1 AND number = $2 \
                   AND client_secret = $4",
     },
-    SealedColumn {
-        table: "attempt",
-        column: "sealed",
-        row: |state, _| state.to_owned(),
-        page: "SELECT state_hash AS a, CAST(0 AS BIGINT) AS b, sealed FROM attempt \
-               WHERE (state_hash, 0) > ($1, $2) ORDER BY state_hash LIMIT $3",
-        replace: "UPDATE attempt SET sealed = $3 WHERE state_hash = $1 AND $2 = 0 AND sealed = $4",
-    },
-    SealedColumn {
-        table: "audit_key",
-        column: "sealed",
-        row: |id, _| id.to_owned(),
-        page: "SELECT id AS a, CAST(0 AS BIGINT) AS b, sealed FROM audit_key \
-               WHERE (id, 0) > ($1, $2) ORDER BY id LIMIT $3",
-        replace: "UPDATE audit_key SET sealed = $3 WHERE id = $1 AND $2 = 0 AND sealed = $4",
-    },
-    SealedColumn {
-        table: "join_link",
-        column: "sealed",
-        row: |organization, _| organization.to_owned(),
-        page: "SELECT organization_id AS a, CAST(0 AS BIGINT) AS b, sealed FROM join_link \
-               WHERE (organization_id, 0) > ($1, $2) ORDER BY organization_id LIMIT $3",
-        replace: "UPDATE join_link SET sealed = $3 WHERE organization_id = $1 AND $2 = 0 AND sealed = $4",
-    },
-    SealedColumn {
-        table: "assertion_key",
-        column: "private_key",
-        row: |kid, _| kid.to_owned(),
-        page: "SELECT kid AS a, CAST(0 AS BIGINT) AS b, private_key AS sealed FROM assertion_key \
-               WHERE (kid, 0) > ($1, $2) ORDER BY kid LIMIT $3",
-        replace: "UPDATE assertion_key SET private_key = $3 WHERE kid = $1 AND $2 = 0 AND private_key = $4",
-    },
+    named_by_a_text!("attempt", "state_hash", "sealed"),
+    named_by_a_text!("audit_key", "id", "sealed"),
+    named_by_a_text!("audit_mark", "id", "sealed"),
+    named_by_a_text!("join_link", "organization_id", "sealed"),
+    named_by_a_text!("assertion_key", "kid", "private_key"),
 ];
 
 /// What a round over all sealed values found.

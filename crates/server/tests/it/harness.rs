@@ -18,10 +18,11 @@ use doorward::random::Random;
 use doorward::sealing::Sealing;
 use doorward::serve::{Built, Listeners};
 use doorward::store::{
-    AuditRecord, NewAccount, Organization, Plan, Query as _, Store, Synchronous, load_account_by_name,
-    load_organization,
+    Actor, AuditEntry, AuditRecord, NewAccount, Organization, Plan, Query as _, Store, Synchronous,
+    load_account_by_name, load_organization,
 };
 use doorward::web::Route;
+use doorward_core::audit_event::AuditAction;
 use doorward_core::email::Email;
 use doorward_core::ids::{AccountId, OrganizationId, SessionId};
 use doorward_core::membership::Role;
@@ -311,6 +312,16 @@ impl World {
         let id = OrganizationId::new(now.millis(), self.app.random.bytes().unwrap());
         let mut tx = self.app.store.begin().await.unwrap();
         tx.insert_organization(id, &Name::parse(name).unwrap(), name, plan, now).await.unwrap();
+        // As the command does it: every organization's log begins with its making.
+        let entry = AuditEntry {
+            organization: Some(id),
+            action: AuditAction::OrgCreate,
+            actor: Actor::System,
+            details: vec![("name", name.to_owned()), ("plan", plan.as_str().to_owned())],
+            address: None,
+            request_id: None,
+        };
+        tx.audit(entry, now).await.unwrap();
         tx.commit(now).await.unwrap();
         self.set_role(name, admin, Role::Admin).await;
     }
@@ -441,10 +452,12 @@ impl World {
         doorward::store::load_state(&mut self.app.store.reader(), organization).await.unwrap().0.as_str()
     }
 
-    /// The audit log of an organization, oldest first.
+    /// The audit log of an organization, oldest first, without its first event: that this harness made it.
     pub async fn audit(&self, organization: &str) -> Vec<AuditRecord> {
         let organization = self.organization(organization).await.id;
-        self.app.store.reader().audit_after(organization, 0, 1000).await.unwrap()
+        let log = self.app.store.reader().audit_after(organization, 0, 1000).await.unwrap();
+        let ours = |event: &AuditRecord| event.action == "org.create" && event.actor_kind == "system";
+        log.into_iter().skip_while(ours).collect()
     }
 
     /// How many rows a statement counts, for a look behind the pages.

@@ -625,14 +625,15 @@ async fn a1_a3_the_audit_log_is_filtered_paged_and_downloaded_and_the_download_i
         let world = World::with(Options { on, ..Options::default() }).await;
         let ada = world.browser_of("ada").await;
         let general = page(&world, "/organizations/acme/settings");
-        for n in 0..120 {
+        // The first event made the organization.
+        for n in 0..119 {
             ada.post(&general, &[("display_name", &format!("Acme {n}"))]).await;
         }
         ada.post(&format!("{general}/members"), &member_form("eve", "read")).await;
         let log = page(&world, "/organizations/acme/settings/audit-log");
 
         let filtered = ada.get(&format!("{log}?action=org.add_user")).await;
-        assert!(filtered.says("eve") && !filtered.says("Acme 118"), "{}", filtered.text());
+        assert!(filtered.says("eve") && !filtered.says("Acme 117"), "{}", filtered.text());
         let first = ada.get(&log).await;
         assert!(first.says("no. 121") && first.says("no. 72") && !first.says("no. 71"));
         let second = ada.click(&first, "Older entries").await;

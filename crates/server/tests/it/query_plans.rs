@@ -17,6 +17,7 @@ const SMALL_TABLES: &[&str] = &[
     "change_counter",
     "key_check",
     "audit_key",
+    "audit_mark",
     "assertion_key",
     "operator_link",
     "_sqlx_migrations",
@@ -80,20 +81,23 @@ fn expanded(source: &str) -> String {
         let name = block["macro_rules! ".len()..].split([' ', '{']).next().unwrap().to_owned();
         let Some((pattern, body)) = block.split_once("=> {") else { continue };
         let body = body.rsplit_once("};").map_or(body, |(body, _)| body).trim().to_owned();
-        if body.starts_with('"') || body.starts_with("concat!") {
-            let parameter =
-                pattern.split_once('$').map(|(_, rest)| rest.split(':').next().unwrap().to_owned());
-            macros.push((name, parameter, body));
+        if body.starts_with('"') || body.contains("concat!") {
+            let parameters =
+                pattern.split('$').skip(1).map(|rest| rest.split(':').next().unwrap().to_owned());
+            macros.push((name, parameters.collect::<Vec<_>>(), body));
         }
     }
-    for (name, parameter, body) in &macros {
+    for (name, parameters, body) in &macros {
         while let Some(at) = text.find(&format!("{name}!(")) {
             let open = at + name.len() + 2;
             let end = open + within(&text[open..]);
-            let argument = text[open..end].trim().trim_end_matches(',').to_owned();
-            let body = parameter
-                .as_ref()
-                .map_or_else(|| body.clone(), |parameter| body.replace(&format!("${parameter}"), &argument));
+            // One argument may be a text with commas in it; several are names without.
+            let arguments = text[open..end].trim().trim_end_matches(',').to_owned();
+            let arguments = arguments.splitn(parameters.len().max(1), ',');
+            let fill = |body: String, (parameter, argument): (&String, &str)| {
+                body.replace(&format!("${parameter}"), argument.trim())
+            };
+            let body = parameters.iter().zip(arguments).fold(body.clone(), fill);
             text.replace_range(at..=end, &body);
         }
     }

@@ -384,7 +384,7 @@ async fn rule_8_each_step_of_the_guide_is_in_the_audit_log_without_gaps() {
         ]
     );
     let sequences: Vec<i64> = log.iter().map(|e| e.sequence).collect();
-    assert_eq!(sequences, (1..=8).collect::<Vec<_>>());
+    assert_eq!(sequences, (2..=9).collect::<Vec<_>>(), "the first made the organization");
     assert_eq!(log[7].details["code"], "oidc.nonce_mismatch");
     assert_eq!(log[6].actor_name, "mira");
 }
