@@ -14,6 +14,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (6, "throttle", include_str!("../../../../migrations/0006_throttle.sql")),
     (7, "indexes", include_str!("../../../../migrations/0007_indexes.sql")),
     (8, "assertion", include_str!("../../../../migrations/0008_assertion.sql")),
+    (10, "key_order", include_str!("../../../../migrations/0010_key_order.sql")),
 ];
 
 fn migrator() -> Migrator {
@@ -94,7 +95,7 @@ pub(super) fn is_known(version: i64) -> bool {
 pub(super) async fn migrate_in(tx: &mut AnyTransaction, version: Option<i64>) -> Result<(), StoreError> {
     match tx {
         AnyTransaction::Sqlite(tx) => migrator().run_direct(version, &mut **tx, false).await,
-        AnyTransaction::Postgres(tx) => migrator().run_direct(version, &mut **tx, false).await,
+        AnyTransaction::Postgres(tx, _) => migrator().run_direct(version, &mut **tx, false).await,
     }
     .map_err(|error| StoreError::Schema(error.to_string()))
 }
