@@ -457,6 +457,10 @@ impl Store {
         .await?;
         tx.execute("DROP TABLE name_before", Vec::new()).await?;
         keys_fit(&mut tx, sealing).await?;
+        // The file may have newer ones, of a rotation since: they seal once this store has heard of them.
+        if let Some(newest) = load_known_keys(&mut tx).await?.last() {
+            sealing.seal_with(&newest.id);
+        }
         tx.put_older_audit_keys(audit_keys).await?;
         tx.reopen_audit(sealing, random, now).await?;
 

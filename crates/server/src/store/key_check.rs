@@ -95,7 +95,8 @@ impl Store {
         self.look_at_keys(sealing).await
     }
 
-    /// Lets the store's newest key seal. To be called again and again: another node may have rotated it.
+    /// Lets the store's newest key seal. To be called again and again: another node may have rotated it. Says once of
+    /// each key that the file lacks it; from then on nothing is sealed until the file has it.
     pub async fn look_at_keys(&self, sealing: &Sealing) -> Result<(), StoreError> {
         let known = load_known_keys(&mut Reader::uncounted(self.database.clone())).await?;
         let Some(newest) = known.last() else { return Ok(()) };

@@ -173,7 +173,7 @@ async fn f24_an_older_copy_of_the_key_file_on_another_node_reverses_no_rotation(
                 assert_eq!((code, &*errors), (0, ""), "{on:?}, {dropped}, {line}: {output}");
             }
         }
-        assert_eq!(Sealing::open(&node).unwrap().key_ids(), [newest.clone()]);
+        assert_eq!(Sealing::open(&node).unwrap().key_ids(), [newest]);
         world.good_command("audit verify --all").await;
     }
 }
@@ -286,6 +286,30 @@ async fn a_backup_says_which_keys_it_needs_and_is_not_restored_without_one_of_th
     let (code, _, errors) = world.operate(&format!("restore {} --replace", path.display())).await;
     assert!(is_refused(code, &errors, "key.unusable") && errors.contains(&ids[1]), "{errors}");
     assert_eq!(world.everything_stored().await, before);
+}
+
+#[tokio::test]
+async fn a_backup_from_before_a_rotation_is_restored_and_sealed_with_a_key_that_it_knows() {
+    for on in On::all() {
+        let world = furnished(on).await;
+        let path = backup_of(&world).await;
+        world.good_command("key rotate").await;
+        world.good_command(&format!("restore {} --replace", path.display())).await;
+        let mut reader = world.app.store.reader();
+        let known = doorward::store::load_known_keys(&mut reader).await.unwrap();
+        for sql in ["SELECT sealed FROM audit_key", "SELECT client_secret AS sealed FROM revision"] {
+            for row in reader.fetch_all(sql, Vec::new()).await.unwrap() {
+                let sealed = row.text("sealed").unwrap();
+                let key = sealed_with(&sealed).unwrap();
+                assert!(known.iter().any(|known| known.id == key), "{on:?}: {key} {known:?}");
+            }
+        }
+        assert!(
+            world.good_command("key rotate").await.contains("seals already"),
+            "as an interrupted one goes on"
+        );
+        world.good_command("audit verify --all").await;
+    }
 }
 
 #[tokio::test]
@@ -740,6 +764,12 @@ async fn a_backup_that_is_cut_changed_foreign_or_of_another_key_changes_nothing(
     let changed = String::from_utf8(good.clone()).unwrap().replacen("\"write\"", "\"admin\"", 1);
     assert_ne!(changed.as_bytes(), good);
     let newer = String::from_utf8(good.clone()).unwrap().replacen("\"schema\":", "\"schema\":9", 1);
+    let format = String::from_utf8(good.clone()).unwrap().replacen(
+        "\"doorward_backup\":1",
+        "\"doorward_backup\":2",
+        1,
+    );
+    assert!(newer.as_bytes() != good && format.as_bytes() != good);
     let without_end = good[..good.len() - 2].to_vec();
     for (case, text, says) in [
         ("cut", good[..cut].to_vec(), "not whole"),
@@ -748,6 +778,7 @@ async fn a_backup_that_is_cut_changed_foreign_or_of_another_key_changes_nothing(
         ("foreign", b"SQLite format 3\0".to_vec(), "not"),
         ("changed", changed.into_bytes(), "was changed or damaged"),
         ("newer", newer.into_bytes(), "does not know"),
+        ("of another format", format.into_bytes(), "does not know"),
     ] {
         std::fs::write(&path, text).unwrap();
         let (code, _, errors) = world.operate(&restore).await;
