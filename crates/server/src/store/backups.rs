@@ -91,8 +91,8 @@ const LEFT_OUT: &[Table] = tables![
     "recovery",
     "invitation",
     "join_link",
-    "change",
     "change_counter",
+    "change",
     "store_generation",
 ];
 
