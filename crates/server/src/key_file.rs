@@ -128,8 +128,11 @@ pub fn create(path: &Path, random: &Random) -> Result<(), SealingError> {
     linked.and_then(|()| sync_folder(path)).map_err(fault(path))
 }
 
-/// Puts these keys in the place of the file: whole, or not at all.
+/// Puts these keys in the place of the file: whole, or not at all. Refused if they are more than are read.
 pub fn replace(path: &Path, keys: &[MasterKey]) -> Result<(), SealingError> {
+    if keys.len() > KEYS_MAX {
+        return Err(SealingError::KeyFileFull(path.display().to_string()));
+    }
     // Where the path is a link, what it leads to is replaced.
     let path = path.canonicalize().map_err(fault(path))?;
     let part = part_beside(&path);
@@ -240,6 +243,17 @@ mod tests {
             let (_folder, path) = written(&key(1), mode);
             assert!(matches!(read(&path), Err(SealingError::KeyFileOpen(_))), "{mode:o}");
         }
+    }
+
+    #[test]
+    fn more_keys_than_are_read_are_not_written() {
+        let (_folder, path) = written(&key(1), 0o600);
+        let keys: Vec<MasterKey> =
+            (1..=9).map(|n| MasterKey { bytes: Zeroizing::new([n; 32]), prepared: n > 1 }).collect();
+        assert!(matches!(replace(&path, &keys), Err(SealingError::KeyFileFull(_))));
+        assert_eq!(read(&path).unwrap().0.len(), 1, "the file is as it was");
+        replace(&path, &keys[..8]).unwrap();
+        assert_eq!(read(&path).unwrap().0.len(), 8);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! AES-256-GCM-SIV (misuse-resistant: RFC 8452) under a key that HKDF-SHA-256 derives from the master key. A sealed
 //! value is `v1.KEYID.BASE64URL(nonce, ciphertext, tag)`; the associated data is `table.column.row`, so a value moved
-//! to another row does not open. The newest key of the file seals, each of them opens; a file that `key rotate` has
-//! changed is read again without a restart.
+//! to another row does not open. Each key of the file opens; the one that the store knows as its newest seals, so that
+//! a node with an older copy of the file undoes no rotation. A file that has changed is read again without a restart.
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::{digest, hkdf, hmac};
@@ -27,6 +27,8 @@ pub struct Sealing {
     ring: Arc<RwLock<Arc<Ring>>>,
     /// A changed file that could not be used, so that it is read and told of once.
     unusable: Arc<Mutex<Option<Version>>>,
+    /// The key that seals, by the store's word; `None` until it was asked, and the file's first seals.
+    sealer: Arc<RwLock<Option<Arc<str>>>>,
 }
 
 /// The keys as they were when the file was read.
@@ -91,6 +93,17 @@ pub enum SealingError {
         /// Id of the key that sealed.
         found: String,
     },
+    /// The file is a copy from before a rotation.
+    #[error("the master key file is an older copy: it holds {at_hand}, but {newest} seals since a rotation")]
+    OlderCopy {
+        /// Ids of the keys in the file.
+        at_hand: String,
+        /// Id of the key that seals.
+        newest: String,
+    },
+    /// There is no room for another key in the file.
+    #[error("the master key file {0} holds eight keys, and more are not read")]
+    KeyFileFull(String),
     /// A sealed value does not open: it was changed, or moved from another row.
     #[error("a sealed secret in the store does not open: it was changed or moved")]
     DoesNotOpen,
@@ -113,6 +126,12 @@ impl SealingError {
             Self::KeyFileMalformed { path, .. } => format!("Restore {path} from its copy, with mode 0600."),
             Self::OtherKey { found, .. } => {
                 format!("Restore the master key file that holds {found} from its copy, with mode 0600.")
+            }
+            Self::OlderCopy { newest, .. } => {
+                format!("Copy the master key file from the node that holds {newest}, with mode 0600.")
+            }
+            Self::KeyFileFull(_) => {
+                "Drop the old ones first, once their copy is kept: doorward key rotate --drop-old".to_owned()
             }
             Self::DoesNotOpen => {
                 "Restore the database from its last backup, or save the settings anew.".to_owned()
@@ -164,6 +183,10 @@ impl Ring {
     fn find(&self, id: &str) -> Option<&Key> {
         std::iter::once(&self.newest).chain(&self.others).find(|key| key.id == id)
     }
+
+    fn ids(&self) -> Vec<String> {
+        std::iter::once(&self.newest).chain(&self.others).map(|key| key.id.clone()).collect()
+    }
 }
 
 impl Sealing {
@@ -195,7 +218,7 @@ impl Sealing {
     }
 
     fn over(path: Option<PathBuf>, ring: Ring) -> Self {
-        Self { path, ring: Arc::new(RwLock::new(Arc::new(ring))), unusable: Arc::default() }
+        Self { path, ring: Arc::new(RwLock::new(Arc::new(ring))), unusable: Arc::default(), sealer: Arc::default() }
     }
 
     fn ring(&self) -> Arc<Ring> {
@@ -222,34 +245,58 @@ impl Sealing {
                 return known;
             }
         };
-        tracing::info!(sealing = %ring.newest.id, "the master key file has changed and was read again");
+        tracing::info!(first = %ring.newest.id, "the master key file has changed and was read again");
         *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&ring);
         ring
     }
 
-    /// Names the key that seals; safe to show.
+    /// Takes the store's word on which key seals. Whether that is another one than before.
+    pub fn seal_with(&self, key_id: &str) -> bool {
+        let mut sealer = self.sealer.write().unwrap_or_else(PoisonError::into_inner);
+        let is_another = sealer.as_deref() != Some(key_id);
+        *sealer = Some(key_id.into());
+        is_another
+    }
+
+    /// Names the key that seals, whether or not the file has it; safe to show.
     pub fn key_id(&self) -> String {
+        let sealer = self.sealer.read().unwrap_or_else(PoisonError::into_inner).clone();
+        sealer.map_or_else(|| self.first_key_id(), |id| (*id).to_owned())
+    }
+
+    /// Names the file's first key, which seals as soon as the store knows it; safe to show.
+    pub fn first_key_id(&self) -> String {
         self.current_ring().newest.id.clone()
     }
 
-    /// Names every key that opens, the one that seals first; safe to show.
+    /// Names every key that opens, the file's first at first; safe to show.
     pub fn key_ids(&self) -> Vec<String> {
-        let ring = self.ring();
-        std::iter::once(&ring.newest).chain(&ring.others).map(|key| key.id.clone()).collect()
+        self.ring().ids()
     }
 
-    /// Seals `secret` for `place`. Twice the same secret gives two different values.
+    /// Seals `secret` for `place`. Twice the same secret gives two different values. Refused where the key that seals is
+    /// not in the file: what an older one sealed would be lost with it.
     pub fn seal(&self, place: Place<'_>, secret: &Secret) -> Result<String, SealingError> {
+        self.seal_under(&self.key_id(), place, secret)
+    }
+
+    /// The same with a key of the file that the store does not know yet.
+    pub fn seal_under(
+        &self,
+        key_id: &str,
+        place: Place<'_>,
+        secret: &Secret,
+    ) -> Result<String, SealingError> {
         let ring = self.current_ring();
+        let key = ring.find(key_id).ok_or_else(|| older_copy(&ring, key_id))?;
         let mut bytes = secret.expose().as_bytes().to_vec();
-        let nonce = ring
-            .newest
+        let nonce = key
             .sealing
             .seal_in_place_append_tag(Aad::from(place.associated_data()), &mut bytes)
             .map_err(|_| SealingError::Library)?;
         let mut whole = nonce.as_ref().to_vec();
         whole.append(&mut bytes);
-        Ok(format!("v1.{}.{}", ring.newest.id, URL_SAFE_NO_PAD.encode(whole)))
+        Ok(format!("v1.{key_id}.{}", URL_SAFE_NO_PAD.encode(whole)))
     }
 
     /// Opens what `seal` made for the same place, with whichever key of the file it was.
@@ -273,15 +320,21 @@ impl Sealing {
         String::from_utf8(opened.to_vec()).map(Secret::new).map_err(|_| SealingError::DoesNotOpen)
     }
 
+    /// That the file is a copy from before `newest` was there.
+    pub fn older_copy(&self, newest: &str) -> SealingError {
+        older_copy(&self.ring(), newest)
+    }
+
     /// That key `found` is not in the file.
     pub fn other_key(&self, found: &str) -> SealingError {
         SealingError::OtherKey { at_hand: self.key_ids().join(" and "), found: found.to_owned() }
     }
 
-    /// Begins a checksum that only a holder of the key can make, for backups; with the key's id.
-    pub fn begin_checksum(&self) -> (String, hmac::Context) {
-        let ring = self.current_ring();
-        (ring.newest.id.clone(), hmac::Context::with_key(&ring.newest.backups))
+    /// Begins a checksum that only a holder of the key that seals can make, for backups; with the key's id.
+    pub fn begin_checksum(&self) -> Result<(String, hmac::Context), SealingError> {
+        let key_id = self.key_id();
+        let checksum = self.begin_checksum_of(&key_id)?;
+        Ok((key_id, checksum))
     }
 
     /// Begins the same checksum again under the key that made it.
@@ -290,6 +343,10 @@ impl Sealing {
         let key = ring.find(key_id).ok_or_else(|| self.other_key(key_id))?;
         Ok(hmac::Context::with_key(&key.backups))
     }
+}
+
+fn older_copy(ring: &Ring, newest: &str) -> SealingError {
+    SealingError::OlderCopy { at_hand: ring.ids().join(" and "), newest: newest.to_owned() }
 }
 
 /// The id of the key that sealed a value, without opening it.
@@ -390,6 +447,37 @@ mod tests {
             matches!(running.open_sealed(HERE, &old), Err(SealingError::OtherKey { .. })),
             "dropped is dropped"
         );
+    }
+
+    #[test]
+    fn f24_the_key_that_the_store_names_seals_and_where_the_file_lacks_it_none_does() {
+        let folder = doorward_testkit::TempDir::new();
+        let path = folder.join("master.key");
+        let random = Random::seeded(1);
+        let sealing = Sealing::open_or_create(&path, &random).unwrap();
+        let old = sealing.key_id();
+        let (mut keys, _) = key_file::read(&path).unwrap();
+        let new = MasterKey::generate(&random).unwrap();
+        let new_id = key_id(&new.bytes);
+
+        assert!(sealing.seal_with(&old) && !sealing.seal_with(&old));
+        keys.insert(0, new.clone());
+        key_file::replace(&path, &keys).unwrap();
+        let sealed = sealing.seal(HERE, &secret()).unwrap();
+        assert_eq!(sealed_with(&sealed), Some(&*old), "a key that the store has not heard of seals nothing");
+        assert_eq!(sealing.first_key_id(), new_id);
+        sealing.seal_with(&new_id);
+        assert_eq!(sealed_with(&sealing.seal(HERE, &secret()).unwrap()), Some(&*new_id));
+
+        key_file::replace(&path, &keys[1..]).unwrap();
+        let refused = sealing.seal(HERE, &secret()).unwrap_err();
+        assert!(matches!(&refused, SealingError::OlderCopy { newest, .. } if *newest == new_id), "{refused}");
+        assert!(sealing.begin_checksum().is_err(), "no backup under it either");
+        assert_eq!(sealing.open_sealed(HERE, &sealed).unwrap().expose(), SECRET, "what it opens, it opens");
+        keys.rotate_left(1);
+        key_file::replace(&path, &keys).unwrap();
+        let sealed = sealing.seal(HERE, &secret()).unwrap();
+        assert_eq!(sealed_with(&sealed), Some(&*new_id), "wherever in the file it stands");
     }
 
     #[test]

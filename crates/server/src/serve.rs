@@ -13,7 +13,7 @@ use crate::logging::{RequestLog, log_request};
 use crate::metrics;
 use crate::opening::open_app;
 use crate::random::Random;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::tls::{Expiry, ServingTls, in_words, served_names};
 use crate::web::pages::sign_in::make_operator_link;
 use axum::Router;
@@ -33,6 +33,9 @@ const STOP_GRACE: Duration = Duration::from_secs(30);
 
 /// How often changes are read (rule 16: at least every 500 ms).
 const CHANGES_EVERY: Duration = Duration::from_millis(250);
+
+/// How often it is looked which master key seals: far more often than `key rotate --drop-old` waits (a minute).
+const LOOK_AT_KEYS_EVERY: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether the certificate runs out.
 const LOOK_AT_CERTIFICATE_EVERY: Duration = Duration::from_hours(1);
@@ -65,6 +68,7 @@ pub async fn serve(
     let mut background = JoinSet::new();
     background.spawn(app.store.clone().follow_changes(app.clock.clone(), CHANGES_EVERY, stopping));
     background.spawn(clean_up(app.store.clone(), app.clock.clone()));
+    background.spawn(follow_keys(Arc::clone(&app)));
     background.spawn(keep_certificate(Arc::clone(&app), listeners.tls.clone(), hangups));
 
     tracing::info!(
@@ -172,6 +176,23 @@ async fn clean_up(store: Store, clock: Clock) {
             Ok(0) => {}
             Ok(rows) => tracing::debug!(rows, "old rows were deleted"),
             Err(error) => tracing::warn!(%error, "old rows could not be deleted"),
+        }
+    }
+}
+
+/// Seals with the key that another node has rotated to, for as long as the process lives.
+async fn follow_keys(app: SharedApp) {
+    let mut ticks = tokio::time::interval(LOOK_AT_KEYS_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match app.store.look_at_keys(&app.sealing).await {
+            Ok(()) => {}
+            Err(StoreError::Sealing(error)) => tracing::error!(
+                remedy = error.remedy(),
+                "{error}; this node seals nothing until it has the key"
+            ),
+            Err(error) => tracing::debug!(%error, "it could not be asked which master key seals"),
         }
     }
 }

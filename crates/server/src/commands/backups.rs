@@ -1,7 +1,8 @@
 //! `backup` and `restore`: one file for either database, without the master key (docs/adr/0022).
 //!
 //! The file is whole or not there: it is written beside its place, flushed, and then given its name, which is never
-//! taken from another file. A restore reads it twice: first for the checksum, then into one transaction.
+//! taken from another file. A restore reads it twice: first so that nothing is touched for a file that is not whole,
+//! then into one transaction, which compares the checksum of what it has read itself.
 
 use super::Context;
 use crate::audit_export::rfc3339;
@@ -103,21 +104,19 @@ pub async fn restore(context: &Context, restore: Restore, output: &mut dyn Write
     rewind(&mut lines)?;
     store::verify_backup(&mut lines, &sealing)?;
     rewind(&mut lines)?;
-    let header = store::read_backup_header(&mut lines)?;
 
     let store = open_and_migrate(&context.configuration).await?;
     let now = context.clock.now();
-    let made_at = rfc3339(Timestamp::from_millis(header.made_at)).unwrap_or_default();
     let audit = |restored: &store::Restored| {
         let details = vec![
             ("rows", restored.rows.to_string()),
             ("generation", restored.generation.to_string()),
-            ("backup_made_at", made_at.clone()),
+            ("backup_made_at", rfc3339(restored.made_at).unwrap_or_default()),
         ];
         context.entry(None, AuditAction::StoreRestore, details)
     };
-    let restored =
-        store.restore(&header, &mut lines, &sealing, restore.replace, audit, &context.random, now).await?;
+    let restored = store.restore(&mut lines, &sealing, restore.replace, audit, &context.random, now).await?;
+    let made_at = rfc3339(restored.made_at).unwrap_or_default();
     writeln!(
         output,
         "{} rows of {made_at} are back; this is generation {}.",

@@ -460,6 +460,9 @@ impl<'a> Run<'a> {
     fn organization(&self, name: &str) -> Result<(OrganizationId, Origin), String> {
         match self.names.get(&name.to_ascii_lowercase()) {
             Some(Known { owner: NameOwner::Organization(id), origin }) => Ok((*id, *origin)),
+            Some(Known { owner: NameOwner::Gone, .. }) => {
+                Err(format!("what the name {name} belonged to is gone"))
+            }
             _ => Err("there is no such organization, neither on an earlier line nor in the store".to_owned()),
         }
     }
@@ -467,6 +470,9 @@ impl<'a> Run<'a> {
     fn account(&self, name: &str) -> Result<(AccountId, Origin), String> {
         match self.names.get(&name.to_ascii_lowercase()) {
             Some(Known { owner: NameOwner::Account(id), origin }) => Ok((*id, *origin)),
+            Some(Known { owner: NameOwner::Gone, .. }) => {
+                Err(format!("what the name {name} belonged to is gone"))
+            }
             _ => Err("there is no such account, neither on an earlier line nor in the store".to_owned()),
         }
     }
@@ -478,8 +484,13 @@ impl<'a> Run<'a> {
         before: bool,
         older_pairs: &mut Vec<(u64, OrganizationId, AccountId)>,
     ) -> Result<(), String> {
-        let (organization, organization_origin) = self.organization(&line.organization)?;
-        let (account, account_origin) = self.account(&line.account)?;
+        let known =
+            self.organization(&line.organization).and_then(|known| Ok((known, self.account(&line.account)?)));
+        // A line that was taken is passed over, whatever became of those whom it names.
+        let ((organization, organization_origin), (account, account_origin)) = match known {
+            Err(_) if before => return Ok(()),
+            known => known?,
+        };
         let role: Role =
             line.role.parse().map_err(|error: doorward_core::membership::UnknownRole| error.to_string())?;
         if !self.members.insert((organization, account)) {
@@ -517,13 +528,13 @@ impl<'a> Run<'a> {
         line: &ConnectionLine,
         before: bool,
     ) -> Result<Result<(), String>, Failure> {
+        if before {
+            return Ok(Ok(()));
+        }
         let (id, origin) = match self.organization(&line.organization) {
             Ok(known) => known,
             Err(what) => return Ok(Err(what)),
         };
-        if before {
-            return Ok(Ok(()));
-        }
         let plan = match origin {
             Origin::Line(_) => self.plans.get(&id).copied(),
             Origin::Store => {
@@ -632,6 +643,7 @@ impl Run<'_> {
         let (mut accounts, mut organizations, mut memberships) = (Vec::new(), Vec::new(), Vec::new());
         let (mut connections, mut hashes) = (Vec::new(), Vec::new());
         let mut deeds: BTreeMap<OrganizationId, Deeds> = BTreeMap::new();
+        let first = chunk.first().map_or(0, |numbered| numbered.number);
         for numbered in chunk.iter().filter(|numbered| !imported.contains(&numbered.hash)) {
             hashes.push(numbered.hash.clone());
             match numbered.line.as_ref().map_err(|_| changed())? {
@@ -642,7 +654,7 @@ impl Run<'_> {
                     organizations.push(organization);
                 }
                 Line::Membership(line) => {
-                    let membership = self.imported_membership(line).map_err(|_| changed())?;
+                    let membership = self.imported_membership(line, first).map_err(|_| changed())?;
                     let deed = deeds.entry(membership.organization).or_default();
                     deed.members += 1;
                     if membership.role == Role::Admin {
@@ -712,14 +724,15 @@ impl Run<'_> {
         })
     }
 
-    fn imported_membership(&self, line: &MembershipLine) -> Result<ImportedMembership, String> {
+    /// `first` is the first line of this commit: an account of an earlier one may be signed in already.
+    fn imported_membership(&self, line: &MembershipLine, first: u64) -> Result<ImportedMembership, String> {
         let (account, origin) = self.account(&line.account)?;
         Ok(ImportedMembership {
             organization: self.organization(&line.organization)?.0,
             account,
             role: line.role.parse().map_err(|_| "role".to_owned())?,
             external_collaborator: line.external_collaborator,
-            account_is_older: matches!(origin, Origin::Store),
+            account_is_older: !matches!(origin, Origin::Line(line) if line >= first),
         })
     }
 }

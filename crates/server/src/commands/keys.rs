@@ -1,7 +1,8 @@
 //! `key …`: the master key is rotated while the server runs (conformance.md F24; docs/adr/0022).
 //!
-//! The order keeps every moment good to be killed in: the file first (both keys open), then the store's word of the new
-//! key, then the values in small batches; the old key goes only when asked, from the store first and then the file.
+//! The order keeps every moment good to be killed in: the file first (both keys open), then the store's word, by which
+//! the new key seals, then the values in small batches; the old key goes only when asked, from the store first and then
+//! the file. A file without the key that seals is refused before anything: it is a copy from before a rotation.
 
 use super::Context;
 use crate::command_line::KeyRotate;
@@ -45,6 +46,7 @@ pub async fn rotate_key(context: &Context, rotate: KeyRotate, output: &mut dyn W
     // Fits, or nothing is touched. A new key that an interrupted rotation left in the file is noted here.
     let sealing = open_sealing(&context.configuration, &store, &context.random, context.clock.now()).await?;
     let known = store::load_known_keys(&mut store.reader()).await?;
+    put_in_order(&store, &sealing, path).await?;
     if rotate.prepare {
         prepare(context, path, output)
     } else if rotate.drop_old {
@@ -52,6 +54,23 @@ pub async fn rotate_key(context: &Context, rotate: KeyRotate, output: &mut dyn W
     } else {
         rotate_now(context, &store, &sealing, &known, path, output).await
     }
+}
+
+/// Puts the key that seals in front: this node's file may be from before another node rotated to a prepared key. A key
+/// that the store knows is not prepared any more.
+async fn put_in_order(store: &Store, sealing: &Sealing, path: &Path) -> Result<(), Failure> {
+    let every = store::load_every_key_id(&mut store.reader()).await?;
+    let (mut keys, _) = key_file::read(path)?;
+    if sealing.first_key_id() == sealing.key_id()
+        && !keys.iter().any(|key| key.prepared && every.contains(&key_id(&key.bytes)))
+    {
+        return Ok(());
+    }
+    for key in &mut keys {
+        key.prepared &= !every.contains(&key_id(&key.bytes));
+    }
+    keys.sort_by_key(|key| key_id(&key.bytes) != sealing.key_id());
+    Ok(key_file::replace(path, &keys)?)
 }
 
 fn prepare(context: &Context, path: &Path, output: &mut dyn Write) -> Result<(), Failure> {
@@ -91,15 +110,18 @@ async fn rotate_now(
             None => MasterKey::generate(&context.random)?,
         };
         keys.insert(0, new);
-        key_file::replace(path, &keys)?;
-        writeln!(output, "Key {} seals from now on.", sealing.key_id())?;
         let now = context.clock.now();
         let mut tx = store.begin().await?;
+        // Two nodes that rotate at once: the second finds that its file is an older copy, and nothing is written to it.
+        tx.hold_keys(sealing).await?;
+        key_file::replace(path, &keys)?;
         if tx.insert_key(sealing, now).await? {
-            let details = vec![("key", sealing.key_id())];
+            let details = vec![("key", sealing.first_key_id())];
             tx.audit(context.entry(None, AuditAction::KeyRotate, details), now).await?;
         }
         tx.commit(now).await?;
+        store.look_at_keys(sealing).await?;
+        writeln!(output, "Key {} seals from now on.", sealing.key_id())?;
     }
     reseal(context, store, sealing, output).await?;
     writeln!(output, "next: copy {} apart from the database, and to every node;", path.display())?;
@@ -143,7 +165,8 @@ async fn drop_old(
     }
     reseal(context, store, sealing, output).await?;
     let mut tx = store.begin().await?;
-    if tx.forget_old_keys(sealing).await? > 0 {
+    tx.hold_keys(sealing).await?;
+    if tx.drop_old_keys(now).await? > 0 {
         let old: Vec<&str> = known.iter().map(|known| &*known.id).filter(|id| *id != newest).collect();
         let details = vec![("keys", old.join(" "))];
         tx.audit(context.entry(None, AuditAction::KeyDropOld, details), now).await?;

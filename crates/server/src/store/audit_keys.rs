@@ -330,7 +330,7 @@ impl Transaction {
 
     /// Keeps writers of events away until the commit, so that no event with an old key comes after what is told here.
     async fn lock_audit_logs(&mut self) -> Result<(), StoreError> {
-        if let AnyTransaction::Postgres(tx) = &mut self.inner {
+        if let AnyTransaction::Postgres(tx, _) = &mut self.inner {
             sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut **tx).await?;
             sqlx::query("SET LOCAL lock_timeout = '30s'").execute(&mut **tx).await?;
             sqlx::query("LOCK TABLE audit_key, audit_sequence IN EXCLUSIVE MODE").execute(&mut **tx).await?;

@@ -1,6 +1,7 @@
 //! The whole store as lines of JSON, out of one moment, and back into either database (docs/adr/0022).
 //!
-//! Out: a header, each table's columns and rows, an end with a keyed checksum. In: the same, in one transaction.
+//! Out: a header, each table's columns and rows, an end with a keyed checksum. In: the same, in one transaction, which
+//! ends only if the bytes that were written are those of the checksum.
 //! Left out, and so void after a restore: whatever opens something to somebody (sessions, links, codes, attempts).
 //! Invariant: nothing is held in memory but a few hundred rows, and nothing is half: before or after.
 
@@ -39,6 +40,7 @@ struct Table {
     select: &'static str,
     clear: &'static str,
     drop: &'static str,
+    lock: &'static str,
 }
 
 macro_rules! tables {
@@ -47,6 +49,7 @@ macro_rules! tables {
         select: concat!("SELECT * FROM ", $name),
         clear: concat!("DELETE FROM ", $name),
         drop: concat!("DROP TABLE IF EXISTS ", $name),
+        lock: concat!("LOCK TABLE ", $name, " IN ACCESS EXCLUSIVE MODE"),
     }),*] };
 }
 
@@ -89,8 +92,8 @@ const LEFT_OUT: &[Table] = tables![
     "recovery",
     "invitation",
     "join_link",
-    "change",
     "change_counter",
+    "change",
     "store_generation",
 ];
 
@@ -285,7 +288,7 @@ impl AnyTransactionRef<'_> {
         to: &mut (dyn Write + Send),
         now: Timestamp,
     ) -> Result<u64, BackupError> {
-        let (checksum_key, checksum) = sealing.begin_checksum();
+        let (checksum_key, checksum) = sealing.begin_checksum()?;
         let mut lines = Lines { to, checksum, rows: 0 };
         lines.write(&BackupHeader {
             doorward_backup: FORMAT,
@@ -341,36 +344,73 @@ pub fn read_backup_header(from: &mut dyn BufRead) -> Result<BackupHeader, Backup
     Ok(header)
 }
 
-/// Reads the whole file once and compares its checksum; how many rows it holds. Nothing is taken from a file whose
-/// checksum no holder of the master key has made.
-pub fn verify_backup(from: &mut dyn BufRead, sealing: &Sealing) -> Result<(BackupHeader, u64), BackupError> {
-    let not_whole = || unusable("the backup has no end: it is not whole");
-    let line = read_line(from)?;
-    let header = read_backup_header(&mut line.as_slice())?;
-    for key in &header.keys {
-        sealing.begin_checksum_of(key)?;
-    }
-    let mut checksum = sealing.begin_checksum_of(&header.checksum_key)?;
-    let mut before = line;
-    loop {
+fn not_whole() -> BackupError {
+    unusable("the backup has no end: it is not whole")
+}
+
+/// Reads lines and follows them with the checksum, so that what is used is what was checked.
+struct CheckedLines<'a> {
+    from: &'a mut (dyn BufRead + Send),
+    checksum: hmac::Context,
+}
+
+impl<'a> CheckedLines<'a> {
+    /// Reads the header, and sees that all keys are there that the backup needs.
+    fn open(
+        from: &'a mut (dyn BufRead + Send),
+        sealing: &Sealing,
+    ) -> Result<(BackupHeader, Self), BackupError> {
         let line = read_line(from)?;
-        if line.is_empty() {
-            break;
+        let header = read_backup_header(&mut line.as_slice())?;
+        for key in &header.keys {
+            sealing.begin_checksum_of(key)?;
         }
-        checksum.update(&before);
-        before = line;
+        let mut checksum = sealing.begin_checksum_of(&header.checksum_key)?;
+        checksum.update(&line);
+        Ok((header, Self { from, checksum }))
     }
-    let end: EndLine = serde_json::from_slice(&before).map_err(|_| not_whole())?;
-    let found = URL_SAFE_NO_PAD.decode(&end.checksum).unwrap_or_default();
-    constant_time::verify_slices_are_equal(checksum.sign().as_ref(), &found).map_err(|_| {
-        unusable("the backup's checksum is not that of its content: it was changed or damaged")
-    })?;
-    Ok((header, end.rows))
+
+    /// The next line of a table, or `None` at the end line, whose checksum is compared: how many rows it counts is then
+    /// in `rows`.
+    fn next(&mut self, rows: &mut u64) -> Result<Option<Vec<u8>>, BackupError> {
+        let line = read_line(self.from)?;
+        if line.is_empty() {
+            return Err(not_whole());
+        }
+        let end = (!line.starts_with(b"[")).then(|| serde_json::from_slice::<EndLine>(&line).ok());
+        let Some(end) = end.flatten() else {
+            self.checksum.update(&line);
+            return Ok(Some(line));
+        };
+        let found = URL_SAFE_NO_PAD.decode(&end.checksum).unwrap_or_default();
+        let checksum = self.checksum.clone().sign();
+        constant_time::verify_slices_are_equal(checksum.as_ref(), &found).map_err(|_| {
+            unusable("the backup's checksum is not that of its content: it was changed or damaged")
+        })?;
+        if !read_line(self.from)?.is_empty() {
+            return Err(unusable("the backup goes on after its end"));
+        }
+        *rows = end.rows;
+        Ok(None)
+    }
+}
+
+/// Reads the whole file once and compares its checksum, so that a file that no holder of the master key has made is
+/// refused before the store is touched.
+pub fn verify_backup(
+    from: &mut (dyn BufRead + Send),
+    sealing: &Sealing,
+) -> Result<BackupHeader, BackupError> {
+    let (header, mut lines) = CheckedLines::open(from, sealing)?;
+    while lines.next(&mut 0)?.is_some() {}
+    Ok(header)
 }
 
 /// What a restore has done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Restored {
+    /// When the backup was made.
+    pub made_at: Timestamp,
     /// Rows that were taken.
     pub rows: u64,
     /// Which restore of this store it is: the first makes 2.
@@ -378,13 +418,11 @@ pub struct Restored {
 }
 
 impl Store {
-    /// Puts a backup, whose checksum was compared before, in the place of everything in the store: one transaction, so
-    /// before or after and nothing between, and every node forgets what it knew. `replace`: a store that is not empty
-    /// too; names that were given since stay given (rule 7).
-    #[expect(clippy::too_many_arguments, reason = "each is of its own type")]
+    /// Puts a backup in the place of everything in the store: one transaction, so before or after and nothing between,
+    /// and every node forgets what it knew. Its checksum is compared in the reading that writes. `replace`: a store that
+    /// is not empty too; names that were given since stay given (rule 7).
     pub async fn restore(
         &self,
-        header: &BackupHeader,
         lines: &mut (dyn BufRead + Send),
         sealing: &Sealing,
         replace: bool,
@@ -392,11 +430,8 @@ impl Store {
         random: &Random,
         now: Timestamp,
     ) -> Result<Restored, BackupError> {
-        let mut tx = self.begin().await?;
-        if let AnyTransaction::Postgres(tx) = &mut tx.inner {
-            sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut **tx).await?;
-            sqlx::query("SET LOCAL lock_timeout = '30s'").execute(&mut **tx).await?;
-        }
+        let (header, mut lines) = CheckedLines::open(lines, sealing)?;
+        let mut tx = self.begin_alone().await?;
         let not_empty = tx.fetch_optional("SELECT spelled FROM name LIMIT 1", Vec::new()).await?.is_some();
         if not_empty && !replace {
             return Err(BackupError::NotEmpty);
@@ -412,7 +447,7 @@ impl Store {
 
         // The schema of the backup's time, its rows, and then the changes since: as the store itself would have aged.
         migrations::migrate_in(&mut tx.inner, Some(header.schema)).await?;
-        let rows = tx.read_rows(lines).await?;
+        let rows = tx.read_rows(&mut lines).await?;
         migrations::migrate_in(&mut tx.inner, None).await?;
         tx.execute(
             "INSERT INTO name (name_key, spelled, kind, owner_id, created_at) \
@@ -423,18 +458,49 @@ impl Store {
         .await?;
         tx.execute("DROP TABLE name_before", Vec::new()).await?;
         keys_fit(&mut tx, sealing).await?;
+        // The file may have newer ones, of a rotation since: they seal once this store has heard of them.
+        if let Some(newest) = load_known_keys(&mut tx).await?.last() {
+            sealing.seal_with(&newest.id);
+        }
         tx.restore_audit_keys(audit_keys, sealing, random, now).await?;
 
-        let restored = Restored { rows, generation: generation.max(header.generation) + 1 };
+        let made_at = Timestamp::from_millis(header.made_at);
+        let restored = Restored { made_at, rows, generation: generation.max(header.generation) + 1 };
         tx.execute("DELETE FROM change", Vec::new()).await?;
         let sql = "UPDATE change_counter SET n = $1 WHERE id = 1";
         tx.execute(sql, values![counter + CHANGES_SKIPPED]).await?;
         let sql = "UPDATE store_generation SET n = $1, restored_at = $2, backup_made_at = $3 WHERE id = 1";
-        tx.execute(sql, values![restored.generation, now, header.made_at]).await?;
+        tx.execute(sql, values![restored.generation, now, made_at]).await?;
         tx.tell_of_restore(audit(&restored), now).await?;
         tx.commit(now).await?;
         Ok(restored)
     }
+}
+
+/// How often a restore begins again because somebody held the same tables in another order.
+const BEGINNINGS: u32 = 5;
+
+impl Store {
+    /// Begins with every table for itself, before anything is read. Names first: one that is given while they are copied
+    /// would be lost, and given again (rule 7).
+    async fn begin_alone(&self) -> Result<Transaction, StoreError> {
+        let mut left = BEGINNINGS;
+        loop {
+            let mut tx = self.begin().await?;
+            tx.inner.take_long().await?;
+            left -= 1;
+            match tx.lock_everything().await {
+                Err(error) if left > 0 && is_deadlock(&error) => {}
+                locked => return locked.map(|()| tx),
+            }
+        }
+    }
+}
+
+/// PostgreSQL ends one of two transactions that wait for each other.
+fn is_deadlock(error: &StoreError) -> bool {
+    let StoreError::Unavailable(sqlx::Error::Database(error)) = error else { return false };
+    error.code().as_deref() == Some("40P01")
 }
 
 impl Transaction {
@@ -457,29 +523,37 @@ impl Transaction {
         Ok(())
     }
 
+    /// On SQLite a transaction that writes is alone already.
+    async fn lock_everything(&mut self) -> Result<(), StoreError> {
+        if let AnyTransaction::Sqlite(_) = self.inner {
+            return Ok(());
+        }
+        for table in KEPT.iter().chain(LEFT_OUT) {
+            self.execute(table.lock, Vec::new()).await?;
+        }
+        Ok(())
+    }
+
     /// Inserts every row up to the end line; how many.
-    async fn read_rows(&mut self, lines: &mut (dyn BufRead + Send)) -> Result<u64, BackupError> {
+    async fn read_rows(&mut self, lines: &mut CheckedLines<'_>) -> Result<u64, BackupError> {
         let malformed = || unusable("the backup holds a line that can't be read");
         let mut table: Option<(String, Vec<(String, bool)>)> = None;
         let mut waiting: Vec<Value> = Vec::new();
-        let mut rows = 0;
+        let (mut rows, mut rows_counted) = (0, 0);
         loop {
-            let line = read_line(lines)?;
-            let is_row = line.starts_with(b"[");
+            let line = lines.next(&mut rows_counted)?;
+            let is_row = line.as_ref().is_some_and(|line| line.starts_with(b"["));
             let width = table.as_ref().map_or(1, |(_, columns)| columns.len());
             if (!is_row || waiting.len() >= width * ROWS_AT_ONCE)
                 && let Some((head, _)) = &table
             {
                 self.inner.insert_rows(head, width, std::mem::take(&mut waiting)).await?;
             }
-            if line.is_empty() {
-                return Err(unusable("the backup has no end: it is not whole"));
-            }
+            let Some(line) = line else {
+                return if rows_counted == rows { Ok(rows) } else { Err(malformed()) };
+            };
             if !is_row {
-                let Ok(line) = serde_json::from_slice::<TableLine>(&line) else {
-                    let end: EndLine = serde_json::from_slice(&line).map_err(|_| malformed())?;
-                    return if end.rows == rows { Ok(rows) } else { Err(malformed()) };
-                };
+                let line: TableLine = serde_json::from_slice(&line).map_err(|_| malformed())?;
                 let kept = KEPT.iter().find(|table| table.name == line.table).ok_or_else(malformed)?;
                 // A schema change may have put rows there.
                 self.execute(kept.clear, Vec::new()).await?;

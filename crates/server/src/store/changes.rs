@@ -15,7 +15,7 @@ use crate::values;
 const KEPT: Lifetime = Lifetime::from_minutes(10);
 
 /// One thing that is no longer as a node may remember it.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Change {
     /// The account, its memberships, its sessions or their SSO.
     Account(AccountId),
@@ -89,7 +89,7 @@ impl Transaction {
         let rows = rows.collect();
         self.inner.insert_rows("INSERT INTO change (n, kind, item, at) VALUES ", 4, rows).await?;
         self.inner.commit().await?;
-        self.facts.forget_own(n, &self.changes);
+        self.facts.forget_own(n, self.changes);
         log_checkpoints(&self.checkpoints);
         Ok(())
     }

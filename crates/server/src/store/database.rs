@@ -114,6 +114,8 @@ const WAIT: Duration = Duration::from_secs(5);
 /// How long one waits for PostgreSQL's answer: longer than its own `statement_timeout`, whose words are better. It is
 /// for a server that says nothing at all, because the network swallows every packet.
 const ANSWER_WAIT: Duration = Duration::from_secs(7);
+/// The same for work on whole tables (`AnyTransaction::take_long`): a restore's statements, and what bulk inserts wait for.
+const BULK_WAIT: Duration = Duration::from_mins(11);
 /// How long a connection that is given back may take to say that it is still good.
 const RELEASE_WAIT: Duration = Duration::from_secs(2);
 
@@ -124,8 +126,18 @@ fn answered<'a, T>(
 where
     T: 'a,
 {
+    answered_within(ANSWER_WAIT, answer)
+}
+
+fn answered_within<'a, T>(
+    wait: Duration,
+    answer: impl Future<Output = Result<T, sqlx::Error>> + Send + 'a,
+) -> impl Future<Output = Result<T, sqlx::Error>> + Send + 'a
+where
+    T: 'a,
+{
     let answer = Box::pin(answer);
-    async move { tokio::time::timeout(ANSWER_WAIT, answer).await.unwrap_or_else(|_| Err(no_answer())) }
+    async move { tokio::time::timeout(wait, answer).await.unwrap_or_else(|_| Err(no_answer())) }
 }
 
 fn no_answer() -> sqlx::Error {
@@ -388,16 +400,28 @@ impl Reader {
 
 pub(super) enum AnyTransaction {
     Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
-    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>, Duration),
 }
 
 impl AnyTransaction {
+    /// Lets each statement, and the commit, take minutes instead of seconds.
+    pub(super) async fn take_long(&mut self) -> Result<(), StoreError> {
+        if let Self::Postgres(tx, wait) = self {
+            sqlx::query("SET LOCAL statement_timeout = '10min'").execute(&mut **tx).await?;
+            sqlx::query("SET LOCAL lock_timeout = '30s'").execute(&mut **tx).await?;
+            *wait = BULK_WAIT;
+        }
+        Ok(())
+    }
+
     /// Runs a statement that answers no rows; how many it touched.
     pub(super) async fn execute(&mut self, sql: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
         crash::point();
         Ok(match self {
             Self::Sqlite(tx) => bound!(sql, values).execute(&mut **tx).await?.rows_affected(),
-            Self::Postgres(tx) => answered(bound!(sql, values).execute(&mut **tx)).await?.rows_affected(),
+            Self::Postgres(tx, wait) => {
+                answered_within(*wait, bound!(sql, values).execute(&mut **tx)).await?.rows_affected()
+            }
         })
     }
 
@@ -411,8 +435,8 @@ impl AnyTransaction {
             Self::Sqlite(tx) => {
                 bound!(sql, values).fetch_all(&mut **tx).await?.into_iter().map(Row::Sqlite).collect()
             }
-            Self::Postgres(tx) => {
-                let rows = answered(bound!(sql, values).fetch_all(&mut **tx)).await?;
+            Self::Postgres(tx, wait) => {
+                let rows = answered_within(*wait, bound!(sql, values).fetch_all(&mut **tx)).await?;
                 rows.into_iter().map(Row::Postgres).collect()
             }
         })
@@ -426,8 +450,9 @@ impl AnyTransaction {
         crash::point();
         Ok(match self {
             Self::Sqlite(tx) => bound!(sql, values).fetch_optional(&mut **tx).await?.map(Row::Sqlite),
-            Self::Postgres(tx) => {
-                answered(bound!(sql, values).fetch_optional(&mut **tx)).await?.map(Row::Postgres)
+            Self::Postgres(tx, wait) => {
+                let row = bound!(sql, values).fetch_optional(&mut **tx);
+                answered_within(*wait, row).await?.map(Row::Postgres)
             }
         })
     }
@@ -449,9 +474,9 @@ impl AnyTransaction {
                 Self::Sqlite(tx) => {
                     bound!(sql, some).persistent(false).execute(&mut **tx).await?.rows_affected()
                 }
-                Self::Postgres(tx) => {
+                Self::Postgres(tx, wait) => {
                     let inserted = bound!(sql, some).persistent(false).execute(&mut **tx);
-                    answered(inserted).await?.rows_affected()
+                    answered_within(*wait, inserted).await?.rows_affected()
                 }
             };
         }
@@ -462,7 +487,7 @@ impl AnyTransaction {
         crash::point();
         match self {
             Self::Sqlite(tx) => tx.commit().await?,
-            Self::Postgres(tx) => answered(tx.commit()).await?,
+            Self::Postgres(tx, wait) => answered_within(wait, tx.commit()).await?,
         }
         crash::point();
         Ok(())
@@ -533,7 +558,7 @@ impl Database {
     pub(super) async fn begin(&self) -> Result<AnyTransaction, StoreError> {
         Ok(match self {
             Self::Sqlite { write, .. } => AnyTransaction::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(pool) => AnyTransaction::Postgres(answered(pool.begin()).await?),
+            Self::Postgres(pool) => AnyTransaction::Postgres(answered(pool.begin()).await?, ANSWER_WAIT),
         })
     }
 }

@@ -213,13 +213,13 @@ impl FactsCache {
     }
 
     /// Carries out this node's own commit at once; the later reading of it is skipped.
-    pub(super) fn forget_own(&self, n: i64, changes: &[Change]) {
+    pub(super) fn forget_own(&self, n: i64, changes: impl IntoIterator<Item = Change>) {
         let mut notes = self.notes();
         if self.read_up_to().is_some_and(|seen| n > seen) {
             notes.own.insert(n);
         }
         for change in changes {
-            self.forget_noted(&mut notes, change.clone());
+            self.forget_noted(&mut notes, change);
         }
     }
 
@@ -545,7 +545,7 @@ mod tests {
         let cache = FactsCache::new();
         cache.begin_at(0, Timestamp::from_millis(0));
         let change = Change::Organization("acme".to_owned());
-        cache.forget_own(1, std::slice::from_ref(&change));
+        cache.forget_own(1, [change.clone()]);
         let after_own = cache.sequence.load(Ordering::Acquire);
         assert!(kept(&cache, after_own, &change));
         cache.forget(1, change.clone());

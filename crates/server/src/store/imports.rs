@@ -21,6 +21,8 @@ pub enum NameOwner {
     Account(AccountId),
     /// An organization.
     Organization(OrganizationId),
+    /// Nobody any more: the account or organization is gone, and the name is never given again (rule 7).
+    Gone,
 }
 
 /// An account of the file.
@@ -58,17 +60,21 @@ pub struct ImportedMembership {
     pub role: Role,
     /// Reaches the organization without SSO.
     pub external_collaborator: bool,
-    /// The account was there before, so caches may know it.
+    /// The account was there before this commit, so caches may know it.
     pub account_is_older: bool,
 }
 
 impl Store {
     /// Whom names belong to; names that are free are not among the answers. With their keys.
     pub async fn load_owners(&self, keys: &[String]) -> Result<Vec<(String, NameOwner)>, StoreError> {
-        let head = "SELECT name_key, kind, owner_id FROM name WHERE name_key IN (VALUES ";
+        let head = "SELECT n.name_key, n.kind, n.owner_id, a.id AS account_id, o.id AS organization_id FROM name n \
+                    LEFT JOIN account a ON a.id = n.owner_id LEFT JOIN organization o ON o.id = n.owner_id \
+                    WHERE n.name_key IN (VALUES ";
         let rows = self.reader().fetch_listed(head, 1, texts(keys)).await?;
         let read = |row: &Row| {
+            let is_there = row.opt_text("account_id")?.or(row.opt_text("organization_id")?).is_some();
             let owner = match &*row.text("kind")? {
+                _ if !is_there => NameOwner::Gone,
                 "account" => NameOwner::Account(row.parsed("owner_id")?),
                 _ => NameOwner::Organization(row.parsed("owner_id")?),
             };

@@ -15,6 +15,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (7, "indexes", include_str!("../../../../migrations/0007_indexes.sql")),
     (8, "assertion", include_str!("../../../../migrations/0008_assertion.sql")),
     (9, "audit_mark", include_str!("../../../../migrations/0009_audit_mark.sql")),
+    (10, "key_order", include_str!("../../../../migrations/0010_key_order.sql")),
 ];
 
 fn migrator() -> Migrator {
@@ -95,7 +96,7 @@ pub(super) fn is_known(version: i64) -> bool {
 pub(super) async fn migrate_in(tx: &mut AnyTransaction, version: Option<i64>) -> Result<(), StoreError> {
     match tx {
         AnyTransaction::Sqlite(tx) => migrator().run_direct(version, &mut **tx, false).await,
-        AnyTransaction::Postgres(tx) => migrator().run_direct(version, &mut **tx, false).await,
+        AnyTransaction::Postgres(tx, _) => migrator().run_direct(version, &mut **tx, false).await,
     }
     .map_err(|error| StoreError::Schema(error.to_string()))
 }

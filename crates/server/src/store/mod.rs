@@ -60,7 +60,7 @@ pub use invitations::{
     load_open_invitations,
 };
 pub use join_links::{JOIN_LINK_USES_MAX, JoinLink, load_held_join, load_join_link};
-pub use key_check::{KnownKey, keys_fit, load_known_keys};
+pub use key_check::{KnownKey, keys_fit, load_every_key_id, load_known_keys};
 pub use organizations::{
     Member, MemberOrganization, Organization, Plan, RESOURCE_NAME_BYTES_MAX, Resource, SEARCH_CHARS_MAX,
     count_members, count_other_admins, load_members, load_organization, load_organizations,
@@ -74,6 +74,7 @@ pub use sessions::{
 };
 
 use database::{AnyTransaction, Database};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -147,7 +148,7 @@ impl Store {
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
         Ok(Transaction {
             inner: self.database.begin().await?,
-            changes: Vec::new(),
+            changes: BTreeSet::new(),
             facts: Arc::clone(&self.facts),
             audit_keys: Arc::clone(&self.audit_keys),
             checkpoints: Vec::new(),
@@ -159,7 +160,7 @@ impl Store {
 /// One piece of writing: all of it or nothing, with its audit events and its word to other nodes.
 pub struct Transaction {
     inner: AnyTransaction,
-    changes: Vec<Change>,
+    changes: BTreeSet<Change>,
     facts: Arc<FactsCache>,
     audit_keys: Arc<OpenAudit>,
     checkpoints: Vec<Checkpoint>,
@@ -175,9 +176,7 @@ impl Transaction {
 
     /// Notes what other nodes (and this one's cache) must forget once this is committed.
     pub fn changed(&mut self, change: Change) {
-        if !self.changes.contains(&change) {
-            self.changes.push(change);
-        }
+        self.changes.insert(change);
     }
 }
 

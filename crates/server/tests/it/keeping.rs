@@ -119,6 +119,224 @@ async fn several_nodes_get_the_new_key_before_it_seals() {
 }
 
 #[tokio::test]
+async fn f24_an_older_copy_of_the_key_file_on_another_node_reverses_no_rotation() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        world.enable_sso("acme", "ada").await;
+        world.good_command("sso show acme").await;
+        let here = world.folder().join("master.key");
+        let [without, prepared, node] =
+            ["without.key", "prepared.key", "node.key"].map(|name| world.folder().join(name));
+        std::fs::copy(&here, &without).unwrap();
+        world.good_command("key rotate --prepare").await;
+        std::fs::copy(&here, &prepared).unwrap();
+        world.good_command("key rotate").await;
+        let newest = key_ids(&world)[0].clone();
+        let is_as_rotated = async |case: &str| {
+            for (table, key) in sealed_by(&world.app.store).await {
+                assert_eq!(key, newest, "{on:?}, {case}: {table}");
+            }
+            let known = doorward::store::load_known_keys(&mut world.app.store.reader()).await.unwrap();
+            assert_eq!(known.last().unwrap().id, newest, "{on:?}, {case}");
+        };
+        let at_other = async |key: &Path, line: &str| {
+            let told = command_on(world.database(), key, &world.app.clock, line).await;
+            is_as_rotated(&format!("{} {line}", key.display())).await;
+            told
+        };
+        let commands = ["key rotate", "key rotate --prepare", "key rotate --drop-old", "org list", "serve"];
+        for dropped in [false, true] {
+            if dropped {
+                world.pass(Lifetime::from_minutes(2));
+                world.good_command("key rotate --drop-old").await;
+            }
+            // Without the key that seals now: nothing is done, and one line says what to copy.
+            for line in commands {
+                let (code, output, errors) = at_other(&without, line).await;
+                assert_eq!(code, 1, "{on:?}, {dropped}, {line}: {output}");
+                let lines: Vec<&str> = errors.lines().collect();
+                assert!(
+                    lines.len() == 2
+                        && lines[0].starts_with("error[key.unusable]: ")
+                        && lines[0].contains("is an older copy")
+                        && lines[0].contains(&newest)
+                        && lines[1].starts_with("next: Copy the master key file"),
+                    "{on:?}, {dropped}, {line}: {errors}"
+                );
+            }
+            // With it, though not in front: the key that the store knows as the newest seals here too.
+            let again = if dropped { "key rotate --drop-old" } else { "key rotate" };
+            for line in ["org list", "key rotate --prepare", "sso join-link acme --rotate --role read", again]
+            {
+                std::fs::copy(&prepared, &node).unwrap();
+                let (code, output, errors) = at_other(&node, line).await;
+                assert_eq!((code, &*errors), (0, ""), "{on:?}, {dropped}, {line}: {output}");
+            }
+        }
+        assert_eq!(Sealing::open(&node).unwrap().key_ids(), [newest]);
+        world.good_command("audit verify --all").await;
+    }
+}
+
+#[tokio::test]
+async fn f24_a_service_with_an_older_copy_of_the_key_file_opens_and_seals_nothing_until_it_is_copied() {
+    use doorward::sealing::{Place, SealingError};
+    for on in On::all() {
+        let world = world_on(on).await;
+        world.enable_sso("acme", "ada").await;
+        world.good_command("sso show acme").await;
+        let (here, other) = (world.folder().join("master.key"), world.folder().join("other.key"));
+        std::fs::copy(&here, &other).unwrap();
+        let (node, now) = (Sealing::open(&other).unwrap(), world.app.clock.now());
+        let store = world.other_node().await;
+        store.check_key(&node, now).await.unwrap();
+        let place = Place { table: "join_link", column: "sealed", row: "nobody" };
+        let sealed = node.seal(place, &Secret::new("before".to_owned())).unwrap();
+        world.good_command("key rotate").await;
+
+        // A rotation of its own that began a moment before finds it out in its transaction.
+        let mut tx = store.begin().await.unwrap();
+        let held = tx.hold_keys(&node).await.unwrap_err().to_string();
+        assert!(held.contains("is an older copy"), "{on:?}: {held}");
+        drop(tx);
+        let noticed = store.look_at_keys(&node).await.unwrap_err().to_string();
+        assert!(noticed.contains("is an older copy"), "{on:?}: {noticed}");
+        store.look_at_keys(&node).await.expect("told once, not every five seconds");
+        let refused = node.seal(place, &Secret::new("after".to_owned()));
+        assert!(matches!(refused, Err(SealingError::OlderCopy { .. })), "{on:?}: {refused:?}");
+        assert_eq!(node.open_sealed(place, &sealed).unwrap().expose(), "before");
+        std::fs::copy(&here, &other).unwrap();
+        let sealed = node.seal(place, &Secret::new("after".to_owned())).unwrap();
+        assert_eq!(sealed_with(&sealed), Some(&*key_ids(&world)[0]), "{on:?}: without a restart");
+    }
+}
+
+#[tokio::test]
+async fn f24_of_two_first_starts_at_once_with_keys_of_their_own_one_is_refused() {
+    for on in On::all() {
+        for _ in 0..10 {
+            let folder = TempDir::new();
+            let (store, _) = crate::harness::fresh_database(on, &folder).await;
+            let now = doorward::clock::Clock::system().now();
+            let [one, other] = [1, 2].map(|n| Sealing::new(&[n; 32]).unwrap());
+            let second = store.clone();
+            let told = tokio::join!(store.check_key(&one, now), second.check_key(&other, now));
+            let told = [told.0, told.1];
+            assert_eq!(told.iter().filter(|told| told.is_ok()).count(), 1, "{on:?}: {told:?}");
+            let known = doorward::store::load_known_keys(&mut store.reader()).await.unwrap();
+            assert_eq!(known.len(), 1, "{on:?}: {known:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn rule_6_what_a_straggler_sealed_with_the_old_key_is_sealed_anew_before_that_key_goes() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        world.enable_sso("acme", "ada").await;
+        world.good_command("sso show acme").await;
+        let straggler = world.folder().join("straggler.key");
+        std::fs::copy(world.folder().join("master.key"), &straggler).unwrap();
+        let old = Sealing::open(&straggler).unwrap();
+        world.good_command("key rotate").await;
+        let (now, organization) = (world.app.clock.now(), world.organization("acme").await);
+        let mut reader = world.app.store.reader();
+        let (connection, live) =
+            doorward::store::load_live(&mut reader, organization.id).await.unwrap().unwrap();
+        let new = doorward::store::NewRevision {
+            issuer_url: live.issuer_url.clone(),
+            client_id: live.client_id.clone(),
+            client_secret: Secret::new("a straggler's".to_owned()),
+            client_auth_method: None,
+            scopes: String::new(),
+            userinfo: live.userinfo,
+            email_claim: String::new(),
+            hosted_domains: Vec::new(),
+            created_by: None,
+            endpoints: None,
+        };
+        let mut tx = world.app.store.begin().await.unwrap();
+        let (_, number) = tx.insert_revision(&organization, connection.id, &new, &old, now).await.unwrap();
+        tx.commit(now).await.unwrap();
+        world.pass(Lifetime::from_minutes(2));
+        world.good_command("key rotate --drop-old").await;
+        let newest = Sealing::open(&world.folder().join("master.key")).unwrap();
+        assert!(sealed_by(&world.app.store).await.iter().all(|(_, key)| *key == newest.key_id()), "{on:?}");
+        let revision =
+            doorward::store::load_revision(&mut reader, organization.id, number).await.unwrap().unwrap();
+        assert_eq!(revision.open_secret(connection.id, &newest).unwrap().expose(), "a straggler's");
+    }
+}
+
+#[tokio::test]
+async fn a_backup_says_which_keys_it_needs_and_is_not_restored_without_one_of_them() {
+    let world = furnished(On::Sqlite).await;
+    world.good_command("key rotate").await;
+    let path = world.folder().join("kept.backup");
+    let told = world.good_command(&format!("backup {}", path.display())).await;
+    let ids = key_ids(&world);
+    assert!(ids.len() == 2 && ids.iter().all(|id| told.contains(id)), "{told}");
+    let first_line: Value =
+        serde_json::from_str(std::fs::read_to_string(&path).unwrap().lines().next().unwrap()).unwrap();
+    assert_eq!(first_line["keys"], serde_json::json!([ids[1], ids[0]]));
+    let key = world.folder().join("master.key");
+    let (keys, _) = key_file::read(&key).unwrap();
+    let before = world.everything_stored().await;
+    key_file::replace(&key, &keys[..1]).unwrap();
+    let (code, _, errors) = world.operate(&format!("restore {} --replace", path.display())).await;
+    assert!(is_refused(code, &errors, "key.unusable") && errors.contains(&ids[1]), "{errors}");
+    assert_eq!(world.everything_stored().await, before);
+}
+
+#[tokio::test]
+async fn a_backup_from_before_a_rotation_is_restored_and_sealed_with_a_key_that_it_knows() {
+    for on in On::all() {
+        let world = furnished(on).await;
+        let path = backup_of(&world).await;
+        world.good_command("key rotate").await;
+        world.good_command(&format!("restore {} --replace", path.display())).await;
+        let mut reader = world.app.store.reader();
+        let known = doorward::store::load_known_keys(&mut reader).await.unwrap();
+        for sql in ["SELECT sealed FROM audit_key", "SELECT client_secret AS sealed FROM revision"] {
+            for row in reader.fetch_all(sql, Vec::new()).await.unwrap() {
+                let sealed = row.text("sealed").unwrap();
+                let key = sealed_with(&sealed).unwrap();
+                assert!(known.iter().any(|known| known.id == key), "{on:?}: {key} {known:?}");
+            }
+        }
+        assert!(
+            world.good_command("key rotate").await.contains("seals already"),
+            "as an interrupted one goes on"
+        );
+        world.good_command("audit verify --all").await;
+    }
+}
+
+#[tokio::test]
+async fn a_ninth_key_is_not_written_and_nothing_is_rotated() {
+    let world = world_on(On::Sqlite).await;
+    world.enable_sso("acme", "ada").await;
+    world.good_command("sso show acme").await;
+    let path = world.folder().join("master.key");
+    let (mut keys, _) = key_file::read(&path).unwrap();
+    while keys.len() < 8 {
+        keys.push(key_file::MasterKey::generate(&world.app.random).unwrap());
+    }
+    key_file::replace(&path, &keys).unwrap();
+    let before = (std::fs::read(&path).unwrap(), world.everything_stored().await);
+    for line in ["key rotate", "key rotate --prepare"] {
+        let (code, _, errors) = world.operate(line).await;
+        assert!(is_refused(code, &errors, "key.unusable"), "{line}: {errors}");
+        assert!(errors.contains("eight") && errors.contains("--drop-old"), "{line}: {errors}");
+        assert!(std::fs::read(&path).unwrap() == before.0, "{line}");
+        assert_eq!(world.everything_stored().await, before.1, "{line}");
+    }
+    world.pass(Lifetime::from_minutes(2));
+    world.good_command("key rotate --drop-old").await;
+    world.good_command("key rotate").await;
+}
+
+#[tokio::test]
 async fn rule_6_the_list_of_sealed_columns_is_what_a_whole_run_seals() {
     let world = world_on(On::Sqlite).await;
     world.enable_sso("acme", "ada").await;
@@ -370,7 +588,7 @@ fn forge(path: &Path, key: &Path, change: impl FnOnce(String) -> String) {
     use base64::Engine as _;
     let text = change(std::fs::read_to_string(path).unwrap());
     let end = text.trim_end().rfind('\n').unwrap() + 1;
-    let (_, mut checksum) = Sealing::open(key).unwrap().begin_checksum();
+    let (_, mut checksum) = Sealing::open(key).unwrap().begin_checksum().unwrap();
     checksum.update(&text.as_bytes()[..end]);
     let checksum = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(checksum.sign());
     let rows = text.lines().filter(|line| line.starts_with('[')).count();
@@ -551,6 +769,12 @@ async fn a_backup_that_is_cut_changed_foreign_or_of_another_key_changes_nothing(
     let changed = String::from_utf8(good.clone()).unwrap().replacen("\"write\"", "\"admin\"", 1);
     assert_ne!(changed.as_bytes(), good);
     let newer = String::from_utf8(good.clone()).unwrap().replacen("\"schema\":", "\"schema\":9", 1);
+    let format = String::from_utf8(good.clone()).unwrap().replacen(
+        "\"doorward_backup\":1",
+        "\"doorward_backup\":2",
+        1,
+    );
+    assert!(newer.as_bytes() != good && format.as_bytes() != good);
     let without_end = good[..good.len() - 2].to_vec();
     for (case, text, says) in [
         ("cut", good[..cut].to_vec(), "not whole"),
@@ -559,6 +783,7 @@ async fn a_backup_that_is_cut_changed_foreign_or_of_another_key_changes_nothing(
         ("foreign", b"SQLite format 3\0".to_vec(), "not"),
         ("changed", changed.into_bytes(), "was changed or damaged"),
         ("newer", newer.into_bytes(), "does not know"),
+        ("of another format", format.into_bytes(), "does not know"),
     ] {
         std::fs::write(&path, text).unwrap();
         let (code, _, errors) = world.operate(&restore).await;
@@ -576,6 +801,109 @@ async fn a_backup_that_is_cut_changed_foreign_or_of_another_key_changes_nothing(
     assert!(code == 1 && errors.contains("the backup needs key") && !key.exists(), "{errors}");
     std::fs::write(&key, kept).unwrap();
     assert_eq!(world.everything_stored().await, before);
+}
+
+#[tokio::test]
+async fn a_backup_that_is_swapped_between_its_check_and_its_use_changes_nothing() {
+    for on in On::all() {
+        let world = furnished(on).await;
+        let good = std::fs::read_to_string(backup_of(&world).await).unwrap();
+        let swapped = good.replacen("\"write\"", "\"admin\"", 1);
+        let (sealing, now) = (&world.app.sealing, world.app.clock.now());
+        doorward::store::verify_backup(&mut good.as_bytes(), sealing).unwrap();
+        assert_ne!(swapped, good);
+        let audit = |_: &doorward::store::Restored| doorward::store::AuditEntry {
+            organization: None,
+            action: doorward_core::audit_event::AuditAction::StoreRestore,
+            actor: doorward::store::Actor::System,
+            details: Vec::new(),
+            address: None,
+            request_id: None,
+        };
+        let admins = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM membership WHERE role = 'admin'";
+        let before = world.count(admins).await;
+        let store = &world.app.store;
+        for (case, text, says) in [
+            ("swapped", swapped, "was changed"),
+            ("with more after its end", format!("{good}[\"x\"]\n"), "goes on after its end"),
+        ] {
+            let restored =
+                store.restore(&mut text.as_bytes(), sealing, true, audit, &world.app.random, now).await;
+            let told = restored.unwrap_err().to_string();
+            assert!(told.contains(says), "{on:?}, {case}: {told}");
+            let generation = world.count("SELECT n FROM store_generation").await;
+            assert_eq!((world.count(admins).await, generation), (before, 1), "{on:?}, {case}");
+        }
+        store
+            .restore(&mut good.as_bytes(), sealing, true, audit, &world.app.random, now)
+            .await
+            .expect("the one that was checked");
+    }
+}
+
+/// Waits until somebody waits for a lock in this PostgreSQL database.
+async fn somebody_waits(world: &World) {
+    let waiting = "SELECT COUNT(*) AS n FROM pg_locks WHERE NOT granted \
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    while world.count(waiting).await == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn account_named(world: &World, name: &str) -> doorward::store::NewAccount {
+    let now = world.app.clock.now().millis();
+    doorward::store::NewAccount {
+        id: doorward_core::ids::AccountId::new(now, world.app.random.bytes().unwrap()),
+        name: doorward_core::name::Name::parse(name).unwrap(),
+        full_name: String::new(),
+        email: None,
+        email_proved: false,
+        password_hash: None,
+        operator: false,
+    }
+}
+
+#[tokio::test]
+async fn rule_7_a_name_that_is_given_while_a_restore_begins_stays_given() {
+    // SQLite has one writer, so that nothing is given meanwhile.
+    if crate::harness::postgres_url().is_none() {
+        return;
+    }
+    let world = furnished(On::Postgres).await;
+    let path = backup_of(&world).await;
+    let now = world.app.clock.now();
+    let mut tx = world.app.store.begin().await.unwrap();
+    tx.insert_account(&account_named(&world, "late"), now).await.unwrap();
+    let giving = async {
+        somebody_waits(&world).await;
+        tx.commit(now).await.unwrap();
+    };
+    let line = format!("restore {} --replace", path.display());
+    tokio::join!(world.good_command(&line), giving);
+    assert_eq!(world.count("SELECT COUNT(*) AS n FROM account WHERE name_key = 'late'").await, 0);
+    assert_eq!(world.count("SELECT COUNT(*) AS n FROM name WHERE name_key = 'late'").await, 1);
+}
+
+#[tokio::test]
+async fn a_restore_that_meets_a_writer_with_the_same_tables_in_another_order_begins_again() {
+    if crate::harness::postgres_url().is_none() {
+        return;
+    }
+    let world = furnished(On::Postgres).await;
+    let path = backup_of(&world).await;
+    let now = world.app.clock.now();
+    let organization = world.organization("acme").await.id;
+    let mut tx = world.app.store.begin().await.unwrap();
+    tx.set_resource(organization, "", "held", true).await.unwrap();
+    let writing = async {
+        // It has the names and waits for the resources; whoever has those asks for a name now.
+        somebody_waits(&world).await;
+        tx.insert_account(&account_named(&world, "late"), now).await.unwrap();
+        tx.commit(now).await.unwrap();
+    };
+    let line = format!("restore {} --replace", path.display());
+    tokio::join!(world.good_command(&line), writing);
+    assert_eq!(world.count("SELECT COUNT(*) AS n FROM name WHERE name_key = 'late'").await, 1);
 }
 
 /// Table and columns of `0001_start.sql`.
@@ -994,6 +1322,127 @@ async fn rule_16_an_import_is_felt_by_a_service_that_runs() {
     world.good_command(&format!("import {}", written(world.folder(), &more))).await;
     world.app.store.read_changes(world.app.clock.now()).await.unwrap();
     assert_eq!(mira.get(&page).await.status, 200, "{}", mira.history());
+}
+
+/// Deletes an account and an organization but not their names, as a restore of an older backup does (rule 7).
+async fn names_without_owners(world: &World) {
+    let path = backup_of(world).await;
+    world.add_account("late", "Late").await;
+    world.add_organization("late-org", "late", doorward::store::Plan::Enterprise).await;
+    world.good_command(&format!("restore {} --replace", path.display())).await;
+}
+
+#[tokio::test]
+async fn rule_7_a_name_whose_owner_is_gone_is_a_mistake_of_the_line_that_uses_it() {
+    for on in On::all() {
+        let world = furnished(on).await;
+        names_without_owners(&world).await;
+        let member = |organization: &str, account: &str| {
+            format!(
+                "{{\"type\":\"membership\",\"organization\":\"{organization}\",\"account\":\"{account}\",\"role\":\"read\"}}\n"
+            )
+        };
+        // The first thousand lines would be committed before the fault is met.
+        let mut text: String =
+            (0..1_000).map(|n| format!("{{\"type\":\"account\",\"name\":\"person-{n}\"}}\n")).collect();
+        text += &member("acme", "late");
+        text += &member("late-org", "mira");
+        text += "{\"type\":\"connection\",\"organization\":\"late-org\",\"issuer_url\":\"https://idp.example\",\"client_id\":\"c\",\"client_secret\":\"s\"}\n";
+        text += "{\"type\":\"account\",\"name\":\"late\"}\n";
+        text += "{\"type\":\"organization\",\"name\":\"late-org\",\"display_name\":\"D\"}\n";
+        let file = written(world.folder(), &text);
+        for line in [format!("import {file} --check"), format!("import {file}")] {
+            let (code, output, errors) = world.operate(&line).await;
+            assert!(is_refused(code, &errors, "import.mistaken"), "{on:?}: {errors}{output}");
+            let told: Vec<&str> = output.lines().collect();
+            assert_eq!(told.len(), 5, "{on:?}: {output}");
+            for (n, (told, says)) in
+                told.iter().zip(["is gone", "is gone", "is gone", "is taken", "is taken"]).enumerate()
+            {
+                assert!(
+                    told.starts_with(&format!("line {}: ", 1_001 + n)) && told.contains(says),
+                    "{on:?}: {told}"
+                );
+            }
+        }
+        assert_eq!(world.count("SELECT COUNT(*) AS n FROM imported_line").await, 0, "{on:?}");
+        assert_eq!(world.count("SELECT COUNT(*) AS n FROM account WHERE name_key LIKE 'person-%'").await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_line_that_was_taken_stays_passed_over_when_its_owner_is_gone() {
+    let world = furnished(On::Sqlite).await;
+    world.good_command(&format!("import {}", written(world.folder(), &example()))).await;
+    for sql in [
+        "DELETE FROM membership WHERE account_id IN (SELECT id FROM account WHERE name_key = 'olga')",
+        "DELETE FROM account WHERE name_key = 'olga'",
+    ] {
+        world.behind_its_back(sql).await;
+    }
+    let more = example() + "{\"type\":\"account\",\"name\":\"new-one\"}\n";
+    let told = world.good_command(&format!("import {}", written(world.folder(), &more))).await;
+    assert!(told.contains("1 accounts, 0 organizations") && told.contains("8 of 9 lines"), "{told}");
+}
+
+/// A file that a command reads twice, whose second reading stops after `part` bytes until it is told to go on: its path,
+/// what says that the part was given, and what lets the rest follow.
+fn read_in_two(
+    folder: &TempDir,
+    text: String,
+    part: usize,
+) -> (String, tokio::sync::oneshot::Receiver<()>, std::sync::mpsc::Sender<()>) {
+    use std::io::Write as _;
+    let [path, first, second] = ["people.jsonl", "first.pipe", "second.pipe"].map(|name| folder.join(name));
+    for pipe in [&first, &second] {
+        assert!(Command::new("mkfifo").arg(pipe).status().unwrap().success());
+    }
+    std::os::unix::fs::symlink(&first, &path).unwrap();
+    let (given, is_given) = tokio::sync::oneshot::channel();
+    let (go_on, told) = std::sync::mpsc::channel();
+    let shown = path.display().to_string();
+    std::thread::spawn(move || {
+        // Opening waits for the reader; who opens the path next gets the other pipe.
+        let mut to = std::fs::OpenOptions::new().write(true).open(&first).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&second, &path).unwrap();
+        to.write_all(text.as_bytes()).unwrap();
+        drop(to);
+        let mut to = std::fs::OpenOptions::new().write(true).open(&second).unwrap();
+        to.write_all(&text.as_bytes()[..part]).unwrap();
+        given.send(()).unwrap();
+        told.recv().unwrap();
+        to.write_all(&text.as_bytes()[part..]).unwrap();
+    });
+    (shown, is_given, go_on)
+}
+
+#[tokio::test]
+async fn rule_16_an_account_that_was_used_between_two_commits_of_an_import_is_told_of_the_second() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let page = format!("{}/acme/secret/", world.hub);
+        let mut text: String =
+            (0..1_000).map(|n| format!("{{\"type\":\"account\",\"name\":\"person-{n}\"}}\n")).collect();
+        let first_commit = text.len();
+        text += "{\"type\":\"membership\",\"organization\":\"acme\",\"account\":\"person-7\",\"role\":\"read\"}\n";
+        let (file, first_is_there, go_on) = read_in_two(world.folder(), text, first_commit);
+        let browser = doorward_testkit::Browser::new().with_clock(&world.clock);
+        let signing_in = async {
+            first_is_there.await.unwrap();
+            while world.count("SELECT COUNT(*) AS n FROM account WHERE name_key = 'person-7'").await == 0 {
+                tokio::task::yield_now().await;
+            }
+            world.sign_in(&browser, "person-7").await;
+            world.visit(&browser, &page).await;
+            assert_ne!(browser.get(&page).await.status, 200, "{on:?}: not a member yet");
+            go_on.send(()).unwrap();
+        };
+        let line = format!("import {file}");
+        tokio::join!(world.good_command(&line), signing_in);
+        world.app.store.read_changes(world.app.clock.now()).await.unwrap();
+        assert_eq!(browser.get(&page).await.status, 200, "{on:?}: {}", browser.history());
+    }
 }
 
 // === The schema ===

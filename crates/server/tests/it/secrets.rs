@@ -1,13 +1,15 @@
 //! A whole run, from the settings form to the application's page and through failures, with every secret recognisable:
-//! none of them is in the log at its finest level, in a page, in the audit log, in a problem document, or readable in
-//! the database's files (rule 6; conformance.md V57, V58, T11).
+//! none of them is in the log at its finest level, in a page (but where it is handed to its holder), in the audit log, in
+//! a problem document, in a backup, or readable in the database's files (rule 6; conformance.md V57, V58, T11).
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use doorward::configuration::{LogFormat, LogLevel};
+use doorward_core::membership::Role;
 use doorward_core::time::Lifetime;
-use doorward_testkit::{Browser, Client, Endpoint, Misbehavior, Page};
+use doorward_testkit::{Browser, Client, Endpoint, Misbehavior, Page, Person};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::harness::{On, Options, World};
@@ -76,6 +78,12 @@ async fn rule_6_no_secret_of_a_whole_run_is_logged_shown_audited_or_readable_in_
     world.idp.add_client(client.clone());
     world.idp.signs_in("ada");
     let ada = world.browser_of("ada").await;
+    let members = format!("{}/organizations/acme/settings/members", world.base);
+    let page = ada.post(&format!("{members}/invitations"), &[("role", "read")]).await;
+    let invitation = copied(&page, "invitation_url");
+    secrets.push(("an invitation", last_segment(&invitation)));
+    // Opened while it is good; the page is its holder's.
+    assert_eq!(world.browser_of("eve").await.get(&invitation).await.status, 200);
     for secret in [WRONG_SECRET, CLIENT_SECRET] {
         let issuer = world.idp.issuer();
         let fields = [
@@ -90,7 +98,12 @@ async fn rule_6_no_secret_of_a_whole_run_is_logged_shown_audited_or_readable_in_
     assert_eq!(world.state("acme").await, "tested");
     let revision = world.draft("acme").await;
     let page = ada.post(&world.settings("acme", "/enable"), &[("revision", &revision)]).await;
-    walk(&ada, page, &mut pages).await;
+    let codes = recovery_codes_on(&page);
+    assert_eq!(codes.len(), 10, "{}", page.text());
+    for code in &codes {
+        secrets.push(("a recovery code", code.clone()));
+        secrets.push(("a recovery code as it is typed", code.replace('-', "").to_lowercase()));
+    }
     // A mistake of form, with a secret typed.
     let page = world
         .update_and_test(&ada, "acme", &[("client_secret", WRONG_SECRET), ("issuer_url", "nonsense")])
@@ -131,6 +144,9 @@ async fn rule_6_no_secret_of_a_whole_run_is_logged_shown_audited_or_readable_in_
     }
     assert!(pages.iter().any(|page| page.says("the application's page /acme/secret")));
 
+    hand_out(&world, &ada, &codes, &mut pages, &mut secrets, &mut browsers).await;
+    pages.push(ada.get(&format!("{}/organizations/acme/settings/audit-log", world.base)).await);
+    pages.push(ada.get(&format!("{}/organizations/acme/settings/audit-log/download", world.base)).await);
     plant_everywhere(&world, &mut pages, &mut secrets).await;
 
     // What was secret on the way, read off the browsers, the addresses and the provider.
@@ -217,6 +233,26 @@ async fn rule_6_no_secret_of_a_whole_run_is_logged_shown_audited_or_readable_in_
         assert!(!told.contains(secret), "{label} is told by a command");
     }
 
+    // A backup: what is sealed or hashed, and not even the hash of what opens something.
+    let path = world.folder().join("kept.backup");
+    world.good_command(&format!("backup {}", path.display())).await;
+    let backup = std::fs::read_to_string(&path).unwrap();
+    assert!(backup.contains("planted-client-id") && backup.contains("org.sso"), "the backup was read");
+    let stored = format!("{:?}", world.everything_stored().await);
+    let mut hashes = 0;
+    for (label, secret) in &secrets {
+        assert!(!backup.contains(secret), "{label} is in the backup");
+        let hash = doorward_core::secret::TokenHash::of(secret).to_text();
+        // It says in which browser a test was made, and opens nothing.
+        let is_kept = *label == "a browser's mark";
+        assert!(is_kept || !backup.contains(&hash), "the hash of {label} is in the backup");
+        hashes += usize::from(stored.contains(&hash));
+    }
+    assert!(hashes > 8, "{hashes}: the hashes looked for are those that the database has");
+    let master_key = std::fs::read_to_string(world.folder().join("master.key")).unwrap();
+    let master_key = master_key.lines().find(|line| !line.starts_with('#')).unwrap();
+    assert!(!backup.contains(master_key) && !logged.contains(master_key), "the master key");
+
     // The database's files, byte by byte: sealed or hashed, but never as they are.
     let mut files = Vec::new();
     for name in ["doorward.db", "doorward.db-wal"] {
@@ -231,8 +267,85 @@ async fn rule_6_no_secret_of_a_whole_run_is_logged_shown_audited_or_readable_in_
     }
 }
 
+/// What is given into somebody's hands: links, codes and questions, used and refused. A page that shows one to its holder
+/// is not kept; every other page is.
+async fn hand_out(
+    world: &World,
+    ada: &Browser,
+    codes: &[String],
+    pages: &mut Vec<Page>,
+    secrets: &mut Vec<(&'static str, String)>,
+    browsers: &mut Vec<Browser>,
+) {
+    // A recovery code, which marks its browser session: one of nobody, then a good one.
+    let recover = world.settings("acme", "/recover");
+    let second = world.browser_of("ada").await;
+    for (code, status) in [("ABCD-EFGH-JKMN-PQRS", 422), (&*codes[0], 303)] {
+        assert_eq!(second.post(&recover, &[("code", code)]).await.status, status);
+    }
+    assert_eq!(world.count("SELECT CAST(COUNT(*) AS BIGINT) AS n FROM recovery").await, 1);
+    pages.push(second.get(&world.settings("acme", "")).await);
+    browsers.push(second);
+
+    // A question to the admins: whose identity this is, asked and listed.
+    world.idp.add_person(Person::new("mholt", "M. Holt", "m.holt@corp.example"));
+    world.idp.signs_in("mholt");
+    let ben = world.browser_of("ben").await;
+    world.set_role("acme", "ben", Role::Write).await;
+    let page = world.visit(&ben, &format!("{}/acme/secret", world.hub)).await;
+    let question = page.form("/sso/link").value("held").unwrap().to_owned();
+    secrets.push(("a question's handle", question));
+    let asked = ben.submit(page.form("/sso/link")).await;
+    assert_eq!(asked.status, 303, "{}", ben.history());
+    walk(&ben, asked, pages).await;
+    pages.push(ada.get(&format!("{}/organizations/acme/settings/members", world.base)).await);
+    browsers.push(ben);
+
+    // The SSO join link: made, opened, gone through to the provider and back, and rotated.
+    for _ in 0..2 {
+        let made = ada.post(&world.settings("acme", "/join-link"), &[("role", "read")]).await;
+        assert_eq!(made.status, 303, "{} {:?}", made.text(), made.code());
+        let page = ada.get(&format!("{}/organizations/acme/settings/members", world.base)).await;
+        let link = copied(&page, "join_url");
+        secrets.push(("a join link", last_segment(&link)));
+        let eve = world.browser_of("eve").await;
+        world.idp.signs_in("eve");
+        let page = eve.get(&link).await;
+        let (_, path) = link.split_once(&world.base).unwrap();
+        let to_provider = eve.submit(page.form(path)).await;
+        let back = world.through_the_provider(&eve, to_provider).await;
+        let confirm = eve.get(back.as_str()).await;
+        assert!(confirm.status.as_u16() < 400, "{} {}", confirm.text(), eve.history());
+        browsers.push(eve);
+    }
+}
+
+/// The address that a page shows to be copied, in the field of this id.
+fn copied(page: &Page, id: &str) -> String {
+    let (_, rest) = page
+        .body
+        .split_once(&format!("id=\"{id}\" type=\"text\" value=\""))
+        .unwrap_or_else(|| panic!("{} {:?}", page.text(), page.code()));
+    rest.split('"').next().unwrap().to_owned()
+}
+
+fn last_segment(link: &str) -> String {
+    link.rsplit('/').next().unwrap().to_owned()
+}
+
+fn recovery_codes_on(page: &Page) -> Vec<String> {
+    let looks_like_one = |word: &&str| word.len() == 19 && word.split('-').all(|group| group.len() == 4);
+    let codes: BTreeSet<String> =
+        page.text().split_whitespace().filter(looks_like_one).map(str::to_owned).collect();
+    codes.into_iter().collect()
+}
+
 fn cookie_label(name: &str) -> &'static str {
-    if name.ends_with("session") { "a session's cookie" } else { "another cookie" }
+    match name {
+        name if name.ends_with("session") => "a session's cookie",
+        name if name.ends_with("browser") => "a browser's mark",
+        _ => "another cookie",
+    }
 }
 
 /// Signs mira in with her password where the sign-in page is there already; straight in the store otherwise.
@@ -347,7 +460,18 @@ async fn told_by_commands(world: &World) -> String {
     let clock = world.app.clock.clone();
     let run = move || {
         let mut told = Vec::new();
-        for line in ["sso show acme", "sso show acme --json", "audit export acme", "org list"] {
+        for line in [
+            "sso show acme",
+            "sso show acme --json",
+            "sso link-requests acme",
+            "org list",
+            "org invitations acme",
+            "audit export acme",
+            "audit export",
+            "audit verify --all",
+            "audit checkpoint",
+            "key fingerprint",
+        ] {
             let mut errors = Vec::new();
             let surroundings = doorward::command_line::Surroundings {
                 input: &mut [].as_slice(),
