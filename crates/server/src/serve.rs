@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_has_begun_is_answered_after_the_signal_and_nothing_new_is_accepted() {
+    async fn f17_a_request_that_has_begun_is_answered_after_the_signal_and_nothing_new_is_accepted() {
         let server = waiting(STOP_GRACE).await;
         let request = tokio::spawn(exchange(server.address, GET));
         server.reached.notified().await;
