@@ -123,7 +123,7 @@ impl Stage {
 /// What comes from the application for one request.
 enum Running {
     One(Box<dyn AsyncRead + Send + Unpin>),
-    Two(Box<hyper::body::Incoming>, hyper::client::conn::http2::SendRequest<Empty<Bytes>>),
+    Two { body: Box<hyper::body::Incoming>, _sender: hyper::client::conn::http2::SendRequest<Empty<Bytes>> },
 }
 
 impl Running {
@@ -166,14 +166,14 @@ impl Running {
         assert_eq!((answer.status().as_u16(), answer.version()), (200, http::Version::HTTP_2));
         let mut body = answer.into_body();
         body.frame().await.unwrap().unwrap();
-        Self::Two(Box::new(body), sender)
+        Self::Two { body: Box::new(body), _sender: sender }
     }
 
     /// Whether more comes; `false` when it has ended.
     async fn goes_on(&mut self) -> bool {
         match self {
             Self::One(stream) => stream.read(&mut [0; 64 * 1024]).await.is_ok_and(|read| read > 0),
-            Self::Two(body, _) => body.frame().await.is_some_and(|frame| frame.is_ok()),
+            Self::Two { body, .. } => body.frame().await.is_some_and(|frame| frame.is_ok()),
         }
     }
 
