@@ -30,8 +30,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use url::{Host, Url};
 
 /// Calls under way at the same time, of all organizations.
@@ -189,19 +189,6 @@ impl OutboundFault {
     }
 }
 
-/// For how long a failed question for the network's translator stands.
-const TRANSLATOR_UNKNOWN: Duration = Duration::from_mins(1);
-
-/// What is known of the network's own NAT64 translator.
-enum Translator {
-    /// Nobody has asked.
-    Unknown,
-    /// The question failed, and is not asked again before this.
-    Failed(Instant),
-    /// Its prefix, or that there is none.
-    Known(Option<Nat64>),
-}
-
 /// The outgoing HTTP client. One for the process.
 pub struct Outbound {
     allow: Vec<SocketAddr>,
@@ -210,7 +197,7 @@ pub struct Outbound {
     times: Times,
     lookup: Lookup,
     tls: Arc<rustls::ClientConfig>,
-    translator: tokio::sync::Mutex<Translator>,
+    nat64: OnceCell<Option<Nat64>>,
     calls: FairShare,
     lookups: FairShare,
     documents: Mutex<HashMap<String, Weak<Semaphore>>>,
@@ -248,7 +235,7 @@ impl Outbound {
             times: settings.times,
             lookup: settings.lookup,
             tls,
-            translator: tokio::sync::Mutex::new(Translator::Unknown),
+            nat64: OnceCell::new(),
             calls: FairShare::new(CALLS, CALLS_WAITING),
             lookups: FairShare::new(LOOKUPS, CALLS_WAITING),
             documents: Mutex::default(),
@@ -469,28 +456,15 @@ impl Outbound {
         if address.is_ipv4() {
             return true;
         }
-        !self.translator(organization).await.is_some_and(|prefix| prefix.hides_refused(address))
-    }
-
-    /// RFC 7050: the network's own NAT64 prefix, which is asked for once. Without an answer there is none, and it is asked
-    /// for again after a minute: a resolver that fails must not be waited for at each address.
-    async fn translator(&self, organization: OrganizationId) -> Option<Nat64> {
-        let mut translator = self.translator.lock().await;
-        match *translator {
-            Translator::Known(prefix) => return prefix,
-            Translator::Failed(until) if Instant::now() < until => return None,
-            Translator::Failed(_) | Translator::Unknown => {}
-        }
-        let Ok(answers) = self.resolve(organization, "ipv4only.arpa".to_owned(), 443).await else {
-            *translator = Translator::Failed(Instant::now() + TRANSLATOR_UNKNOWN);
-            return None;
-        };
-        let prefix = answers.iter().find_map(|answer| match answer.ip() {
-            IpAddr::V6(answer) => Nat64::found_in(answer),
-            IpAddr::V4(_) => None,
+        // RFC 7050: the network's own NAT64 prefix is asked for once. Without an answer there is none.
+        let nat64 = self.nat64.get_or_try_init(|| async {
+            let answers = self.resolve(organization, "ipv4only.arpa".to_owned(), 443).await?;
+            Ok::<_, OutboundFault>(answers.iter().find_map(|answer| match answer.ip() {
+                IpAddr::V6(answer) => Nat64::found_in(answer),
+                IpAddr::V4(_) => None,
+            }))
         });
-        *translator = Translator::Known(prefix);
-        prefix
+        !nat64.await.is_ok_and(|found| found.is_some_and(|prefix| prefix.hides_refused(address)))
     }
 
     /// Tries the checked addresses in turn, those with a kept connection first. Only while nothing was sent.

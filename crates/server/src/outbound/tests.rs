@@ -648,32 +648,6 @@ async fn s2_s7_what_a_networks_own_translator_would_lead_to_is_judged_by_its_ins
 }
 
 #[tokio::test]
-async fn s2_a_resolver_that_fails_for_the_translators_name_is_asked_once_a_minute() {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&asked);
-    let lookup: Lookup = Arc::new(move |host, _| {
-        let found = if host == "ipv4only.arpa" {
-            count.fetch_add(1, Ordering::SeqCst);
-            Err(io::Error::other("no resolver"))
-        } else {
-            Ok(vec!["[2606:4700::1]:443".parse().unwrap()])
-        };
-        Box::pin(async move { found })
-    });
-    let outbound = Outbound::new(OutboundSettings { lookup, ..OutboundSettings::new(Vec::new()) }).unwrap();
-    let judged = async || outbound.judge(organization(), &url("https://idp.example.com/")).await;
-    for minute in 1..4 {
-        for _ in 0..5 {
-            assert_eq!(judged().await, Ok(()));
-        }
-        assert_eq!(asked.load(Ordering::SeqCst), minute);
-        let mut known = outbound.translator.lock().await;
-        let Translator::Failed(until) = &mut *known else { panic!("the question has failed") };
-        *until -= TRANSLATOR_UNKNOWN;
-    }
-}
-
-#[tokio::test]
 async fn s3_a_listener_on_every_address_is_met_on_each_of_this_machines() {
     let names = Names::default();
     let own = SocketAddr::new("0.0.0.0".parse().unwrap(), 8443);
