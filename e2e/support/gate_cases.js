@@ -150,9 +150,16 @@ export const CASES = [
   row('Connection names the cookie', { as: 'mira', connection: 'close, Cookie' }, allow(MIRA_AT_ACME, { cookie: undefined }), COOKIE_IS_GONE),
   row('Connection names what a proxy tells the gate', { connection: 'close, X-Original-URL, X-Original-Method, X-Forwarded-Uri, X-Forwarded-Method, X-Forwarded-Host' }, SIGN_IN_NEEDED, { envoy: [400] }),
 
+  // --- Caches (V15): nobody's question whether he may keep an answer gets one
+  row('a cache asks whether its copy still holds, nobody', { extra: [['If-None-Match', '*'], ['If-Modified-Since', 'Thu, 01 Jan 2037 00:00:00 GMT']] }, SIGN_IN_NEEDED),
+  row('a cache asks for nothing but a copy, browser, nobody', { headers: BROWSER, extra: [['Cache-Control', 'only-if-cached, max-stale=86400'], ['If-None-Match', '"x"']] }, signIn('/acme/secret')),
+  row('a page that looks like a file, nobody', { target: '/acme/secret/app.css', headers: BROWSER }, signIn('/acme/secret/app.css')),
+
   // --- Cookies
   row('our cookies stay here, others go on', { as: 'mira', cookies: ['theme=dark', 'OURS', 'lang=de'] }, allow(MIRA_AT_ACME, { cookie: 'theme=dark; lang=de' })),
   row('our cookie alone', { as: 'mira' }, allow(MIRA_AT_ACME, { cookie: undefined })),
+  row('10 KiB of cookies, browser', { as: 'mira', headers: BROWSER, cookies: [`big=${'b'.repeat(5000)}`, 'OURS'], extra: [['Cookie', `more=${'m'.repeat(5000)}`]] }, page(400, 'gate.cookies_too_large')),
+  row('10 KiB of cookies, program', { as: 'mira', cookies: [`big=${'b'.repeat(5000)}`, 'OURS'], extra: [['Cookie', `more=${'m'.repeat(5000)}`]] }, problem(400, 'gate.cookies_too_large')),
   row('our cookie doubled', { as: 'mira', cookies: ['OURS', 'OURS'] }, SIGN_IN_NEEDED),
   row('our cookie in a second Cookie header', { as: 'mira', cookies: ['theme=dark'], extra: [['Cookie', 'OURS']] }, allow(MIRA_AT_ACME, { cookie: 'theme=dark' }), { envoy: SIGN_IN_NEEDED }), // Envoy joins the two by a comma
   row('our cookie, wrong', { cookies: ['doorward-app=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'] }, SIGN_IN_NEEDED),

@@ -225,7 +225,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn v21_wherever_a_browser_ends_it_is_one_of_our_hosts(
+        fn v21_b6_wherever_a_browser_ends_it_is_one_of_our_hosts(
             pieces in proptest::collection::vec(
                 prop::sample::select(vec![
                     "/", "//", "\\", "https:", "https://", "hub.example.com", "sso.example.com", "e", "@", ":", ":443", "#",

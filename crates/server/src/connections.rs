@@ -4,8 +4,12 @@
 //! Never here: what is answered. Invariant: whatever a client does or leaves undone, it holds a bounded number of
 //! connections, each with bounded memory, and loses each one some time after it has stopped asking for anything.
 
+mod streams;
+
+use self::streams::{Delivery, Streams, piece_of};
 use crate::client_address::is_trusted_proxy;
 use crate::clock::{Clock, Stopwatch};
+use crate::metrics::{ConnectionFigures, ConnectionLimit};
 use crate::tls::ServingTls;
 use axum::Router;
 use axum::body::Body;
@@ -19,7 +23,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -27,7 +31,7 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -84,7 +88,8 @@ pub struct Limits {
     pub idle: Duration,
     /// The same while three quarters of all places are taken, for whoever is no trusted proxy.
     pub idle_when_crowded: Duration,
-    /// A client that takes none of our bytes for this long is given up.
+    /// A client that takes none of our bytes for this long is given up; over HTTP/2 its answer is, and the connection
+    /// when nothing else is answered on it.
     pub stalled: Duration,
 }
 
@@ -143,6 +148,7 @@ pub struct Admission {
     clock: Clock,
     places: Arc<Semaphore>,
     by_address: ByAddress,
+    figures: ConnectionFigures,
 }
 
 impl fmt::Debug for Admission {
@@ -154,11 +160,13 @@ impl fmt::Debug for Admission {
 /// A connection's place: given back when the connection, or what it was upgraded to, is dropped.
 struct Place {
     counted: Option<(IpAddr, ByAddress)>,
+    figures: ConnectionFigures,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.figures.ended();
         let Some((address, by_address)) = self.counted.take() else { return };
         let mut by_address = by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let left = by_address.get(&address).map_or(0, |count| count.saturating_sub(1));
@@ -171,30 +179,37 @@ impl Drop for Place {
 }
 
 impl Admission {
-    /// Nobody is connected yet. The clock measures how long connections do nothing.
-    pub fn new(limits: Limits, trusted_proxies: &[IpNet], clock: Clock) -> Self {
+    /// Nobody is connected yet. The clock measures how long connections do nothing; the figures count them.
+    pub fn new(limits: Limits, trusted_proxies: &[IpNet], clock: Clock, figures: ConnectionFigures) -> Self {
         Self {
             limits,
             trusted_proxies: Arc::from(trusted_proxies),
             clock,
             places: Arc::new(Semaphore::new(limits.connections)),
             by_address: Arc::default(),
+            figures,
         }
     }
 
     /// The place of a connection that was accepted, unless its address has enough of them.
     fn admit(&self, peer: SocketAddr, permit: OwnedSemaphorePermit) -> Option<Place> {
         if self.spares(peer) {
-            return Some(Place { counted: None, _permit: permit });
+            return Some(self.place(None, permit));
         }
         let address = source(peer.ip());
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let count = by_address.entry(address).or_insert(0);
         if *count >= self.limits.per_address {
+            self.figures.refused();
             return None;
         }
         *count += 1;
-        Some(Place { counted: Some((address, Arc::clone(&self.by_address))), _permit: permit })
+        Some(self.place(Some((address, Arc::clone(&self.by_address))), permit))
+    }
+
+    fn place(&self, counted: Option<(IpAddr, ByAddress)>, permit: OwnedSemaphorePermit) -> Place {
+        self.figures.began();
+        Place { counted, figures: self.figures.clone(), _permit: permit }
     }
 
     fn spares(&self, peer: SocketAddr) -> bool {
@@ -250,6 +265,7 @@ pub async fn accept(
                 },
                 Err(error) => {
                     // A connection that broke before we saw it, or no file descriptor left: give others time to close.
+                    admission.figures.not_accepted();
                     if told.is_due(&admission.clock) {
                         tracing::warn!(%error, "a connection could not be accepted");
                     }
@@ -312,6 +328,7 @@ impl Connection {
         }
         let Self { peer, place, tls, door, admission, stopping } = self;
         let limits = admission.limits;
+        let figures = admission.figures.clone();
         let progress = Arc::new(Progress::new(&admission.clock));
         let running = Running { admission, spared: false, progress: Arc::clone(&progress), stopping };
         let running = Running { spared: running.admission.spares(peer), ..running };
@@ -323,7 +340,8 @@ impl Connection {
         match timeout(limits.handshake, first_byte(&stream)).await {
             Ok(Some(TLS_HANDSHAKE)) => {}
             Ok(Some(b'A'..=b'Z')) => return drop(timeout(limits.handshake, say_https(&mut stream)).await),
-            _ => return,
+            Ok(_) => return,
+            Err(_) => return figures.closed(ConnectionLimit::Handshake),
         }
         let stream = Watched::new(stream, Arc::clone(&progress), limits.stalled, place);
         match timeout(limits.handshake, TlsAcceptor::from(tls.settings()).accept(stream)).await {
@@ -336,7 +354,10 @@ impl Connection {
                 }
             }
             Ok(Err(error)) => tracing::debug!(%error, peer = %peer.ip(), "no TLS could be agreed on"),
-            Err(_) => tracing::debug!(peer = %peer.ip(), "TLS was not agreed on in time"),
+            Err(_) => {
+                figures.closed(ConnectionLimit::Handshake);
+                tracing::debug!(peer = %peer.ip(), "TLS was not agreed on in time");
+            }
         }
     }
 }
@@ -403,7 +424,12 @@ impl Running {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let connection = http2::Builder::new(TokioExecutor::new())
+        let streams = Streams {
+            progress: Arc::clone(&self.progress),
+            stalled: self.admission.limits.stalled,
+            figures: self.admission.figures.clone(),
+        };
+        let connection = http2::Builder::new(streams)
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
             .max_concurrent_streams(STREAMS_MAX)
@@ -421,17 +447,27 @@ impl Running {
 
     async fn until_it_ends<C: Closing>(mut self, connection: C, head: Option<Duration>) {
         tokio::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => return tell(ended),
-            () = told_to_stop(&mut self.stopping) => "stopping",
-            () = self.progress.overstays(&self.admission, self.spared, head) => "idle",
-        };
-        tracing::trace!(why = ended, "closing a connection");
+        tokio::select! {
+            ended = connection.as_mut() => return self.tell(ended),
+            () = told_to_stop(&mut self.stopping) => {}
+            limit = self.progress.overstays(&self.admission, self.spared, head) => {
+                self.admission.figures.closed(limit);
+            }
+        }
         connection.as_mut().close();
         tokio::select! {
-            ended = connection => tell(ended),
+            _already_told = connection => {}
             () = self.progress.has_nothing_left() => {}
         }
+    }
+
+    /// Counts and logs how a connection ended by itself.
+    fn tell(&self, ended: hyper::Result<()>) {
+        let Err(error) = ended else { return };
+        tracing::debug!(%error, "a connection broke");
+        let stalled = self.progress.stalled.load(Ordering::Relaxed);
+        let limit = if stalled { ConnectionLimit::Stalled } else { ConnectionLimit::Broken };
+        self.admission.figures.closed(limit);
     }
 }
 
@@ -450,18 +486,12 @@ where
     }
 }
 
-impl<S> Closing for http2::Connection<TokioIo<S>, Answering, TokioExecutor>
+impl<S> Closing for http2::Connection<TokioIo<S>, Answering, Streams>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     fn close(self: Pin<&mut Self>) {
         self.graceful_shutdown();
-    }
-}
-
-fn tell(ended: Result<(), hyper::Error>) {
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke");
     }
 }
 
@@ -472,6 +502,10 @@ struct Progress {
     /// Milliseconds after `began`; likewise `head_since`, where 0 means that no head has begun.
     idle_since: AtomicU64,
     head_since: AtomicU64,
+    /// Bytes wait for the client to take them: perhaps the end of an answer whose body is in our buffers.
+    writing: AtomicBool,
+    /// The client has let an answer stand for too long.
+    stalled: AtomicBool,
 }
 
 impl Progress {
@@ -481,7 +515,24 @@ impl Progress {
             requests: AtomicUsize::new(0),
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
+            writing: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
         }
+    }
+
+    /// The client has taken the bytes that waited, or some of them.
+    fn bytes_went(&self) {
+        self.idle_since.store(self.now(), Ordering::Relaxed);
+        self.writing.store(false, Ordering::Relaxed);
+    }
+
+    /// Neither is a request being answered nor does anything wait to be taken, for which there is another limit.
+    fn is_at_rest(&self) -> bool {
+        !self.is_answering() && !self.writing.load(Ordering::Relaxed)
+    }
+
+    fn note_stall(&self) {
+        self.stalled.store(true, Ordering::Relaxed);
     }
 
     /// Never 0.
@@ -505,22 +556,32 @@ impl Progress {
         }
     }
 
-    /// Ends when the connection has been idle, or busy with one head, for too long.
-    async fn overstays(&self, admission: &Admission, spared: bool, head: Option<Duration>) {
+    /// Ends when the connection has been idle, or busy with one head, for too long, or has no answer left but such as its
+    /// client did not take.
+    async fn overstays(
+        &self,
+        admission: &Admission,
+        spared: bool,
+        head: Option<Duration>,
+    ) -> ConnectionLimit {
         let limits = &admission.limits;
         loop {
             tokio::time::sleep(limits.idle_when_crowded.min(limits.head)).await;
-            if self.is_answering() {
+            if !self.is_at_rest() {
                 continue;
             }
             let since = |mark: &AtomicU64| {
                 Duration::from_millis(self.now().saturating_sub(mark.load(Ordering::Relaxed)))
             };
             let in_head = self.head_since.load(Ordering::Relaxed) > 0;
-            if head.is_some_and(|head| in_head && since(&self.head_since) >= head)
-                || since(&self.idle_since) >= admission.idle(spared)
-            {
-                return;
+            if self.stalled.load(Ordering::Relaxed) {
+                return ConnectionLimit::Stalled;
+            }
+            if head.is_some_and(|head| in_head && since(&self.head_since) >= head) {
+                return ConnectionLimit::Head;
+            }
+            if since(&self.idle_since) >= admission.idle(spared) {
+                return ConnectionLimit::Idle;
             }
         }
     }
@@ -529,7 +590,7 @@ impl Progress {
     async fn has_nothing_left(&self) {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            if !self.is_answering() {
+            if self.is_at_rest() {
                 return;
             }
         }
@@ -593,13 +654,23 @@ impl Future for AnswerFuture {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let response = std::task::ready!(self.answer.as_mut().poll(context));
         let in_progress = self.in_progress.take();
-        Poll::Ready(Ok(response.map(|body| AnswerBody { body, _in_progress: in_progress })))
+        let delivery = Delivery::of_this_task();
+        Poll::Ready(Ok(response.map(|body| AnswerBody {
+            body,
+            rest: Bytes::new(),
+            delivery,
+            _in_progress: in_progress,
+        })))
     }
 }
 
-/// An answer's body, which is in progress until it is dropped.
+/// An answer's body, which is in progress until it is dropped. Over HTTP/2 it goes out in pieces, and tells when one is
+/// taken.
 struct AnswerBody {
     body: Body,
+    /// What the body gave and is not handed out yet.
+    rest: Bytes,
+    delivery: Option<Arc<Delivery>>,
     _in_progress: Option<InProgress>,
 }
 
@@ -611,15 +682,36 @@ impl HttpBody for AnswerBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let Some(delivery) = self.delivery.clone() else {
+            return Pin::new(&mut self.body).poll_frame(context);
+        };
+        delivery.taken();
+        if self.rest.is_empty() {
+            let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => self.rest = data,
+                // Trailers, which need no window; a fault; the end.
+                Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+        delivery.offer();
+        Poll::Ready(Some(Ok(Frame::data(piece_of(&mut self.rest)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, body) = (self.rest.len() as u64, self.body.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.saturating_add(body.lower()));
+        if let Some(upper) = body.upper() {
+            hint.set_upper(rest.saturating_add(upper));
+        }
+        hint
     }
 }
 
@@ -692,13 +784,19 @@ impl Watched {
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.stalled = None;
+            if self.stalled.take().is_some() {
+                self.progress.bytes_went();
+            }
             return written;
         }
+        self.progress.writing.store(true, Ordering::Relaxed);
         let after = self.stalled_after;
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(after)));
         match stalled.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Ready(()) => {
+                self.progress.note_stall();
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
             Poll::Pending => Poll::Pending,
         }
     }
@@ -784,7 +882,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (stop, stopping) = watch::channel(false);
         let trusted: Vec<IpNet> = trusted.iter().map(|network| network.parse().unwrap()).collect();
-        let admission = Admission::new(limits, &trusted, Clock::system());
+        let admission = Admission::new(limits, &trusted, Clock::system(), ConnectionFigures::default());
         tokio::spawn(accept(listener, None, door(router), admission, stopping));
         Server { address, stop }
     }
@@ -922,6 +1020,54 @@ mod tests {
         let mut other = TcpStream::connect(server.address).await.unwrap();
         other.write_all(GET.as_bytes()).await.unwrap();
         other.read_exact(&mut [0; 12]).await.unwrap();
+    }
+
+    /// A connection whose client's end keeps no more than this.
+    async fn with_window(address: SocketAddr, bytes: u32) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(bytes).unwrap();
+        socket.connect(address).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_a_byte_now_and_then_is_given_up_too() {
+        let endless = || async {
+            let piece = Ok::<_, Infallible>(Bytes::from(vec![0; 1 << 20]));
+            Body::from_stream(futures_util::stream::repeat_with(move || piece.clone()))
+        };
+        let limits = Limits { connections: 1, stalled: Duration::from_millis(150), ..patient() };
+        let server = serve(Router::new().fallback(get(endless)), limits, &[]).await;
+        let mut slow = with_window(server.address, 1).await;
+        slow.write_all(GET.as_bytes()).await.unwrap();
+        let mut other = TcpStream::connect(server.address).await.unwrap();
+        other.write_all(GET.as_bytes()).await.unwrap();
+        let mut answered = [0; 12];
+        let mut reading = std::pin::pin!(other.read_exact(&mut answered));
+        // Until the other one has the only place.
+        while timeout(Duration::from_millis(5), reading.as_mut()).await.is_err() {
+            drop(slow.read_u8().await);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_an_answer_is_not_taken_for_idleness() {
+        const SIZE: usize = 8 << 20;
+        let large = || async { Bytes::from(vec![b'x'; SIZE]) };
+        let limits = Limits { idle: SHORT, idle_when_crowded: SHORT, ..patient() };
+        let server = serve(Router::new().fallback(get(large)), limits, &[]).await;
+        let mut slow = with_window(server.address, 64 << 10).await;
+        slow.write_all(GET.as_bytes()).await.unwrap();
+        let mut read = 0;
+        let mut buffer = vec![0; 64 << 10];
+        // Some three seconds: longer than anything idle is kept, and than a closing connection is waited for.
+        loop {
+            match slow.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(more) => read += more,
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(read > SIZE, "only {read} bytes came");
     }
 
     #[tokio::test]

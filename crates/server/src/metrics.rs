@@ -114,6 +114,147 @@ impl OutboundKind {
     }
 }
 
+/// The limit by which we ended a connection (ADR 0027, 0038).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConnectionLimit {
+    /// TLS was not agreed on in time.
+    Handshake,
+    /// A request's head was not complete in time.
+    Head,
+    /// Nothing was asked for.
+    Idle,
+    /// The client took nothing of what was there for it.
+    Stalled,
+    /// It spoke neither HTTP/1.1 nor HTTP/2, exceeded a limit of the protocol (resets, heads, frames), or broke off.
+    Broken,
+}
+
+impl ConnectionLimit {
+    const ALL: [Self; 5] = [Self::Handshake, Self::Head, Self::Idle, Self::Stalled, Self::Broken];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Head => "head",
+            Self::Idle => "idle",
+            Self::Stalled => "stalled",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+/// One of our listeners.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ListenerKind {
+    /// Pages, API, built-in proxy.
+    Main,
+    /// The adapters of the gate.
+    Gate,
+    /// `/metrics`.
+    Metrics,
+}
+
+impl ListenerKind {
+    const ALL: [Self; 3] = [Self::Main, Self::Gate, Self::Metrics];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Main => "main",
+            Self::Gate => "gate",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+/// The figures of one listener's connections. A clone counts into the same ones; the default's are nobody's.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionFigures {
+    open: Gauge,
+    refused_address: Counter,
+    refused_system: Counter,
+    closed: [Counter; ConnectionLimit::ALL.len()],
+    answers_given_up: Counter,
+}
+
+impl ConnectionFigures {
+    /// A connection has its place.
+    pub fn began(&self) {
+        self.open.inc();
+    }
+
+    /// The place of one is free again.
+    pub fn ended(&self) {
+        self.open.dec();
+    }
+
+    /// One was closed at once, because its address has too many.
+    pub fn refused(&self) {
+        self.refused_address.inc();
+    }
+
+    /// One could not be accepted: it broke before, or no file descriptor was left.
+    pub fn not_accepted(&self) {
+        self.refused_system.inc();
+    }
+
+    /// One ended by a limit.
+    pub fn closed(&self, limit: ConnectionLimit) {
+        for (_, counter) in ConnectionLimit::ALL.iter().zip(&self.closed).filter(|(one, _)| **one == limit) {
+            counter.inc();
+        }
+    }
+
+    /// One answer of an HTTP/2 connection was given up, because its client took nothing of it.
+    pub fn gave_up_answer(&self) {
+        self.answers_given_up.inc();
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ListenerLabels {
+    listener: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RefusalLabels {
+    listener: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LimitLabels {
+    listener: &'static str,
+    limit: &'static str,
+}
+
+/// Registers the figures of connections, those of each listener in the order of `ListenerKind::ALL`.
+fn connection_figures(registry: &mut Registry) -> [ConnectionFigures; 3] {
+    let open: Family<ListenerLabels, Gauge> = Family::default();
+    registry.register("connections", "Connections that are open", open.clone());
+    let refused: Family<RefusalLabels, Counter> = Family::default();
+    registry.register("connections_refused", "Connections that were closed at once", refused.clone());
+    let closed: Family<LimitLabels, Counter> = Family::default();
+    registry.register("connections_closed", "Connections that ended by a limit", closed.clone());
+    let given_up: Family<ListenerLabels, Counter> = Family::default();
+    registry.register(
+        "answers_given_up",
+        "Answers of HTTP/2 that their clients did not take",
+        given_up.clone(),
+    );
+    ListenerKind::ALL.map(|kind| {
+        let listener = kind.as_str();
+        let refusals = |reason| refused.get_or_create(&RefusalLabels { listener, reason }).clone();
+        ConnectionFigures {
+            open: open.get_or_create(&ListenerLabels { listener }).clone(),
+            refused_address: refusals("address"),
+            refused_system: refusals("system"),
+            closed: ConnectionLimit::ALL
+                .map(|limit| closed.get_or_create(&LimitLabels { listener, limit: limit.as_str() }).clone()),
+            answers_given_up: given_up.get_or_create(&ListenerLabels { listener }).clone(),
+        }
+    })
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct GateLabels {
     application: Arc<str>,
@@ -156,6 +297,7 @@ pub struct Metrics {
     gate_cache: Family<CacheLabels, Counter>,
     change_reader_stale: Gauge,
     certificate_expires: Gauge,
+    connections: [ConnectionFigures; 3],
 }
 
 impl fmt::Debug for Metrics {
@@ -212,8 +354,10 @@ impl Metrics {
             Unit::Seconds,
             certificate_expires.clone(),
         );
+        let connections = connection_figures(&mut registry);
         Self {
             registry,
+            connections,
             gate_applications: configuration
                 .applications
                 .iter()
@@ -276,6 +420,12 @@ impl Metrics {
         self.certificate_expires.set(not_after.seconds());
     }
 
+    /// The figures of one listener's connections.
+    pub fn connections(&self, listener: ListenerKind) -> ConnectionFigures {
+        let mut all = ListenerKind::ALL.iter().zip(&self.connections);
+        all.find(|(kind, _)| **kind == listener).map(|(_, figures)| figures.clone()).unwrap_or_default()
+    }
+
     /// All figures as OpenMetrics text.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
@@ -321,6 +471,14 @@ mod tests {
         metrics.outbound(OutboundKind::Token, Err(ErrorCode::OutboundTimeout));
         metrics.store_error();
         metrics.gate_cache(true);
+        let connections = metrics.connections(ListenerKind::Main);
+        connections.began();
+        connections.began();
+        connections.ended();
+        connections.refused();
+        connections.closed(ConnectionLimit::Idle);
+        connections.gave_up_answer();
+        metrics.connections(ListenerKind::Gate).not_accepted();
         let text = metrics.to_text();
         for line in [
             "doorward_gate_decisions_total{application=\"hub\",outcome=\"allow\"} 2",
@@ -334,6 +492,13 @@ mod tests {
             "doorward_store_errors_total 1",
             "doorward_gate_cache_lookups_total{hit=\"true\"} 1",
             "doorward_change_reader_stale 0",
+            "doorward_connections{listener=\"main\"} 1",
+            "doorward_connections{listener=\"gate\"} 0",
+            "doorward_connections_refused_total{listener=\"main\",reason=\"address\"} 1",
+            "doorward_connections_refused_total{listener=\"gate\",reason=\"system\"} 1",
+            "doorward_connections_closed_total{listener=\"main\",limit=\"idle\"} 1",
+            "doorward_connections_closed_total{listener=\"main\",limit=\"stalled\"} 0",
+            "doorward_answers_given_up_total{listener=\"main\"} 1",
         ] {
             assert!(text.lines().any(|have| have == line), "{line}\n{text}");
         }

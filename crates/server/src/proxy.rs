@@ -645,7 +645,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn v05_where_the_client_comes_from_is_what_we_say() {
+    async fn v05_b10_where_the_client_comes_from_is_what_we_say() {
         let head = head_of(|front| {
             let mut request = get(front, "/");
             for name in [

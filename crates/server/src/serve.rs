@@ -10,7 +10,7 @@ pub use crate::connections::Door;
 use crate::connections::{Admission, Limits, accept, descriptors, door};
 use crate::failure::Failure;
 use crate::logging::{RequestLog, log_request};
-use crate::metrics;
+use crate::metrics::{self, ListenerKind, Metrics};
 use crate::opening::open_app;
 use crate::random::Random;
 use crate::store::{Store, StoreError};
@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 const STOP_GRACE: Duration = Duration::from_secs(30);
 
 /// How often changes are read (rule 16: at least every 500 ms).
-const CHANGES_EVERY: Duration = Duration::from_millis(250);
+pub(crate) const CHANGES_EVERY: Duration = Duration::from_millis(250);
 
 /// How often it is looked which master key seals: far more often than `key rotate --drop-old` waits (a minute).
 const LOOK_AT_KEYS_EVERY: Duration = Duration::from_secs(5);
@@ -156,6 +156,7 @@ pub fn assemble(app: &SharedApp, built: Built) -> Routers {
         main: built.main.layer(axum::middleware::from_fn_with_state(log, log_request)),
         gate: built.gate,
         metrics: metrics::router(Arc::clone(&app.metrics), is_stale),
+        figures: Arc::clone(&app.metrics),
     }
 }
 
@@ -249,6 +250,8 @@ pub struct Routers {
     pub gate: Door,
     /// `/metrics`.
     pub metrics: Router,
+    /// Counts the connections.
+    pub figures: Arc<Metrics>,
 }
 
 /// The bound listeners.
@@ -376,13 +379,21 @@ async fn run_with_grace(
 ) -> Stopped {
     let (stop, stopping) = watch::channel(false);
     let descriptors = descriptors();
-    let admission = |limits| Admission::new(limits, &listeners.trusted_proxies, Clock::system());
-    let (main, gate) = (Limits::main(descriptors), Limits::gate(descriptors));
+    let admission = |kind| {
+        let limits = match kind {
+            ListenerKind::Main => Limits::main(descriptors),
+            ListenerKind::Gate | ListenerKind::Metrics => Limits::gate(descriptors),
+        };
+        let figures = routers.figures.connections(kind);
+        Admission::new(limits, &listeners.trusted_proxies, Clock::system(), figures)
+    };
+    let (main, gate) = (admission(ListenerKind::Main), admission(ListenerKind::Gate));
     let mut doors = JoinSet::new();
-    doors.spawn(accept(listeners.main, listeners.tls, door(routers.main), admission(main), stopping.clone()));
-    doors.spawn(accept(listeners.gate, None, routers.gate, admission(gate), stopping.clone()));
+    doors.spawn(accept(listeners.main, listeners.tls, door(routers.main), main, stopping.clone()));
+    doors.spawn(accept(listeners.gate, None, routers.gate, gate, stopping.clone()));
     if let Some(metrics) = listeners.metrics {
-        doors.spawn(accept(metrics, None, door(routers.metrics), admission(gate), stopping));
+        let admission = admission(ListenerKind::Metrics);
+        doors.spawn(accept(metrics, None, door(routers.metrics), admission, stopping));
     }
 
     signals.recv().await;
@@ -438,7 +449,8 @@ mod tests {
     }
 
     fn routers(main: Router) -> Routers {
-        Routers { main, gate: door(Router::new()), metrics: Router::new() }
+        let figures = Arc::new(Metrics::new(&on_free_ports()));
+        Routers { main, gate: door(Router::new()), metrics: Router::new(), figures }
     }
 
     /// Sends `head` and reads until the other end closes.
@@ -479,7 +491,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_has_begun_is_answered_after_the_signal_and_nothing_new_is_accepted() {
+    async fn f17_a_request_that_has_begun_is_answered_after_the_signal_and_nothing_new_is_accepted() {
         let server = waiting(STOP_GRACE).await;
         let request = tokio::spawn(exchange(server.address, GET));
         server.reached.notified().await;

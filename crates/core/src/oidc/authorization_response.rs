@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn i1_the_issuer_is_compared_octet_by_octet_whenever_it_is_there() {
+    fn i1_i3_the_issuer_is_compared_octet_by_octet_whenever_it_is_there() {
         let expected = "https://idp.example/a";
         for promised in [false, true] {
             assert!(judge_issuer(Some(expected), expected, promised).is_ok());

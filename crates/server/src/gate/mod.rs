@@ -23,7 +23,7 @@ use doorward_core::identity_headers::{
     IDENTITY_HEADER_COUNT, IdentityHeaders, empty_identity_headers, identity_headers,
 };
 use doorward_core::request_target::{Method, is_allowed_upgrade, is_navigation, normalise_path};
-use http::header::{ACCEPT, UPGRADE};
+use http::header::{ACCEPT, COOKIE, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -136,6 +136,12 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
         }
     }
     let Ok(path) = normalise_path(question.target) else { return refused(ErrorCode::GateAmbiguousTarget) };
+    // An allow gives the cookies back, and proxies have little room for an answer's head: nginx makes a 500 of one that
+    // does not fit. The same behind every proxy, whatever it could take itself.
+    let cookies: usize = question.headers.get_all(COOKIE).iter().map(HeaderValue::len).sum();
+    if cookies > COOKIE_BYTES_MAX {
+        return refused(ErrorCode::GateCookiesTooLarge);
+    }
     // The hand-over is ours to answer: asked about it, the gate would lead there again and again.
     if path.as_str().starts_with("/.doorward/") {
         return refused(ErrorCode::GateHandoverNotRouted);
@@ -251,6 +257,10 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
         }
     })
 }
+
+/// Most bytes of cookies that a request for an application may bring: what common servers take in a header (8 KiB), and
+/// half of the room that docs/gate.md gives an answer in nginx. The identity takes a quarter of it at most (ADR 0038).
+const COOKIE_BYTES_MAX: usize = 8 * 1024;
 
 /// Whether an application shares our own host (localhost, or the operator trusts it): then our own session counts.
 fn is_on_own_host(app: &App, application: &Application) -> bool {

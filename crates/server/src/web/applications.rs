@@ -21,9 +21,12 @@ use crate::cookies;
 use crate::gate::{Answer, Outcome, Question, ask, is_still_allowed};
 use crate::proxy::{Forwarding, Stop};
 use crate::refusal::Refusal;
+use crate::serve::CHANGES_EVERY;
 
 /// How often a running stream's right to go on is looked at: it ends within a second of its revocation.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// On another node the change has to be read first.
+const _: () = assert!(LOOK_AGAIN.as_millis() + CHANGES_EVERY.as_millis() < 1000);
 
 /// How many looks may find no store before a stream ends: as long as the cache would be trusted (rule 16).
 const UNANSWERED_MAX: u32 = 10;

@@ -467,7 +467,7 @@ fn form_urlencoded(text: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_10_a_form_of_a_foreign_null_or_absent_origin_is_refused_on_every_route() {
+async fn rule_10_v27_a_form_of_a_foreign_null_or_absent_origin_is_refused_on_every_route() {
     let world = World::new().await;
     let (ada, _) = world.enable_sso("acme", "ada").await;
     for route in doorward::web::routes().into_iter().filter(|route| route.method == "post") {

@@ -60,6 +60,7 @@ fn provoked() -> Vec<(ErrorCode, String)> {
         ("pages", include_str!("pages.rs")),
         ("people", include_str!("people.rs")),
         ("provider_faults", include_str!("provider_faults.rs")),
+        ("proxy_attacks", include_str!("proxy_attacks.rs")),
         ("recovery", include_str!("recovery.rs")),
         ("rules", include_str!("rules.rs")),
         ("sso", include_str!("sso.rs")),

@@ -207,6 +207,7 @@ async fn rule_15_an_untrusted_caller_of_the_gate_gets_403() {
         main: Router::new(),
         gate: doorward::gate::door(&app, doorward::web::write_answer),
         metrics: Router::new(),
+        figures: std::sync::Arc::clone(&app.metrics),
     };
     let (_stop, signals) = tokio::sync::mpsc::channel(1);
     tokio::spawn(doorward::serve::run(listeners, routers, signals));

@@ -3,13 +3,16 @@
 //! `World::new()` has accounts ada (admin), mira (member), eve (nobody's member), ben (admin of globex), the
 //! organizations acme and globex, and a public and a private resource each. Nothing in it waits for real time.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::body::Body;
+use axum::extract::{Path, Request};
+use axum::response::{IntoResponse as _, Response};
 use doorward::app::{App, SharedApp};
 use doorward::clock::Clock;
 use doorward::configuration::Configuration;
@@ -30,6 +33,8 @@ use doorward_core::name::Name;
 use doorward_core::secret::Secret;
 use doorward_core::time::{Lifetime, Timestamp};
 use doorward_testkit::{Browser, Client, FakeIdp, Page, Person, SharedClock, TempDir, clock_at, free_port};
+use futures_util::StreamExt as _;
+use hyper_util::rt::TokioIo;
 use tokio::sync::{mpsc, watch};
 use url::Url;
 
@@ -70,6 +75,11 @@ pub async fn open_audit(store: &Store, folder: &TempDir) {
 }
 
 pub async fn fresh_database(on: On, folder: &TempDir) -> (Store, String) {
+    fresh_database_at(on, folder, postgres_url()).await
+}
+
+/// The same, on another PostgreSQL server than the common one.
+async fn fresh_database_at(on: On, folder: &TempDir, server: Option<String>) -> (Store, String) {
     match on {
         On::Sqlite => {
             let path: PathBuf = folder.join("doorward.db");
@@ -81,7 +91,7 @@ pub async fn fresh_database(on: On, folder: &TempDir) -> (Store, String) {
         On::Postgres => {
             use sqlx::{Connection as _, Executor as _};
             static MADE: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-            let server = postgres_url().expect("DOORWARD_TEST_POSTGRES");
+            let server = server.expect("DOORWARD_TEST_POSTGRES");
             let n = MADE.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             let name = format!("doorward_test_{}_{n}", std::process::id());
             let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
@@ -148,6 +158,8 @@ pub struct Options {
     pub hasty: bool,
     /// A path that `base_url` carries.
     pub base_path: &'static str,
+    /// The PostgreSQL server, instead of the common one.
+    pub postgres: Option<String>,
     /// The store is reached through this address (PostgreSQL).
     pub through: Option<SocketAddr>,
     /// The route list; a proof plants its holes here.
@@ -167,6 +179,7 @@ impl Default for Options {
             entra: false,
             hasty: false,
             base_path: "",
+            postgres: None,
             through: None,
             routes: doorward::web::routes,
             second_provider: false,
@@ -185,7 +198,9 @@ impl World {
         let idp = if options.entra { FakeIdp::entra_like(&clock) } else { FakeIdp::generic(&clock) };
         let second_idp = options.second_provider.then(|| FakeIdp::generic(&clock));
         let folder = TempDir::new();
-        let (mut store, database) = fresh_store(options.on, &folder).await;
+        let server = options.postgres.clone().or_else(postgres_url);
+        let (mut store, database) = fresh_database_at(options.on, &folder, server).await;
+        open_audit(&store, &folder).await;
         if let Some(through) = options.through {
             let mut url = url_of(&database);
             url.set_ip_host(through.ip()).unwrap();
@@ -677,11 +692,39 @@ pub async fn command_on(
     ended.await.unwrap()
 }
 
-/// An application that answers 200 to everything and remembers what it was asked.
+/// Switches to a protocol in which whatever comes goes back.
+fn join_as_echo(mut request: Request) -> Response {
+    tokio::spawn(async move {
+        let socket = TokioIo::new(hyper::upgrade::on(&mut request).await.unwrap());
+        let (mut read, mut write) = tokio::io::split(socket);
+        tokio::io::copy(&mut read, &mut write).await
+    });
+    let switch = http::Response::builder().status(101).header("connection", "upgrade");
+    switch.header("upgrade", "websocket").body(Body::empty()).unwrap()
+}
+
+/// An application that answers 200 to everything and remembers what it was asked. Below `/acme/secret` there is what
+/// runs on: `events` says one thing and no more, `download` a little every few milliseconds, `socket` what it hears.
 pub async fn echo(seen: Arc<Mutex<Vec<Seen>>>) -> (SocketAddr, tokio::task::JoinHandle<()>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let router = Router::new().fallback(move |request: Request| {
+    let running = axum::routing::any(|Path(kind): Path<String>, request: Request| async move {
+        match &*kind {
+            "socket" => join_as_echo(request),
+            "events" => {
+                let one = futures_util::stream::iter([Ok::<_, Infallible>("data: one\n\n")]);
+                Body::from_stream(one.chain(futures_util::stream::pending())).into_response()
+            }
+            _ => {
+                let pieces = futures_util::stream::unfold((), |()| async {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    Some((Ok::<_, Infallible>("a piece of it\n"), ()))
+                });
+                Body::from_stream(pieces).into_response()
+            }
+        }
+    });
+    let router = Router::new().route("/acme/secret/{kind}", running).fallback(move |request: Request| {
         let seen = Arc::clone(&seen);
         async move {
             let headers = request.headers().iter();

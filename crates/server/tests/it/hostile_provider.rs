@@ -370,7 +370,7 @@ impl Scene {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[expect(clippy::print_stdout, reason = "the seed is printed")]
-async fn rule_4_a_hostile_provider_changes_nothing_outside_its_own_organization() {
+async fn rule_4_v35_v70_a_hostile_provider_changes_nothing_outside_its_own_organization() {
     let seed = from_environment("DOORWARD_SEED").unwrap_or(20_261_125);
     let steps = from_environment("DOORWARD_STEPS").unwrap_or(500);
     println!("seed {seed}, {steps} steps (DOORWARD_SEED, DOORWARD_STEPS)");

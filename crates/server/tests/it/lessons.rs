@@ -45,7 +45,7 @@ async fn sign_in(world: &World, browser: &Browser, username: &str, password: &st
 }
 
 /// Another node over the same database, with a memory of its own: also what this one is after a restart.
-async fn another_node(world: &World) -> (SharedApp, Router) {
+pub async fn another_node(world: &World) -> (SharedApp, Router) {
     let store = world.other_node().await;
     store.read_changes(world.app.clock.now()).await.unwrap();
     let random = Random::seeded(991);

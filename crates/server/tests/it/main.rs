@@ -41,3 +41,4 @@ mod serving;
 mod sso;
 mod stolen_password;
 mod store;
+mod streams;

@@ -73,7 +73,7 @@ fn refusal(fault: Misbehavior, entra: bool) -> Option<&'static str> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_3_each_misbehaviour_in_a_sign_in_ends_in_its_own_code_without_a_session() {
+async fn rule_3_v43_v51_each_misbehaviour_in_a_sign_in_ends_in_its_own_code_without_a_session() {
     for entra in [false, true] {
         let world = World::with(Options { entra, hasty: true, ..Options::default() }).await;
         world.enable_sso("acme", "ada").await;

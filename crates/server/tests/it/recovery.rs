@@ -217,7 +217,7 @@ fn rule_12_what_widens_entry_says_so_in_the_route_list() {
 // A password alone.
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_12_a_password_alone_replaces_the_secret_of_what_is_live_and_nothing_else() {
+async fn rule_12_f7_a_password_alone_replaces_the_secret_of_what_is_live_and_nothing_else() {
     for on in On::all() {
         let world = world_on(on).await;
         let (ada, client) = world.enable_sso("acme", "ada").await;

@@ -188,7 +188,7 @@ fn headers_are_complete(page: &Page, what: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_10_every_route_admits_exactly_whom_its_access_rule_names_and_a_refusal_changes_nothing() {
+async fn rule_10_b13_every_route_admits_exactly_whom_its_access_rule_names_and_a_refusal_changes_nothing() {
     let mut ground = Ground::new().await;
     let mut wrong = Vec::new();
     for route in routes() {

@@ -64,7 +64,7 @@ async fn rule_1_a_test_stays_with_the_revision_and_client_it_was_started_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_1_a_sign_in_uses_the_endpoints_that_its_revision_has_frozen() {
+async fn rule_1_d7_f6_a_sign_in_uses_the_endpoints_that_its_revision_has_frozen() {
     let world = World::new().await;
     world.enable_sso("acme", "ada").await;
     // From now on the provider's metadata names another host.
@@ -80,7 +80,7 @@ async fn rule_1_a_sign_in_uses_the_endpoints_that_its_revision_has_frozen() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_1_an_answer_of_another_issuer_or_without_the_promised_one_redeems_nothing() {
+async fn rule_1_b5_i4_an_answer_of_another_issuer_or_without_the_promised_one_redeems_nothing() {
     for (fault, code) in [
         (Misbehavior::CallbackIssOfOtherIssuer, "oidc.response_issuer_mismatch"),
         (Misbehavior::CallbackIssWrong, "oidc.response_issuer_mismatch"),
@@ -124,7 +124,7 @@ async fn failed_code(world: &World, organization: &str) -> String {
 // Rule 2: the state, and what is read again.
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_2_every_trip_has_an_s256_challenge_and_a_nonce_and_shows_its_verifier_once() {
+async fn rule_2_b3_v70_every_trip_has_an_s256_challenge_and_a_nonce_and_shows_its_verifier_once() {
     let world = World::new().await;
     world.enable_sso("acme", "ada").await;
     let mira = world.browser_of("mira").await;
@@ -259,7 +259,7 @@ async fn rule_2_an_attempt_ends_for_the_account_and_session_that_began_it_alone(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_2_another_browser_with_attempts_of_its_own_redeems_and_burns_nothing() {
+async fn rule_2_v47_another_browser_with_attempts_of_its_own_redeems_and_burns_nothing() {
     let world = World::new().await;
     world.enable_sso("acme", "ada").await;
     world.set_role("acme", "eve", Role::Read).await;
@@ -334,7 +334,7 @@ async fn rule_2_what_ends_trust_deletes_open_attempts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_2_one_browser_cookie_of_constant_size_serves_any_number_of_attempts() {
+async fn rule_2_v47_one_browser_cookie_of_constant_size_serves_any_number_of_attempts() {
     let world = World::new().await;
     world.enable_sso("acme", "ada").await;
     let mira = world.browser_of("mira").await;

@@ -60,7 +60,7 @@ async fn walk(browser: &Browser, mut page: Page, pages: &mut Vec<Page>) -> Page 
 
 /// On one thread, so that all of it writes into the log of this test.
 #[tokio::test]
-async fn rule_6_no_secret_of_a_whole_run_is_logged_shown_audited_or_readable_in_the_database() {
+async fn rule_6_v57_v58_no_secret_of_a_whole_run_is_logged_shown_audited_or_readable_in_the_database() {
     let log = Kept::default();
     let subscriber = doorward::logging::subscriber(LogFormat::Json, LogLevel::Trace, log.clone());
     let _guard = tracing::subscriber::set_default(subscriber);

@@ -23,7 +23,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-fn certificates() -> PathBuf {
+pub fn certificates() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/certificates")
 }
 
@@ -161,7 +161,7 @@ fn put_certificate(folder: &TempDir, certificate: &str, key: &str) {
     std::fs::copy(certificates().join(key), folder.join("k.pem")).unwrap();
 }
 
-fn client_settings(versions: &[&'static rustls::SupportedProtocolVersion]) -> rustls::ClientConfig {
+pub fn client_settings(versions: &[&'static rustls::SupportedProtocolVersion]) -> rustls::ClientConfig {
     static AUTHORITY: OnceLock<CertificateDer<'static>> = OnceLock::new();
     let authority = AUTHORITY
         .get_or_init(|| CertificateDer::from_pem_file(certificates().join("authority.pem")).unwrap())

@@ -70,7 +70,7 @@ async fn s7_the_green_check_is_of_exactly_the_settings_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn s8_only_a_draft_that_passed_its_own_test_can_be_enabled() {
+async fn s8_v46_only_a_draft_that_passed_its_own_test_can_be_enabled() {
     let world = World::new().await;
     let ada = world.browser_of("ada").await;
     let client = world.register("acme");
@@ -217,7 +217,7 @@ impl Shorter for Lifetime {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_2_a_foreign_browser_redeems_nothing_and_burns_nothing() {
+async fn rule_2_b2_a_foreign_browser_redeems_nothing_and_burns_nothing() {
     let world = World::new().await;
     world.enable_sso("acme", "ada").await;
     let mira = world.browser_of("mira").await;
@@ -240,7 +240,7 @@ async fn rule_2_a_foreign_browser_redeems_nothing_and_burns_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_18_a_reload_of_the_callback_takes_the_person_on_and_redeems_once() {
+async fn rule_18_f21_a_reload_of_the_callback_takes_the_person_on_and_redeems_once() {
     let world = World::new().await;
     world.enable_sso("acme", "ada").await;
     let mira = world.browser_of("mira").await;

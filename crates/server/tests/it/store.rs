@@ -241,7 +241,7 @@ async fn rule_16_a_second_node_forgets_what_the_first_one_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_16_past_its_lease_a_node_trusts_nothing_it_remembers() {
+async fn rule_16_f15_past_its_lease_a_node_trusts_nothing_it_remembers() {
     let folder = TempDir::new();
     let (store, _) = fresh_store(On::Sqlite, &folder).await;
     store.read_changes(NOW).await.unwrap();
