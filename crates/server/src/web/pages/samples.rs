@@ -772,6 +772,7 @@ fn sso_settings() -> Vec<(&'static str, SsoSettingsPage)> {
         members: 240,
         enforcement: Enforcement::Enforced,
         identity: text("Mira Novak (mira@acme.example)"),
+        subject: text("7f0e1c1a-0d3b-4b57-9d8e-2f3a5b6c7d8e"),
         account: text("mira"),
         confirms_identity: false,
         test_again: None,
