@@ -172,9 +172,10 @@ async fn v37_a_question_that_comes_up_while_the_confirmation_waits_is_read_again
     let eve = world.browser_of("eve").await;
     let page = go_to_confirm(&world, &eve, &link, "corp").await;
     assert!(page.has_form("/join"), "{}", page.text());
-    let connection =
-        doorward::store::load_connection(&mut world.app.store.reader(), world.organization("acme").await.id);
-    let connection = connection.await.unwrap().unwrap().id;
+    let organization = world.organization("acme").await.id;
+    let mut reader = world.app.store.reader();
+    let connection = doorward::store::load_connection(&mut reader, organization).await.unwrap().unwrap().id;
+    drop(reader);
     let (account, now) = (world.account("eve").await, world.app.clock.now());
     let mut tx = world.app.store.begin().await.unwrap();
     tx.put_link_question(connection, &world.idp.issuer(), account, now).await.unwrap();
