@@ -19,9 +19,9 @@ async fn world_on(on: On) -> World {
     World::with(Options { on, ..Options::default() }).await
 }
 
-/// Which account each of the provider's people is linked to, as `subject account`.
+/// Which account each of the provider's people is linked to, as `address account`.
 async fn links(world: &World) -> Vec<String> {
-    let sql = "SELECT i.subject || ' ' || a.name_key AS line FROM identity i \
+    let sql = "SELECT i.email || ' ' || a.name_key AS line FROM identity i \
                JOIN account a ON a.id = i.account_id ORDER BY line";
     let rows = world.app.store.reader().fetch_all(sql, Vec::new()).await.unwrap();
     rows.iter().map(|row| row.text("line").unwrap()).collect()
@@ -96,7 +96,7 @@ async fn v37_enable_links_the_identity_that_its_page_showed_or_nobody() {
         assert!(page.says("Test passed"), "the settings are as good as before: {}", page.text());
         let page = ada.submit(page.form("/enable")).await;
         assert_eq!(page.status, 200, "{}", page.text());
-        assert_eq!(links(&world).await, ["colleague ada"]);
+        assert_eq!(links(&world).await, ["con@corp.example ada"]);
     }
 }
 
@@ -140,14 +140,18 @@ async fn v37_a_question_to_the_admins_is_not_answered_by_leaving_and_joining_aga
                 "{answer}: {}",
                 page.text()
             );
-            assert_eq!(links(&world).await, ["ada ada"], "{answer}");
+            assert_eq!(links(&world).await, ["ada@acme.example ada"], "{answer}");
             assert_eq!(role(&world, "acme", "mira").await, None, "{answer}");
 
             // An account of which nothing was asked joins as the provider names it: that is what the link is for.
             let eve = world.browser_of("eve").await;
             let page = go_to_confirm(&world, &eve, &link, "corp").await;
             eve.submit(page.form("/join")).await;
-            assert_eq!(links(&world).await, ["ada ada", "corp eve"], "{answer}");
+            assert_eq!(
+                links(&world).await,
+                ["ada@acme.example ada", "somebody@corp.example eve"],
+                "{answer}"
+            );
 
             // The way out: added by an admin, asked, approved. Afterwards it is no question any more.
             world.idp.add_person(Person::new("own", "Mira Holt", "m.holt@corp.example"));
@@ -156,7 +160,11 @@ async fn v37_a_question_to_the_admins_is_not_answered_by_leaving_and_joining_aga
             let page = world.visit(&mira, &secret).await;
             mira.submit(page.form("/sso/link")).await;
             ada.submit(ada.get(&members).await.form("/links/approve")).await;
-            assert_eq!(links(&world).await, ["ada ada", "corp eve", "own mira"], "{answer}");
+            assert_eq!(
+                links(&world).await,
+                ["ada@acme.example ada", "m.holt@corp.example mira", "somebody@corp.example eve"],
+                "{answer}"
+            );
             let questions = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM link_question";
             assert_eq!(world.count(questions).await, 0, "{answer}");
         }
@@ -396,7 +404,7 @@ async fn v35_an_account_that_its_person_deletes_is_gone_everywhere_and_its_name_
             world.browser_of("eve").await.get(&invitation).await.code().as_deref(),
             Some("join.invitation_voided")
         );
-        assert_eq!(links(&world).await, ["ada ada"]);
+        assert_eq!(links(&world).await, ["ada@acme.example ada"]);
         let rows = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM invitation WHERE account_id IS NOT NULL";
         assert_eq!(world.count(rows).await, 0);
         let emails =
@@ -601,7 +609,7 @@ async fn rule_16_what_one_node_does_is_felt_at_another_nodes_gate_within_a_secon
 // Providers whose issuer is everybody's (architecture.md §3, Linking).
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn v35_googles_hd_must_be_one_of_the_organizations_domains_in_every_sign_in() {
+async fn rule_3_googles_hd_must_be_one_of_the_organizations_domains_in_every_sign_in() {
     let world = World::new().await;
     let with = |hd: Option<serde_json::Value>| {
         let mut person = Person::new("g", "Mira Holt", "mira@acme.example");
@@ -652,7 +660,11 @@ async fn v35_googles_hd_must_be_one_of_the_organizations_domains_in_every_sign_i
             "{wrong:?}: {}",
             mira.history()
         );
-        assert_eq!(links(&world).await, ["ada ada"], "{wrong:?}: the address alone links nobody");
+        assert_eq!(
+            links(&world).await,
+            ["ada@acme.example ada"],
+            "{wrong:?}: the address alone links nobody"
+        );
     }
     // Either of the two, whatever its case; and once linked it is asked for all the same.
     for right in ["acme-labs.example", "ACME.example"] {
