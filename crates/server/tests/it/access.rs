@@ -100,6 +100,64 @@ async fn v37_enable_links_the_identity_that_its_page_showed_or_nobody() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_12_enable_asks_for_the_live_single_sign_on_again_for_a_draft_that_was_tested_with_it() {
+    let world = World::new().await;
+    let (ada, _) = world.enable_sso("acme", "ada").await;
+    let second = world.register("acme");
+    let issuer = world.idp.issuer();
+    let fields = [("client_id", &*second.id), ("client_secret", second.secret()), ("issuer_url", &*issuer)];
+    world.idp.signs_in("ada");
+    let page = world.update_and_test(&ada, "acme", &fields).await;
+    ada.follow_all(page).await;
+    // A new session in the same browser: her test counts, her single sign-on does not.
+    world.sign_in(&ada, "ada").await;
+    let page = ada.post(&world.settings("acme", "/enable"), &[("revision", "2")]).await;
+    assert_eq!(page.code().as_deref(), Some("settings.sso_needed"), "{}", page.text());
+    assert_eq!(world.state("acme").await, "live_change_pending");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_12_enabling_another_secret_loosens_nothing_without_single_sign_on() {
+    let world = World::new().await;
+    let (_, client) = world.enable_sso("acme", "ada").await;
+    world.set_role("acme", "mira", Role::Admin).await;
+    let issuer = world.idp.issuer();
+    let fields = [("client_id", &*client.id), ("client_secret", ""), ("issuer_url", &*issuer)];
+    let mira = world.browser_of("mira").await;
+    world.idp.signs_in("mira");
+    let page = world.update_and_test(&mira, "acme", &fields).await;
+    mira.follow_all(page).await;
+    let enable = world.settings("acme", "/enable");
+    let page = mira.post(&enable, &[("revision", "2"), ("enforcement", "optional")]).await;
+    assert_eq!(page.code().as_deref(), Some("settings.sso_needed"), "{}", page.text());
+    let page = mira.post(&enable, &[("revision", "2"), ("enforcement", "enforced")]).await;
+    assert_eq!(page.status, 303, "{}", page.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_12_an_admin_who_is_spared_single_sign_on_makes_no_other_admin_without_it() {
+    let world = World::new().await;
+    let (ada, _) = world.enable_sso("acme", "ada").await;
+    world.set_role("acme", "mira", Role::Admin).await;
+    ada.post(&world.settings("acme", "/users/collaborators"), &[("account", "mira")]).await;
+    let mira = world.browser_of("mira").await;
+    let members = page_of(&world, "/organizations/acme/settings/members");
+    let page = mira.post(&members, &[("account", "eve"), ("role", "read")]).await;
+    assert_eq!(page.status, 303, "what she is spared: {}", page.text());
+    for (url, fields) in [
+        (members.clone(), [("account", "ben"), ("role", "admin")]),
+        (format!("{members}/role"), [("account", "eve"), ("role", "admin")]),
+    ] {
+        let page = mira.post(&url, &fields).await;
+        assert_eq!(page.code().as_deref(), Some("settings.sso_needed"), "{url}: {}", page.text());
+    }
+    assert_eq!(
+        (role(&world, "acme", "ben").await, role(&world, "acme", "eve").await),
+        (None, Some(Role::Read))
+    );
+}
+
 // Joining again (ADR 0036).
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
