@@ -631,6 +631,7 @@ async fn at_another_gate(world: &World, node: &SecondNode, browser: &Browser) ->
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "a second of real time is what is promised")]
 async fn rule_16_what_one_node_does_is_felt_at_another_nodes_gate_within_a_second() {
     for on in On::all() {
         for deed in ["leave", "remove", "demote", "delete"] {
