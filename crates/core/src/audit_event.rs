@@ -45,6 +45,7 @@ audit_actions! {
     AccountName = "account.name", "An account's person changed the name that is shown.", "before, after";
     AccountPassword = "account.password", "An account's password was changed; its other sessions ended.", "name";
     AccountEmail = "account.email", "An e-mail address of an account was proved, by the operator's word.", "name, address";
+    AccountDelete = "account.delete", "An account was deleted with all that was its own; neither its id nor its name is given again.", "name";
     AccountSessionEnd = "account.session_end", "One or all sessions of an account were ended.", "count";
     OrgCreate = "org.create", "An organization was made.", "name, plan";
     OrgSettings = "org.settings", "General settings of the organization were changed.", "before, after";
@@ -52,6 +53,7 @@ audit_actions! {
     OrgRemoveUser = "org.remove_user", "A member was removed; what he could open is closed, and the invitations and join link that he made are void.", "account, role";
     OrgChangeRole = "org.change_role", "A member's role was changed; a lower one voids the invitations and join link that he made.", "account, before, after";
     OrgLeave = "org.leave", "A member left; the invitations and join link that he made are void.", "account";
+    OrgAccountDelete = "org.account_delete", "A member's account was deleted: the membership, its links and the invitations that it made went with it.", "account, role";
     OrgInviteUser = "org.invite_user", "An invitation by link was made.", "invitation, role, account, uses";
     OrgInviteRevoke = "org.invite.revoke", "An invitation was taken back before it was used up.", "invitation, role";
     OrgInviteAccept = "org.invite.accept", "An account became a member by an invitation.", "account, role, invitation, invited_by";
@@ -64,6 +66,7 @@ audit_actions! {
     OrgSettingsSsoEnforcement = "org.settings.sso.enforcement", "Enforcement was changed.", "before, after";
     OrgSettingsSsoTimeout = "org.settings.sso.session_timeout", "The SSO session time-out was changed.", "before, after";
     OrgSettingsSsoGuests = "org.settings.sso.guests", "Whether the provider's guests may be linked was changed.", "before, after";
+    OrgSettingsSsoCollaborator = "org.settings.sso.collaborator", "Whether a member is an external collaborator, who needs no SSO, was changed. A day: until its end.", "account, before, after";
     OrgRecoveryCodes = "org.recovery.codes", "Recovery codes were made; older ones are void.", "count";
     OrgRecoveryUse = "org.recovery.use", "A recovery code was used: for 60 minutes it stands in for SSO in this browser, on settings pages alone.", "number, left";
     OrgRecoveryFailed = "org.recovery.failed", "A recovery code was refused.", "";

@@ -97,6 +97,17 @@ pub enum ExternalCollaborator {
     Until(Timestamp),
 }
 
+impl ExternalCollaborator {
+    /// Whether he is spared SSO at `now`.
+    pub fn spares(self, now: Timestamp) -> bool {
+        match self {
+            Self::No => false,
+            Self::Yes => true,
+            Self::Until(end) => now < end,
+        }
+    }
+}
+
 /// Proof, inside a browser session, that SSO was completed for the organization.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SsoSession {
@@ -258,7 +269,7 @@ pub fn decide<'a>(target: &Target<'_>, facts: &Facts<'a>, now: Timestamp) -> Dec
 }
 
 /// Whether an organization's pages are open to a member now, as far as its single sign-on goes (step 5); `None` if they
-/// are not, else when the SSO that opens them ends (`Some(None)`: none was needed).
+/// are not, else when the SSO that opens them ends, or his being spared it (`Some(None)`: none is needed).
 pub fn open_until(
     organization: OrganizationFacts<'_>,
     membership: Membership,
@@ -270,6 +281,12 @@ pub fn open_until(
     let ends = match (standing.sso, organization.sso, sso_session) {
         (SsoStanding::Complete, Sso::On { session_timeout, .. }, Some(session)) => {
             Some(sso_session_ends_at(session.authenticated_at, session_timeout))
+        }
+        (SsoStanding::None, Sso::On { enforcement: Enforcement::Enforced, .. }, _) => {
+            match membership.external_collaborator {
+                ExternalCollaborator::Until(end) => Some(end),
+                ExternalCollaborator::No | ExternalCollaborator::Yes => None,
+            }
         }
         _ => None,
     };
@@ -333,12 +350,7 @@ impl<'a> Standing<'a> {
         let complete = sso_session.is_some_and(|session| {
             session.under_live_issuer && now < sso_session_ends_at(session.authenticated_at, session_timeout)
         });
-        let spared = match membership.external_collaborator {
-            ExternalCollaborator::No => false,
-            ExternalCollaborator::Yes => true,
-            ExternalCollaborator::Until(end) => now < end,
-        };
-        let sso = match (complete, spared) {
+        let sso = match (complete, membership.external_collaborator.spares(now)) {
             (true, _) => SsoStanding::Complete,
             (false, true) => SsoStanding::None,
             (false, false) => SsoStanding::Missing,

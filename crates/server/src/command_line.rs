@@ -106,6 +106,8 @@ enum AccountCommand {
     Password(AccountPassword),
     /// Give an account one more address; your word proves it
     Email(AccountEmail),
+    /// Delete an account with all that is its own; its name is never given again
+    Delete(AccountDelete),
 }
 
 /// `account create`.
@@ -145,6 +147,13 @@ pub struct AccountEmail {
     /// E-mail address
     #[arg(long, value_name = "ADDRESS")]
     pub add: String,
+}
+
+/// `account delete`.
+#[derive(Args, Debug)]
+pub struct AccountDelete {
+    /// User name
+    pub name: String,
 }
 
 #[derive(Subcommand, Debug)]
@@ -606,6 +615,9 @@ fn execute(
             }
             Command::Account(AccountCommand::Email(email)) => {
                 commands::add_email(&context, email, output).await.map_err(one)
+            }
+            Command::Account(AccountCommand::Delete(delete)) => {
+                commands::delete_account(&context, delete, output).await.map_err(one)
             }
             Command::Org(command) => match command {
                 OrgCommand::Create(create) => commands::create_organization(&context, create, output).await,

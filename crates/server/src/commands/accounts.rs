@@ -1,9 +1,11 @@
 //! `account …`.
 
 use super::{Context, account};
-use crate::command_line::{AccountCreate, AccountEmail, AccountPassword};
+use crate::account_end::{self, load_ties};
+use crate::command_line::{AccountCreate, AccountDelete, AccountEmail, AccountPassword};
 use crate::failure::Failure;
 use crate::passwords::{Passwords, judge_new_password};
+use crate::sso::enable::NotDone;
 use crate::store::{self, NewAccount, StoreError};
 use doorward_core::audit_event::AuditAction;
 use doorward_core::email::Email;
@@ -119,5 +121,36 @@ pub async fn add_email(context: &Context, add: AccountEmail, output: &mut dyn Wr
     tx.audit(context.entry(None, AuditAction::AccountEmail, details), now).await?;
     tx.commit(now).await?;
     writeln!(output, "{email} is a proved address of {}.", account.name)?;
+    Ok(())
+}
+
+/// `account delete`: refused while an organization would be left without an admin.
+pub async fn delete_account(
+    context: &Context,
+    delete: AccountDelete,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let store = context.store().await?;
+    let account = account(&mut store.reader(), &delete.name).await?;
+    let who = (account.id, account.name.as_str());
+    match account_end::delete_account(&store, who, None, &context.by(), context.clock.now()).await {
+        Ok(()) => {}
+        Err(NotDone::Refused(ErrorCode::OrganizationLastAdmin)) => {
+            let ties = load_ties(&mut store.reader(), account.id).await?;
+            let left: Vec<String> = ties
+                .iter()
+                .filter(|tie| tie.is_last_admin)
+                .map(|tie| tie.member.organization.name.to_string())
+                .collect();
+            return Err(Failure::new(
+                ErrorCode::OrganizationLastAdmin,
+                format!("{} is the last admin of {}; nothing was deleted", account.name, left.join(", ")),
+                "Give somebody else the role: doorward org member set ORG ACCOUNT --role admin",
+            ));
+        }
+        Err(NotDone::Refused(code)) => return Err(code.into()),
+        Err(NotDone::Store(error)) => return Err(error.into()),
+    }
+    writeln!(output, "The account {} is deleted; its name is never given again.", account.name)?;
     Ok(())
 }

@@ -10,8 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use doorward_core::assertion::{OpenOrganization, assertion_claims};
 use doorward_core::gate_decision::{
-    ExternalCollaborator, Membership, OrganizationFacts as CoreOrganization, Permit, Sso, SsoSession,
-    open_until,
+    Membership, OrganizationFacts as CoreOrganization, Permit, Sso, SsoSession, open_until,
 };
 use doorward_core::ids::{OrganizationId, SessionId};
 use doorward_core::secret::Secret;
@@ -221,14 +220,8 @@ async fn open_organizations(
                 }
             },
         };
-        let membership = Membership {
-            role: member.role,
-            external_collaborator: if member.external_collaborator {
-                ExternalCollaborator::Yes
-            } else {
-                ExternalCollaborator::No
-            },
-        };
+        let membership =
+            Membership { role: member.role, external_collaborator: member.external_collaborator };
         let sso = session.sso.iter().find(|sso| sso.organization == organization.id);
         let sso = sso.map(|sso| SsoSession {
             authenticated_at: sso.authenticated_at,

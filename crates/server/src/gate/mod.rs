@@ -16,8 +16,7 @@ pub use listener::{door, respond};
 use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::gate_decision::{
-    AccountFacts, Decision, ExternalCollaborator, Facts, Membership, OrganizationFacts, Owner, Sso,
-    SsoSession, Step, decide,
+    AccountFacts, Decision, Facts, Membership, OrganizationFacts, Owner, Sso, SsoSession, Step, decide,
 };
 use doorward_core::identity_headers::{
     IDENTITY_HEADER_COUNT, IdentityHeaders, empty_identity_headers, identity_headers,
@@ -204,11 +203,7 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
         },
         membership: membership.map(|membership| Membership {
             role: membership.role,
-            external_collaborator: if membership.external_collaborator {
-                ExternalCollaborator::Yes
-            } else {
-                ExternalCollaborator::No
-            },
+            external_collaborator: membership.external_collaborator,
         }),
         sso_session,
         resource_is_public,

@@ -17,7 +17,7 @@ use doorward_core::secret::{Secret, TokenHash};
 use doorward_core::time::Timestamp;
 
 use super::Endpoints;
-use super::join::may_confirm;
+use super::join::refusal_to_confirm;
 use super::linking::{How, Link, findings_of, judge_link, link_details, may_be_approved};
 use super::settings::{By, keeps_provider};
 use super::start::{revision_for, sealed_place};
@@ -412,8 +412,13 @@ impl Trip<'_> {
         let identity = stored(&person.identity);
         let doubts = person.identity.doubts();
         match judge_link(&mut tx, &connection, &identity, doubts, attempt.account).await? {
-            Link::WouldNot(finding) if !may_confirm(finding.code) => return Err(finding.into()),
-            Link::Linked | Link::WouldLink | Link::WouldNot(_) => {}
+            Link::WouldNot(why) => {
+                let refused = refusal_to_confirm(&mut tx, &connection, &identity, attempt.account, why);
+                if let Some(refused) = refused.await? {
+                    return Err(refused.into());
+                }
+            }
+            Link::Linked | Link::WouldLink => {}
         }
         let handle = app.random.token().map_err(StoreError::from)?;
         tx.hold_identity(&self.held(&person, handle.hash(), now)).await?;

@@ -42,8 +42,9 @@ impl From<StoreError> for NotDone {
     }
 }
 
-/// Makes the tested draft live. `may_widen`: the admin's session has completed the SSO of what is live now, or a recovery
-/// code stands in for it (rule 12). Gives the recovery codes that were made, to be shown once: where the organization
+/// Makes the tested draft live. `shown`: the subject whom the page said it would link; `None` where nobody was shown one
+/// (a program that sends the contract's fields alone). `may_widen`: the admin's session has completed the SSO of what is
+/// live now, or a recovery code stands in for it (rule 12). Gives the recovery codes that were made, to be shown once: where the organization
 /// has none left.
 #[expect(clippy::too_many_arguments, reason = "one deed, and all that it must be proved from")]
 pub async fn enable(
@@ -53,6 +54,7 @@ pub async fn enable(
     browser: Option<TokenHash>,
     revision: RevisionNumber,
     enforcement: Enforcement,
+    shown: Option<&str>,
     may_widen: bool,
     by: &By,
 ) -> Result<Vec<Secret>, NotDone> {
@@ -76,6 +78,10 @@ pub async fn enable(
         stored.test.account == Some(account) && browser.is_some() && stored.test.browser == browser;
     if !own_test || !test_still_counts(stored.tested_at, now) {
         return Err(ErrorCode::SettingsTestTooOld.into());
+    }
+    // The same settings may have been tested once more meanwhile, by whoever was signed in at the provider then.
+    if shown.is_some_and(|shown| shown != identity.subject) {
+        return Err(ErrorCode::SettingsIdentityChanged.into());
     }
     if !tx.browser_session_counts(session, account).await? {
         return Err(ErrorCode::AccountSignInNeeded.into());

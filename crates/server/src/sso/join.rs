@@ -6,6 +6,8 @@
 
 use doorward_core::audit_event::AuditAction;
 use doorward_core::error_code::ErrorCode;
+use doorward_core::finding::{Finding, Step};
+use doorward_core::ids::AccountId;
 use doorward_core::secret::TokenHash;
 
 use super::callback::entry;
@@ -15,14 +17,29 @@ use super::settings::By;
 use crate::app::App;
 use crate::session::SignedIn;
 use crate::store::{
-    HeldIdentity, JoinLink, Organization, Purpose, Query, StoreError, Transaction, load_connection,
-    load_held, load_held_join, load_join_link, load_role,
+    Connection, HeldIdentity, Identity, JoinLink, Organization, Purpose, Query, StoreError, Transaction,
+    is_in_question, load_connection, load_held, load_held_join, load_join_link, load_role,
 };
 
-/// Whether somebody may confirm a first link by himself that would not come about for this reason: his organization's
-/// provider vouches for him, and the address is not what he joins by.
-pub(super) const fn may_confirm(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::SsoEmailNotProved | ErrorCode::SsoEmailUnverified | ErrorCode::SsoEmailMissing)
+/// Why somebody who joins may not confirm a first link by himself that would not come about for the reason `why`; `None`:
+/// he may, for his organization's provider vouches for him, and the address is not what he joins by. But a question that
+/// was the admins' is answered by them, and not by leaving and coming back (ADR 0036).
+pub(super) async fn refusal_to_confirm(
+    query: &mut impl Query,
+    connection: &Connection,
+    identity: &Identity,
+    account: AccountId,
+    why: Finding,
+) -> Result<Option<Finding>, StoreError> {
+    let is_the_address = matches!(
+        why.code,
+        ErrorCode::SsoEmailNotProved | ErrorCode::SsoEmailUnverified | ErrorCode::SsoEmailMissing
+    );
+    if !is_the_address {
+        return Ok(Some(why));
+    }
+    let asked = is_in_question(query, connection.id, &identity.issuer, account).await?;
+    Ok(asked.then(|| Finding::new(Step::Policy, ErrorCode::JoinLinkInQuestion)))
 }
 
 /// What somebody is asked to confirm: whom the provider named, and the link that he came by.
@@ -73,8 +90,13 @@ pub async fn confirm(
     let identity = &held.identity;
     match judge_link(&mut tx, &connection, identity, held.doubts, account).await? {
         Link::Linked => tx.update_identity(connection.id, identity).await?,
-        Link::WouldNot(finding) if !may_confirm(finding.code) => return Err(finding.code.into()),
-        Link::WouldLink | Link::WouldNot(_) => {
+        link @ (Link::WouldLink | Link::WouldNot(_)) => {
+            if let Link::WouldNot(why) = link
+                && let Some(refused) =
+                    refusal_to_confirm(&mut tx, &connection, identity, account, why).await?
+            {
+                return Err(refused.code.into());
+            }
             match tx.insert_identity(connection.id, identity, account, now).await {
                 Err(StoreError::Conflict) => return Err(ErrorCode::SsoIdentityInUse.into()),
                 inserted => inserted?,

@@ -346,6 +346,8 @@ async fn unlink_in(
     let identities = tx.delete_identities_of(connection.id, account.id).await?;
     tx.end_sso_of(organization.id, account.id).await?;
     for identity in &identities {
+        // Whose it is instead, an admin says, or a proved address: not the person by leaving and joining again.
+        tx.put_link_question(connection.id, &identity.issuer, account.id, now).await?;
         let details = identity_details(account.name.as_str(), identity);
         tx.audit(entry(organization, AuditAction::OrgSsoUnlink, by, details), now).await?;
     }

@@ -65,6 +65,7 @@ const KEPT: &[Table] = tables![
     "revision",
     "revision_test",
     "identity",
+    "link_question",
     "audit_sequence",
     "audit_event",
     "audit_checkpoint",

@@ -598,6 +598,10 @@ impl Transaction {
             ],
         )
         .await?;
+        // Whose identity the account's is, is answered by this.
+        let answered =
+            "DELETE FROM link_question WHERE connection_id = $1 AND account_id = $2 AND issuer = $3";
+        self.execute(answered, values![connection, account, &identity.issuer]).await?;
         Ok(())
     }
 

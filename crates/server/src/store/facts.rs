@@ -6,6 +6,7 @@
 //! Never here: decisions. Read next: `changes.rs`.
 
 use doorward_core::connection::Enforcement;
+use doorward_core::gate_decision::ExternalCollaborator;
 use doorward_core::ids::{AccountId, OrganizationId, SessionId};
 use doorward_core::membership::Role;
 use doorward_core::name::{NAME_BYTES_MAX, Name};
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::database::{Query as _, StoreError};
-use super::organizations::RESOURCE_NAME_BYTES_MAX;
+use super::organizations::{RESOURCE_NAME_BYTES_MAX, external_collaborator};
 use super::{Change, Organization, Plan, Store};
 use crate::values;
 
@@ -56,8 +57,8 @@ pub struct MembershipFacts {
     pub organization: OrganizationId,
     /// The role.
     pub role: Role,
-    /// Reaches the organization without SSO (hub-sso.md M8).
-    pub external_collaborator: bool,
+    /// Whether it reaches the organization without SSO (hub-sso.md M8).
+    pub external_collaborator: ExternalCollaborator,
 }
 
 /// One browser session.
@@ -361,12 +362,13 @@ impl Store {
             memberships: Vec::new(),
             sessions: Vec::new(),
         };
-        let sql = "SELECT organization_id, role, external_collaborator FROM membership WHERE account_id = $1";
+        let sql = "SELECT organization_id, role, external_collaborator, external_until FROM membership \
+                   WHERE account_id = $1";
         for row in reader.fetch_all(sql, values![id]).await? {
             account.memberships.push(MembershipFacts {
                 organization: row.parsed("organization_id")?,
                 role: row.parsed("role")?,
-                external_collaborator: row.flag("external_collaborator")?,
+                external_collaborator: external_collaborator(&row)?,
             });
         }
         let sql = "SELECT s.id, s.token_hash, s.created_at, s.authenticated_at, s.last_seen_at, \

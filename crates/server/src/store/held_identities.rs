@@ -170,9 +170,23 @@ pub async fn count_link_requests(
     query.fetch_optional(sql, values![organization, now]).await?.map_or(Ok(0), |row| row.int("n"))
 }
 
+/// Whether it is a question whose identity at this issuer is the account's: one that a member's sign-in has left to the
+/// admins, or that they have opened by unlinking him, and that no link has answered yet (ADR 0036).
+pub async fn is_in_question(
+    query: &mut impl Query,
+    connection: ConnectionId,
+    issuer: &str,
+    account: AccountId,
+) -> Result<bool, StoreError> {
+    let sql =
+        "SELECT asked_at FROM link_question WHERE connection_id = $1 AND account_id = $2 AND issuer = $3";
+    Ok(query.fetch_optional(sql, values![connection, account, issuer]).await?.is_some())
+}
+
 impl Transaction {
     /// Holds what a trip has found. It takes the place of what was held for the account and connection before, a
-    /// request included: the newest trip says whom the person means.
+    /// request included: the newest trip says whom the person means. Of a member's sign-in the question is kept longer
+    /// than the answer is waited for (`is_in_question`).
     pub async fn hold_identity(&mut self, held: &HeldIdentity) -> Result<(), StoreError> {
         self.execute(
             "DELETE FROM held_identity WHERE connection_id = $1 AND account_id = $2",
@@ -203,6 +217,27 @@ impl Transaction {
                 held.created_at,
                 held.created_at.plus(HELD_LIFETIME),
             ],
+        )
+        .await?;
+        if held.purpose == Purpose::SignIn {
+            self.put_link_question(held.connection, &held.identity.issuer, held.account, held.created_at)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Notes that it is a question whose identity is the account's, until it is linked.
+    pub async fn put_link_question(
+        &mut self,
+        connection: ConnectionId,
+        issuer: &str,
+        account: AccountId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.execute(
+            "INSERT INTO link_question (connection_id, account_id, issuer, asked_at) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (connection_id, account_id, issuer) DO UPDATE SET asked_at = $4",
+            values![connection, account, issuer, now],
         )
         .await?;
         Ok(())

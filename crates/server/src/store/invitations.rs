@@ -150,7 +150,8 @@ impl Transaction {
         let (by, name) = maker(&new.by);
         self.execute(
             "INSERT INTO invitation (id, organization_id, token_hash, role, account_id, uses_left, created_by, \
-             created_by_name, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+             created_by_name, created_at, expires_at, sign_ups_left) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $6)",
             values![
                 new.id.to_string(),
                 new.organization,
@@ -198,6 +199,23 @@ impl Transaction {
             return Ok(Err(ErrorCode::JoinInvitationUsed));
         }
         Ok(Ok(invitation))
+    }
+
+    /// Takes one of the accounts that may be made on the way by an invitation or by the join link: no more than it lets
+    /// in, so that its holder makes no others (rule 9). Whether there was one left.
+    pub async fn take_sign_up(
+        &mut self,
+        organization: OrganizationId,
+        token: TokenHash,
+    ) -> Result<bool, StoreError> {
+        let by_invitation = "UPDATE invitation SET sign_ups_left = sign_ups_left - 1 \
+                             WHERE token_hash = $2 AND organization_id = $1 AND sign_ups_left > 0";
+        if self.execute(by_invitation, values![organization, token]).await? > 0 {
+            return Ok(true);
+        }
+        let by_join_link = "UPDATE join_link SET sign_ups_left = sign_ups_left - 1 WHERE organization_id = $1 \
+                            AND token_hash = $2 AND (sign_ups_left IS NULL OR sign_ups_left > 0)";
+        Ok(self.execute(by_join_link, values![organization, token]).await? > 0)
     }
 
     /// Whether somebody could make an invitation with this role now: an admin whose account is not switched off, and

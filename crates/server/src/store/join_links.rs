@@ -108,9 +108,9 @@ impl Transaction {
         let (by, name) = maker(by);
         self.execute(
             "INSERT INTO join_link (organization_id, token_hash, sealed, role, uses_left, created_by, created_by_name, \
-             created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (organization_id) DO UPDATE SET \
-             token_hash = $2, sealed = $3, role = $4, uses_left = $5, created_by = $6, created_by_name = $7, \
-             created_at = $8",
+             created_at, sign_ups_left) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $5) \
+             ON CONFLICT (organization_id) DO UPDATE SET token_hash = $2, sealed = $3, role = $4, uses_left = $5, \
+             created_by = $6, created_by_name = $7, created_at = $8, sign_ups_left = $5",
             values![
                 organization,
                 token.hash(),

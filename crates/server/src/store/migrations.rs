@@ -16,6 +16,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (8, "assertion", include_str!("../../../../migrations/0008_assertion.sql")),
     (9, "audit_mark", include_str!("../../../../migrations/0009_audit_mark.sql")),
     (10, "key_order", include_str!("../../../../migrations/0010_key_order.sql")),
+    (11, "access", include_str!("../../../../migrations/0011_access.sql")),
 ];
 
 fn migrator() -> Migrator {

@@ -52,7 +52,7 @@ pub use database::{Query, Reader, Row, StoreError, Synchronous, Value};
 pub use facts::{AccountFacts, FactsCache, MembershipFacts, OrganizationFacts, SessionFacts, SsoFacts};
 pub use held_identities::{
     HELD_LIFETIME, HeldIdentity, LINK_REQUESTS_MAX, LinkRequest, REQUEST_LIFETIME, count_link_requests,
-    load_held, load_link_request_of, load_link_requests,
+    is_in_question, load_held, load_link_request_of, load_link_requests,
 };
 pub use imports::{ImportedAccount, ImportedMembership, ImportedOrganization, NameOwner};
 pub use invitations::{
@@ -63,8 +63,9 @@ pub use join_links::{JOIN_LINK_USES_MAX, JoinLink, load_held_join, load_join_lin
 pub use key_check::{KnownKey, keys_fit, load_every_key_id, load_known_keys};
 pub use organizations::{
     Member, MemberOrganization, Organization, Plan, RESOURCE_NAME_BYTES_MAX, Resource, SEARCH_CHARS_MAX,
-    count_members, count_other_admins, load_members, load_organization, load_organizations,
-    load_organizations_of, load_resources, load_role,
+    count_members, count_other_admins, load_collaborators, load_external_collaborator, load_members,
+    load_memberships, load_organization, load_organizations, load_organizations_of, load_resources,
+    load_role,
 };
 pub use recovery::{RECOVERY_LIFETIME, count_recovery_codes, load_recovery};
 pub use sealed_columns::{Resealed, SEALED_COLUMNS, SealedColumn};

@@ -1,6 +1,7 @@
 //! Organizations, memberships and registered resources.
 
 use doorward_core::connection::{DEFAULT_SESSION_TIMEOUT, Enforcement};
+use doorward_core::gate_decision::ExternalCollaborator;
 use doorward_core::ids::{AccountId, OrganizationId};
 use doorward_core::membership::Role;
 use doorward_core::name::Name;
@@ -83,8 +84,8 @@ pub struct Member {
     pub full_name: String,
     /// The role.
     pub role: Role,
-    /// Reaches the organization without SSO.
-    pub external_collaborator: bool,
+    /// Whether it reaches the organization without SSO.
+    pub external_collaborator: ExternalCollaborator,
 }
 
 /// An organization of an account, as the home page shows it.
@@ -94,8 +95,8 @@ pub struct MemberOrganization {
     pub organization: Organization,
     /// The account's role there.
     pub role: Role,
-    /// Reaches the organization without SSO.
-    pub external_collaborator: bool,
+    /// Whether it reaches the organization without SSO.
+    pub external_collaborator: ExternalCollaborator,
     /// SSO: `None` is off.
     pub sso: Option<Enforcement>,
     /// The connection's epoch.
@@ -123,6 +124,15 @@ fn organization(row: &Row) -> Result<Organization, StoreError> {
         display_name: row.text("display_name")?,
         plan: row.known("plan", Plan::from_text)?,
         session_timeout: Lifetime::from_millis(row.int("session_timeout")?),
+    })
+}
+
+/// Of a membership: whether it is an external collaborator's (hub-sso.md M8).
+pub(super) fn external_collaborator(row: &Row) -> Result<ExternalCollaborator, StoreError> {
+    Ok(match (row.flag("external_collaborator")?, row.opt_int("external_until")?) {
+        (false, _) => ExternalCollaborator::No,
+        (true, None) => ExternalCollaborator::Yes,
+        (true, Some(end)) => ExternalCollaborator::Until(Timestamp::from_millis(end)),
     })
 }
 
@@ -166,24 +176,48 @@ pub async fn load_members(
     limit: i64,
 ) -> Result<Vec<Member>, StoreError> {
     let (name, full_name) = patterns(search);
-    let sql = "SELECT m.account_id, n.spelled, a.full_name, m.role, m.external_collaborator FROM membership m \
+    let sql = "SELECT m.account_id, n.spelled, a.full_name, m.role, m.external_collaborator, m.external_until \
+               FROM membership m \
                JOIN account a ON a.id = m.account_id JOIN name n ON n.name_key = a.name_key \
                WHERE m.organization_id = $1 AND a.name_key > $2 \
                AND (a.name_key LIKE $4 ESCAPE '!' OR LOWER(a.full_name) LIKE $5 ESCAPE '!') \
                ORDER BY a.name_key LIMIT $3";
     let v = values![organization, after, limit.clamp(1, 500), name, full_name];
     let rows = query.fetch_all(sql, v).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Member {
-                account: row.parsed("account_id")?,
-                name: Name::from_store(row.text("spelled")?),
-                full_name: row.text("full_name")?,
-                role: row.parsed("role")?,
-                external_collaborator: row.flag("external_collaborator")?,
-            })
-        })
-        .collect()
+    rows.iter().map(member).collect()
+}
+
+fn member(row: &Row) -> Result<Member, StoreError> {
+    Ok(Member {
+        account: row.parsed("account_id")?,
+        name: Name::from_store(row.text("spelled")?),
+        full_name: row.text("full_name")?,
+        role: row.parsed("role")?,
+        external_collaborator: external_collaborator(row)?,
+    })
+}
+
+/// The external collaborators of an organization by name, those whose end has come too; at most 500.
+pub async fn load_collaborators(
+    query: &mut impl Query,
+    organization: OrganizationId,
+) -> Result<Vec<Member>, StoreError> {
+    let sql = "SELECT m.account_id, n.spelled, a.full_name, m.role, m.external_collaborator, m.external_until \
+               FROM membership m JOIN account a ON a.id = m.account_id JOIN name n ON n.name_key = a.name_key \
+               WHERE m.organization_id = $1 AND m.external_collaborator = 1 ORDER BY a.name_key LIMIT 500";
+    query.fetch_all(sql, values![organization]).await?.iter().map(member).collect()
+}
+
+/// Whether a member is an external collaborator; `None`: the account is no member.
+pub async fn load_external_collaborator(
+    query: &mut impl Query,
+    organization: OrganizationId,
+    account: AccountId,
+) -> Result<Option<ExternalCollaborator>, StoreError> {
+    let sql = "SELECT external_collaborator, external_until FROM membership \
+               WHERE organization_id = $1 AND account_id = $2";
+    let row = query.fetch_optional(sql, values![organization, account]).await?;
+    row.as_ref().map(external_collaborator).transpose()
 }
 
 /// `LIKE` patterns for an account's name and for a person's, in lower case, in which nothing of `search` is a wildcard.
@@ -234,7 +268,7 @@ pub async fn load_organizations_of(
     query: &mut impl Query,
     account: AccountId,
 ) -> Result<Vec<MemberOrganization>, StoreError> {
-    let sql = "SELECT o.id, n.spelled, o.display_name, o.plan, o.session_timeout, m.role, m.external_collaborator, \
+    let sql = "SELECT o.id, n.spelled, o.display_name, o.plan, o.session_timeout, m.role, m.external_collaborator, m.external_until, \
                c.live, c.enforcement, c.epoch FROM membership m JOIN organization o ON o.id = m.organization_id \
                JOIN name n ON n.name_key = o.name_key LEFT JOIN connection c ON c.organization_id = o.id \
                WHERE m.account_id = $1 AND o.deleted_at IS NULL ORDER BY o.name_key LIMIT 500";
@@ -244,7 +278,7 @@ pub async fn load_organizations_of(
             Ok(MemberOrganization {
                 organization: organization(row)?,
                 role: row.parsed("role")?,
-                external_collaborator: row.flag("external_collaborator")?,
+                external_collaborator: external_collaborator(row)?,
                 sso: match row.opt_int("live")? {
                     None => None,
                     Some(_) => Some(row.known("enforcement", Enforcement::from_text)?),
@@ -252,6 +286,20 @@ pub async fn load_organizations_of(
                 epoch: row.opt_int("epoch")?.unwrap_or(0),
             })
         })
+        .collect()
+}
+
+/// The organizations that an account belongs to, in the order of their ids, and whether each was deleted; at most 500.
+pub async fn load_memberships(
+    query: &mut impl Query,
+    account: AccountId,
+) -> Result<Vec<(OrganizationId, bool)>, StoreError> {
+    let sql = "SELECT m.organization_id, o.deleted_at FROM membership m \
+               JOIN organization o ON o.id = m.organization_id \
+               WHERE m.account_id = $1 ORDER BY m.organization_id LIMIT 500";
+    let rows = query.fetch_all(sql, values![account]).await?;
+    rows.iter()
+        .map(|row| Ok((row.parsed("organization_id")?, row.opt_int("deleted_at")?.is_some())))
         .collect()
 }
 
@@ -358,6 +406,25 @@ impl Transaction {
         }
         self.changed(Change::Account(account));
         Ok(before)
+    }
+
+    /// Makes a member an external collaborator, for ever or until then, or an ordinary one.
+    pub async fn set_external_collaborator(
+        &mut self,
+        organization: OrganizationId,
+        account: AccountId,
+        external: ExternalCollaborator,
+    ) -> Result<(), StoreError> {
+        let until = match external {
+            ExternalCollaborator::Until(end) => Some(end.millis()),
+            ExternalCollaborator::No | ExternalCollaborator::Yes => None,
+        };
+        let sql = "UPDATE membership SET external_collaborator = $3, external_until = $4 \
+                   WHERE organization_id = $1 AND account_id = $2";
+        let flag = external != ExternalCollaborator::No;
+        self.execute(sql, values![organization, account, flag, until]).await?;
+        self.changed(Change::Account(account));
+        Ok(())
     }
 
     /// The role of a member, with his row held until the transaction ends: nobody removes or demotes him meanwhile, so

@@ -48,6 +48,9 @@ pub enum Access {
     FreshAccount,
     /// A member of the organization in the path, with any role.
     Member,
+    /// A member who would end his membership; an admin as for `Admin`, because his going changes who governs, as his
+    /// removal would (ADR 0037).
+    Leaving,
     /// An admin who has completed the organization's SSO, if it is enforced; or whom a recovery code let in.
     Admin,
     /// An admin with a fresh login; SSO is not asked for: a broken provider must be mendable (rule 12). While a
@@ -171,7 +174,9 @@ async fn admit(app: &SharedApp, access: Access, visit: &Visit, parts: &mut Parts
     }
     let needs_organization = match access {
         Access::Anyone | Access::Account | Access::FreshAccount => false,
-        Access::Member | Access::Admin | Access::FreshAdmin | Access::FreshAdminWithSso => true,
+        Access::Member | Access::Leaving | Access::Admin | Access::FreshAdmin | Access::FreshAdminWithSso => {
+            true
+        }
     };
     if !needs_organization {
         return Ok(());
@@ -185,7 +190,8 @@ async fn admit(app: &SharedApp, access: Access, visit: &Visit, parts: &mut Parts
     let Some(membership) = signed_in.account.memberships.iter().find(|m| m.organization == facts.id) else {
         return Err(unknown().into());
     };
-    if facts.deleted || (access != Access::Member && membership.role != Role::Admin) {
+    let is_admin = membership.role == Role::Admin;
+    if facts.deleted || (!is_admin && !matches!(access, Access::Member | Access::Leaving)) {
         return Err(unknown().into());
     }
     let Some(organization) = facts.organization() else {
@@ -199,16 +205,17 @@ async fn admit(app: &SharedApp, access: Access, visit: &Visit, parts: &mut Parts
     let sso_complete = facts.sso.is_none() || complete;
     // Asked of the store each time: it is rare, and what it opens is not the gate's.
     let recovered = match signed_in.session() {
-        Some(session) if !sso_complete && membership.role == Role::Admin => {
+        Some(session) if !sso_complete && is_admin => {
             load_recovery(&mut app.store.reader(), facts.id, session.id, now).await?.is_some()
         }
         _ => false,
     };
+    let is_spared = membership.external_collaborator.spares(now);
     let blocked = match access {
         // An external collaborator is spared SSO on his way in; what widens entry asks for it all the same.
-        Access::Admin => {
+        Access::Admin | Access::Leaving => {
             let is_asked = facts.sso == Some(Enforcement::Enforced) || (!reads && facts.sso.is_some());
-            is_asked && !sso_complete && !recovered && !membership.external_collaborator
+            is_admin && is_asked && !sso_complete && !recovered && !is_spared
         }
         Access::FreshAdminWithSso => !sso_complete && !recovered,
         Access::Anyone | Access::Account | Access::FreshAccount | Access::Member | Access::FreshAdmin => {
@@ -229,7 +236,7 @@ async fn admit(app: &SharedApp, access: Access, visit: &Visit, parts: &mut Parts
         organization,
         facts,
         role: membership.role,
-        external_collaborator: membership.external_collaborator,
+        external_collaborator: is_spared,
         sso_complete,
         recovered,
     });

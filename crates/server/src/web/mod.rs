@@ -31,8 +31,8 @@ use crate::security_headers;
 use crate::store::StoreError;
 use access::Access;
 use pages::{
-    account, audit_log, home, join, join_link, link_requests, members, organization, recovery, sign_in, sso,
-    sso_link, sso_settings, sso_users,
+    account, account_delete, audit_log, home, join, join_link, link_requests, members, organization,
+    recovery, sign_in, sso, sso_link, sso_settings, sso_users,
 };
 use visit::Visit;
 
@@ -90,6 +90,9 @@ pub fn routes() -> Vec<Route> {
         post "/settings/account/name"                        Account           account::change_name;
         post "/settings/account/password"                    Account           account::change_password;
         post "/settings/account/sessions/end"                Account           account::end_sessions;
+        // An admin's account ends as his membership does: with what `Leaving` asks for.
+        get  "/settings/account/delete"                      Account           account_delete::show_delete;
+        post "/settings/account/delete"                      Account           account_delete::delete;
         get  "/assets/{name}"                                Anyone            assets::serve;
         get  "/.well-known/jwks.json"                        Anyone            assertion_keys;
 
@@ -108,8 +111,8 @@ pub fn routes() -> Vec<Route> {
         post "/organizations/{org}/settings/members/links/remove"  FreshAdminWithSso link_requests::remove_link;
         post "/organizations/{org}/settings/members/invitations" Admin         members::invite;
         post "/organizations/{org}/settings/members/invitations/revoke" Admin  members::revoke_invitation;
-        get  "/organizations/{org}/leave"                    Member            members::show_leave;
-        post "/organizations/{org}/leave"                    Member            members::leave;
+        get  "/organizations/{org}/leave"                    Leaving           members::show_leave;
+        post "/organizations/{org}/leave"                    Leaving           members::leave;
         get  "/organizations/{org}/join"                     Account           join::show_confirm;
         post "/organizations/{org}/join"                     Account           join::confirm_join;
         get  "/organizations/{org}/join/{token}"             Anyone            join::show_join;
@@ -131,6 +134,8 @@ pub fn routes() -> Vec<Route> {
         post "/organizations/{org}/settings/sso/join-link/off" Admin           join_link::turn_off;
         post "/organizations/{org}/settings/sso/users"       FreshAdminWithSso sso::change_timeout;
         post "/organizations/{org}/settings/sso/users/guests" FreshAdminWithSso sso::change_guests;
+        post "/organizations/{org}/settings/sso/users/collaborators" FreshAdminWithSso sso_users::add_collaborator;
+        post "/organizations/{org}/settings/sso/users/collaborators/remove" Admin sso_users::remove_collaborator;
         get  "/organizations/{org}/settings/sso/recover"     FreshAdmin        recovery::show_recover;
         post "/organizations/{org}/settings/sso/recover"     FreshAdmin        recovery::use_code;
         post "/organizations/{org}/settings/sso/recovery-codes" FreshAdminWithSso recovery::make_new_codes;

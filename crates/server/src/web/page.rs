@@ -109,10 +109,14 @@ pub enum Done {
     JoinLinkOff,
     /// The account became a member.
     Joined,
+    /// The account was deleted.
+    AccountDeleted,
+    /// Whether a member is an external collaborator is changed.
+    CollaboratorChanged,
 }
 
 impl Done {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 24] = [
         Self::Saved,
         Self::OrganizationCreated,
         Self::MemberAdded,
@@ -135,6 +139,8 @@ impl Done {
         Self::JoinLinkMade,
         Self::JoinLinkOff,
         Self::Joined,
+        Self::AccountDeleted,
+        Self::CollaboratorChanged,
     ];
 
     /// The word in the address.
@@ -162,6 +168,8 @@ impl Done {
             Self::JoinLinkMade => "join-link-made",
             Self::JoinLinkOff => "join-link-off",
             Self::Joined => "joined",
+            Self::AccountDeleted => "account-deleted",
+            Self::CollaboratorChanged => "collaborator-changed",
         }
     }
 
@@ -197,6 +205,8 @@ impl Done {
             Self::JoinLinkMade => "The new SSO join link works now. An older one no longer does.",
             Self::JoinLinkOff => "The SSO join link is turned off.",
             Self::Joined => "You are a member now.",
+            Self::AccountDeleted => "Your account is deleted.",
+            Self::CollaboratorChanged => "The external collaborators are changed.",
         }
     }
 }

@@ -226,6 +226,9 @@ fn in_words(access: Access) -> &'static str {
         Access::Member => {
             "a member of the organization, with any role; everybody else meets the page of what does not exist"
         }
+        Access::Leaving => {
+            "a member of the organization, with any role; an admin as `Admin` asks, because his going changes who governs"
+        }
         Access::Admin => {
             "an admin of the organization who has completed its single sign-on if that is enforced"
         }

@@ -130,6 +130,16 @@ pub struct World {
     stop: mpsc::Sender<()>,
     folder: TempDir,
     database: String,
+    /// The configuration file.
+    configuration: String,
+}
+
+/// Another node on a world's database.
+pub struct SecondNode {
+    /// `http://127.0.0.1:PORT`, its gate's listener.
+    pub gate: String,
+    _stop_changes: watch::Sender<bool>,
+    _stop: mpsc::Sender<()>,
 }
 
 /// One request as the application saw it.
@@ -277,6 +287,7 @@ impl World {
             stop,
             folder,
             database,
+            configuration: text,
         };
         world.furnish().await;
         world
@@ -557,6 +568,46 @@ impl World {
         };
         open_audit(&store, &self.folder).await;
         store
+    }
+
+    /// Another node on the same database, with caches and a gate of its own, which hears of changes as `serve` lets it:
+    /// every 500 ms.
+    pub async fn second_node(&self) -> SecondNode {
+        let (main, gate) = (free_port(), free_port());
+        let text = self
+            .configuration
+            .lines()
+            .scan(main, |port, line| {
+                // The first is the main listener's, the second the gate's.
+                let line = if line.starts_with("listen = ") {
+                    let moved = format!("listen = \"127.0.0.1:{port}\"");
+                    *port = gate;
+                    moved
+                } else {
+                    line.to_owned()
+                };
+                Some(line + "\n")
+            })
+            .collect::<String>();
+        let configuration =
+            Configuration::parse(None, &text, []).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+        let store = self.other_node().await;
+        let random = Random::seeded(77);
+        let sealing = Sealing::open_or_create(&self.folder.join("master.key"), &random).unwrap();
+        let outbound = OutboundSettings::new(configuration.outbound_allow.clone());
+        let listeners = Listeners::bind(&configuration).await.unwrap_or_else(|faults| panic!("{faults:?}"));
+        let clock = Clock::turned(Arc::clone(&self.clock));
+        let app = App::new(configuration, store.clone(), sealing, clock, random, outbound).unwrap();
+        let (stop_changes, stopping) = watch::channel(false);
+        store.read_changes(app.clock.now()).await.unwrap();
+        tokio::spawn(store.follow_changes(app.clock.clone(), Duration::from_millis(500), stopping));
+        let (stop, signals) = mpsc::channel(2);
+        let built = Built {
+            main: doorward::web::router(&app),
+            gate: doorward::gate::door(&app, doorward::web::write_answer),
+        };
+        tokio::spawn(doorward::serve::run(listeners, doorward::serve::assemble(&app, built), signals));
+        SecondNode { gate: format!("http://127.0.0.1:{gate}"), _stop_changes: stop_changes, _stop: stop }
     }
 
     /// Everything in the SQLite file but what only tells caches and clocks of use: table, and each row as text.

@@ -87,9 +87,12 @@ fn expected(route: &Route, visitor: Visitor) -> Outcome {
     match route.access {
         Access::Member if tells_of_members && visitor.live == Live::Enforced && !proved => Outcome::SsoNeeded,
         Access::Admin | Access::FreshAdmin | Access::FreshAdminWithSso if !is_admin => Outcome::Unknown,
-        Access::Admin if visitor.live == Live::Enforced && !proved => Outcome::SsoNeeded,
+        Access::Leaving if !is_admin => Outcome::Admitted,
+        Access::Admin | Access::Leaving if visitor.live == Live::Enforced && !proved => Outcome::SsoNeeded,
         // Where SSO is optional, pages open without it; what they change does not.
-        Access::Admin if visitor.live == Live::Optional && route.method == "post" && !proved => {
+        Access::Admin | Access::Leaving
+            if visitor.live == Live::Optional && route.method == "post" && !proved =>
+        {
             Outcome::SsoNeeded
         }
         Access::FreshAdminWithSso if !proved => Outcome::SsoNeeded,
@@ -199,6 +202,7 @@ fn rule_12_what_widens_entry_says_so_in_the_route_list() {
         "/sso/disable",
         "/sso/users",
         "/sso/users/guests",
+        "/sso/users/collaborators",
         "/sso/recovery-codes",
         "/members/links/approve",
         "/members/links/remove",
@@ -310,6 +314,8 @@ async fn rule_12_a_password_alone_widens_nothing_on_any_route() {
                 (settings("/enable"), vec![("revision", "1"), ("enforcement", "optional")]),
                 (settings("/users"), vec![("session_timeout_hours", "8760")]),
                 (settings("/users/guests"), vec![("guests_may_link", "yes")]),
+                (settings("/users/collaborators"), vec![("account", "mira")]),
+                (format!("{}/organizations/acme/leave", world.base), vec![]),
                 (settings("/recovery-codes"), vec![]),
                 (settings("/recover"), vec![("code", "0000-0000-0000-0000")]),
                 (members.clone(), vec![("account", "ben"), ("role", "admin")]),

@@ -60,9 +60,9 @@ fn expected(route: &Route, visitor: Visitor) -> Outcome {
         }
         (Access::Account | Access::FreshAccount, _) => Outcome::Admitted,
         (_, Nobody | AdminElsewhere) => Outcome::Unknown,
-        (Access::Member, _) => Outcome::Admitted,
+        (Access::Member, _) | (Access::Leaving, Member | Admin | StaleAdmin) => Outcome::Admitted,
         (_, Member) => Outcome::Unknown,
-        (Access::Admin | Access::FreshAdminWithSso, AdminWithoutSso) => Outcome::SsoNeeded,
+        (Access::Admin | Access::Leaving | Access::FreshAdminWithSso, AdminWithoutSso) => Outcome::SsoNeeded,
         (
             Access::Admin | Access::FreshAdmin | Access::FreshAdminWithSso,
             Admin | AdminWithoutSso | StaleAdmin,

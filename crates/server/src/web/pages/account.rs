@@ -149,6 +149,35 @@ impl std::fmt::Debug for PasswordForm {
     }
 }
 
+/// The hash that the visitor's password fits; `None`: it was another password. A stolen session must not be a way to guess
+/// it, so a wrong one counts as it does at the sign-in.
+pub(super) async fn prove_password(
+    app: &SharedApp,
+    visit: &Visit,
+    current: Secret,
+) -> Result<Option<String>, Refusal> {
+    let account = &visit.account()?.account;
+    let facts = load_sign_in_from(&mut app.store.reader(), &account.name, visit.browser).await?;
+    let facts = facts.ok_or(ErrorCode::AccountSignInNeeded)?;
+    let guess = take_place(app, Some(&facts), &account.name, visit.browser)
+        .map_err(|wait| Refusal::new(ErrorCode::AccountThrottled).with_retry_after(wait.seconds() + 1))?;
+    let before = facts.password_hash.unwrap_or_default();
+    let fits = current.expose().len() <= super::sign_in::PASSWORD_BYTES_MAX;
+    let verified = app.passwords.verify(current, Some(before.clone()).filter(|hash| !hash.is_empty())).await;
+    if matches!(verified, Err(PasswordError::Busy)) {
+        app.sign_ins.give_back(guess, app.clock.now());
+    }
+    if !(fits && verified?) {
+        note_failure(app, guess, None);
+        return Ok(None);
+    }
+    app.sign_ins.forget(guess);
+    let mut tx = app.store.begin().await?;
+    tx.confirm_sign_in(account.id, &before).await?;
+    tx.commit(app.clock.now()).await?;
+    Ok(Some(before))
+}
+
 /// `POST /settings/account/password`: the other sessions end.
 pub async fn change_password(
     State(app): State<SharedApp>,
@@ -163,32 +192,15 @@ pub async fn change_password(
     if let Err(code) = judge_new_password(&new, &account.name) {
         problems.push(Problem::new("new_password", code));
     }
-    // A stolen session must not be a way to guess the password.
-    let facts = load_sign_in_from(&mut app.store.reader(), &account.name, visit.browser).await?;
-    let facts = facts.ok_or(ErrorCode::AccountSignInNeeded)?;
-    let guess = take_place(&app, Some(&facts), &account.name, visit.browser)
-        .map_err(|wait| Refusal::new(ErrorCode::AccountThrottled).with_retry_after(wait.seconds() + 1))?;
-    let before = facts.password_hash.unwrap_or_default();
-    let fits = current.expose().len() <= super::sign_in::PASSWORD_BYTES_MAX;
-    let verified = app.passwords.verify(current, Some(before.clone()).filter(|hash| !hash.is_empty())).await;
-    if matches!(verified, Err(PasswordError::Busy)) {
-        app.sign_ins.give_back(guess, app.clock.now());
-    }
-    let right = fits && verified?;
-    let now = app.clock.now();
-    if right {
-        app.sign_ins.forget(guess);
-        let mut tx = app.store.begin().await?;
-        tx.confirm_sign_in(account.id, &before).await?;
-        tx.commit(now).await?;
-    } else {
-        note_failure(&app, guess, None);
+    let proved = prove_password(&app, &visit, current).await?;
+    if proved.is_none() {
         problems.insert(0, Problem::new("current_password", ErrorCode::AccountWrongPassword));
     }
-    if !problems.is_empty() {
+    let (Some(before), true) = (proved, problems.is_empty()) else {
         let page = account_page(&app, &visit, Problems(problems)).await?;
         return Ok(show_with(StatusCode::UNPROCESSABLE_ENTITY, &page));
-    }
+    };
+    let now = app.clock.now();
     let hash = app.passwords.hash(new, &app.random).await?;
     let mut tx = app.store.begin().await?;
     // Two changes at once: the first one counts, and the second proved a password that is no more.

@@ -91,7 +91,7 @@ fn sso_of(signed_in: &SignedIn, member: &MemberOrganization, now: Timestamp) -> 
         done.map(|sso| sso_session_ends_at(sso.authenticated_at, member.organization.session_timeout));
     match ends_at {
         Some(ends_at) if now < ends_at => HomeSso::Complete(ends_at.into()),
-        _ if member.external_collaborator => HomeSso::Exempt,
+        _ if member.external_collaborator.spares(now) => HomeSso::Exempt,
         _ if enforcement == Enforcement::Optional => HomeSso::Asked,
         _ => HomeSso::Needed,
     }

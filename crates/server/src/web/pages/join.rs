@@ -486,6 +486,11 @@ pub async fn sign_up(
     let mut tx = app.store.begin().await?;
     // Hashing took a while: the link is proved again where the account is made.
     look(&mut tx, found.organization.id, found.token, now).await?;
+    if !tx.take_sign_up(found.organization.id, found.token).await? {
+        return Err(
+            Refusal::new(ErrorCode::JoinSignUpsUsed).with_action("Sign in", sign_in_page(&app, &found.here))
+        );
+    }
     let made = make_and_sign_in(&app, tx, &visit, &account, &found.here, now).await?;
     Ok(made.unwrap_or_else(|| again(vec![Problem::new("name", ErrorCode::AccountNameTaken)])))
 }

@@ -192,6 +192,7 @@ async fn members_page(
 ) -> Result<MembersPage, Refusal> {
     let own = visit.account()?.account.id;
     let organization = place.organization.id;
+    let now = app.clock.now();
     let mut reader = app.store.reader();
     let limit = i64::try_from(PAGE + 1).unwrap_or(i64::MAX);
     // Who may see nothing of the organization sees himself, so that he can leave: his own name is the first that begins
@@ -229,7 +230,7 @@ async fn members_page(
                 name: member.name.as_str().to_owned(),
                 full_name: member.full_name,
                 role: member.role,
-                external_collaborator: member.external_collaborator,
+                external_collaborator: member.external_collaborator.spares(now),
                 is_self: member.account == own,
                 links: links
                     .iter()

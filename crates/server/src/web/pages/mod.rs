@@ -3,6 +3,7 @@
 //! Each file holds the pages of one area. In: values that were loaded and checked elsewhere. Out: HTML.
 
 pub mod account;
+pub mod account_delete;
 pub mod answer;
 pub mod audit_log;
 pub mod home;

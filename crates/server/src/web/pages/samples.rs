@@ -9,6 +9,7 @@ use doorward_core::recovery_code::recovery_code;
 use doorward_core::time::Timestamp;
 
 use super::account::{AccountEmailLine, AccountPage, SessionLine};
+use super::account_delete::{AccountDeletePage, Obstacle, TieLine};
 use super::answer::{Action, ErrorPage};
 use super::audit_log::{AuditLine, AuditLogPage};
 use super::home::{HomeOrganization, HomePage, HomeSso};
@@ -25,7 +26,7 @@ use super::sso_settings::{
     TestAgain, TestShown, step_lines,
 };
 use super::sso_start::{GoingOnPage, SsoStartPage};
-use super::sso_users::SsoUsersPage;
+use super::sso_users::{CollaboratorLine, SsoUsersPage, TypedCollaborator};
 use crate::web::page::{Done, Fault, Frame, Moment, OrganizationHead, Problem, Problems, Tab};
 
 /// A text that would break out of any place that forgets to escape.
@@ -72,6 +73,9 @@ pub(super) fn all() -> Vec<(String, String)> {
         add(name, &page);
     }
     for (name, page) in account() {
+        add(name, &page);
+    }
+    for (name, page) in account_delete() {
         add(name, &page);
     }
     for (name, page) in new_organization() {
@@ -289,6 +293,40 @@ fn account() -> Vec<(&'static str, AccountPage)> {
                 ..page
             },
         ),
+    ]
+}
+
+fn account_delete() -> Vec<(&'static str, AccountDeletePage)> {
+    let tie = |name: &str, display_name: &str, role, obstacle| TieLine {
+        organization: text(name),
+        display_name: text(display_name),
+        role,
+        obstacle,
+    };
+    let free = AccountDeletePage {
+        frame: frame(),
+        username: text("mira"),
+        ties: vec![
+            tie("acme", "Acme Robotics", Role::Write, None),
+            tie("globex", HOSTILE, Role::NoAccess, None),
+        ],
+        problems: Problems::one("current_password", ErrorCode::AccountWrongPassword),
+    };
+    let held = AccountDeletePage {
+        ties: vec![
+            tie("acme", "Acme Robotics", Role::Admin, Some(Obstacle::LastAdmin)),
+            tie("globex", "Globex", Role::Admin, Some(Obstacle::SsoNeeded)),
+        ],
+        problems: Problems::one("", ErrorCode::OrganizationLastAdmin),
+        ..free.clone()
+    };
+    vec![
+        (
+            "account-delete-alone",
+            AccountDeletePage { ties: vec![], problems: Problems::default(), ..free.clone() },
+        ),
+        ("account-delete", free),
+        ("account-delete-held", held),
     ]
 }
 
@@ -772,6 +810,7 @@ fn sso_settings() -> Vec<(&'static str, SsoSettingsPage)> {
         members: 240,
         enforcement: Enforcement::Enforced,
         identity: text("Mira Novak (mira@acme.example)"),
+        subject: text("7f0e1c1a-0d3b-4b57-9d8e-2f3a5b6c7d8e"),
         account: text("mira"),
         confirms_identity: false,
         test_again: None,
@@ -885,9 +924,45 @@ fn sso_users() -> Vec<(&'static str, SsoUsersPage)> {
         session_timeout: text("7 days"),
         same_host_trusted: false,
         guests_may_link: Some(false),
+        collaborators: vec![
+            CollaboratorLine {
+                name: text("zoe"),
+                full_name: text(HOSTILE),
+                role: Role::Contributor,
+                until: Some(at(9000)),
+                is_over: false,
+            },
+            CollaboratorLine {
+                name: text("jonas"),
+                full_name: String::new(),
+                role: Role::Read,
+                until: Some(at(-9000)),
+                is_over: true,
+            },
+            CollaboratorLine {
+                name: text("s-anders"),
+                full_name: text("Siri Anders"),
+                role: Role::Write,
+                until: None,
+                is_over: false,
+            },
+        ],
+        typed: TypedCollaborator::default(),
         problems: Problems::default(),
     };
     vec![
+        (
+            "sso-users-collaborator-problems",
+            SsoUsersPage {
+                collaborators: Vec::new(),
+                typed: TypedCollaborator { account: text("nobody"), until: text("2026-01-01") },
+                problems: Problems(vec![
+                    problem("account", ErrorCode::MembershipNeeded),
+                    problem("until", ErrorCode::MembershipEndInvalid),
+                ]),
+                ..page.clone()
+            },
+        ),
         ("sso-users", page.clone()),
         (
             "sso-users-problems",

@@ -190,6 +190,7 @@ pub struct EnableForm {
     revision: String,
     #[serde(default)]
     enforcement: String,
+    subject: Option<String>,
 }
 
 fn enforcement(text: &str) -> Result<Enforcement, Refusal> {
@@ -224,11 +225,17 @@ pub async fn enable_sso(
         visit.browser,
         revision,
         enforcement,
+        form.subject.as_deref(),
         place.may_widen(),
         &by(&visit)?,
     )
-    .await
-    .map_err(|reason| with_back(reason.into()))?;
+    .await;
+    let codes = match codes {
+        Err(NotDone::Refused(code @ ErrorCode::SettingsIdentityChanged)) => {
+            return sso_settings::show_refused(&app, &visit, &place, code).await;
+        }
+        codes => codes.map_err(|reason| with_back(reason.into()))?,
+    };
     // Shown once, as the answer itself: nothing that could show them again is kept.
     Ok(if codes.is_empty() {
         redirect(&back)

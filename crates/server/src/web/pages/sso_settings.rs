@@ -220,6 +220,8 @@ pub struct EnableCard {
     pub enforcement: Enforcement,
     /// Whose identity is linked to the account.
     pub identity: String,
+    /// Its key at the provider: the form links nobody else (conformance.md V37).
+    pub subject: String,
     /// The account.
     pub account: String,
     /// The identity's address does not match, so pressing Enable confirms it.
@@ -562,6 +564,7 @@ async fn load(app: &App, visit: &Visit, place: &OrganizationVisit) -> Result<Sso
             members,
             enforcement: connection.enforcement,
             identity: shown.identity.as_ref().map_or_else(String::new, IdentityShown::line),
+            subject: shown.identity.as_ref().map_or_else(String::new, |identity| identity.subject.clone()),
             account: signed_in.account.name.clone(),
             confirms_identity: matches!(shown.verdict, Some(LinkVerdict::ByEnable(_))),
             test_again,
@@ -578,6 +581,18 @@ pub async fn show_settings(
     place: OrganizationVisit,
 ) -> Result<Response, Refusal> {
     Ok(show(&load(&app, &visit, &place).await?))
+}
+
+/// The settings page as it is now, with why nothing was done.
+pub async fn show_refused(
+    app: &App,
+    visit: &Visit,
+    place: &OrganizationVisit,
+    code: ErrorCode,
+) -> Result<Response, Refusal> {
+    let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::CONFLICT);
+    let page = SsoSettingsPage { problems: Problems::one("", code), ..load(app, visit, place).await? };
+    Ok(show_with(status, &page))
 }
 
 /// The settings page with the fields as typed and what is wrong with them (422). The secret is not among them.
@@ -625,7 +640,7 @@ impl SsoSettingsPage {
 
     /// S7: of exactly the settings shown.
     fn check(&self) -> bool {
-        self.draft_passed && self.problems.is_empty()
+        self.draft_passed && self.problems.0.iter().all(|problem| problem.field.is_empty())
     }
 
     fn state_label(&self) -> &'static str {

@@ -1,0 +1,92 @@
+//! The end of an account: its person deletes it, or the operator does.
+//!
+//! In: the account, and who wants it. Out: memberships, sessions, links and what it made for others are gone in one
+//! transaction, with an audit event in each of its organizations.
+//! Never here: pages, passwords. Invariant: no organization is left without an admin, and neither id nor name is given
+//! again (architecture.md rule 7).
+
+use doorward_core::audit_event::AuditAction;
+use doorward_core::error_code::ErrorCode;
+use doorward_core::ids::{AccountId, OrganizationId};
+use doorward_core::membership::Role;
+use doorward_core::time::Timestamp;
+
+use crate::sso::enable::NotDone;
+use crate::sso::settings::By;
+use crate::store::{
+    AuditEntry, MemberOrganization, Query, Store, StoreError, count_other_admins, load_memberships,
+    load_organizations_of, load_role,
+};
+
+/// An organization that the account belongs to, and whether it would be left without an admin.
+#[derive(Clone, Debug)]
+pub struct Tie {
+    /// The membership.
+    pub member: MemberOrganization,
+    /// The account is its last admin.
+    pub is_last_admin: bool,
+}
+
+/// What an account belongs to, by the organizations' names. Only shows: deleting judges anew.
+pub async fn load_ties(query: &mut impl Query, account: AccountId) -> Result<Vec<Tie>, StoreError> {
+    let mut ties = Vec::new();
+    for member in load_organizations_of(query, account).await? {
+        let is_last_admin = member.role == Role::Admin
+            && count_other_admins(query, member.organization.id, account).await? == 0;
+        ties.push(Tie { member, is_last_admin });
+    }
+    Ok(ties)
+}
+
+/// Deletes the account of this id and name. `password_hash`: what its person's password was proved by just now; another
+/// one meanwhile, and nothing is done. `None`: the operator asks.
+pub async fn delete_account(
+    store: &Store,
+    (account, name): (AccountId, &str),
+    password_hash: Option<&str>,
+    by: &By,
+    now: Timestamp,
+) -> Result<(), NotDone> {
+    let entry = |organization: Option<OrganizationId>, action, details| AuditEntry {
+        organization,
+        action,
+        actor: by.actor.clone(),
+        details,
+        address: by.address,
+        request_id: by.request_id.clone(),
+    };
+    let mut tx = store.begin().await?;
+    loop {
+        // Always in the order of their ids, so that two who end at once don't wait for each other.
+        let memberships = load_memberships(&mut tx, account).await?;
+        if memberships.is_empty() {
+            break;
+        }
+        for (organization, is_deleted) in memberships {
+            tx.lock_organization(organization).await?;
+            // Whoever was removed or demoted while the lock was waited for is what he is now.
+            let Some(role) = load_role(&mut tx, organization, account).await? else { continue };
+            if role == Role::Admin
+                && !is_deleted
+                && count_other_admins(&mut tx, organization, account).await? == 0
+            {
+                return Err(ErrorCode::OrganizationLastAdmin.into());
+            }
+            tx.delete_membership(organization, account).await?;
+            let details = vec![("account", name.to_owned()), ("role", role.to_string())];
+            tx.audit(entry(Some(organization), AuditAction::OrgAccountDelete, details), now).await?;
+        }
+    }
+    if let Some(proved) = password_hash
+        && !tx.confirm_sign_in(account, proved).await?
+    {
+        return Err(ErrorCode::AccountSignInNeeded.into());
+    }
+    if !tx.delete_account(account, now).await? {
+        return Err(ErrorCode::AccountSignInNeeded.into());
+    }
+    let details = vec![("name", name.to_owned())];
+    tx.audit(entry(None, AuditAction::AccountDelete, details), now).await?;
+    tx.commit(now).await?;
+    Ok(())
+}

@@ -1,0 +1,738 @@
+//! Who may decide on whose entry: Enable's own link, joining again, an admin's leaving, external collaborators, the end of
+//! an account, and the races in which two of these meet.
+
+use std::time::{Duration, Instant};
+
+use doorward::store::{Query as _, load_role};
+use doorward_core::membership::Role;
+use doorward_core::secret::Secret;
+use doorward_core::time::Lifetime;
+use doorward_testkit::{Browser, Page, Person, TempDir};
+use http::Method;
+use serde_json::json;
+
+use crate::harness::{On, Options, SecondNode, World, fresh_store};
+
+const PASSWORD: &str = "three quiet lanterns";
+
+async fn world_on(on: On) -> World {
+    World::with(Options { on, ..Options::default() }).await
+}
+
+/// Which account each of the provider's people is linked to, as `address account`.
+async fn links(world: &World) -> Vec<String> {
+    let sql = "SELECT i.email || ' ' || a.name_key AS line FROM identity i \
+               JOIN account a ON a.id = i.account_id ORDER BY line";
+    let rows = world.app.store.reader().fetch_all(sql, Vec::new()).await.unwrap();
+    rows.iter().map(|row| row.text("line").unwrap()).collect()
+}
+
+async fn give_password(world: &World, account: &str) {
+    let password = Secret::new(PASSWORD.to_owned());
+    let hash = world.app.passwords.hash(password, &world.app.random).await.unwrap();
+    let id = world.account(account).await;
+    let mut tx = world.app.store.begin().await.unwrap();
+    tx.update_password(id, &hash, None).await.unwrap();
+    tx.commit(world.app.clock.now()).await.unwrap();
+}
+
+async fn role(world: &World, organization: &str, account: &str) -> Option<Role> {
+    let (organization, account) = (world.organization(organization).await.id, world.account(account).await);
+    load_role(&mut world.app.store.reader(), organization, account).await.unwrap()
+}
+
+fn page_of(world: &World, path: &str) -> String {
+    format!("{}{path}", world.base)
+}
+
+/// Makes the SSO join link of acme: its whole address.
+async fn make_join_link(world: &World, admin: &Browser, fields: &[(&str, &str)]) -> String {
+    let page = admin.post(&world.settings("acme", "/join-link"), fields).await;
+    assert_eq!(page.status, 303, "{} {:?}", page.text(), page.code());
+    let page = admin.get(&page_of(world, "/organizations/acme/settings/members")).await;
+    let (_, rest) = page.body.split_once("id=\"join_url\" type=\"text\" value=\"").unwrap();
+    rest.split('"').next().unwrap().to_owned()
+}
+
+/// Opens the join link and signs in at the provider as `person`: the page that asks, or why there is none.
+async fn go_to_confirm(world: &World, browser: &Browser, link: &str, person: &str) -> Page {
+    world.idp.signs_in(person);
+    let page = browser.get(link).await;
+    let path = link.strip_prefix(&world.base).unwrap();
+    let page = browser.submit(page.form(path)).await;
+    browser.follow_all(page).await
+}
+
+// Enable.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v37_enable_links_the_identity_that_its_page_showed_or_nobody() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        world.idp.add_person(Person::new("ada-at-work", "Ada Admin", "ada@corp.example"));
+        world.idp.add_person(Person::new("colleague", "Con Colleague", "con@corp.example"));
+        let ada = world.browser_of("ada").await;
+        world.connect_and_test(&ada, "acme", "ada-at-work").await;
+        let shown = ada.get(&world.settings("acme", "")).await;
+        assert!(shown.says("linked to Ada Admin (ada@corp.example)"), "{}", shown.text());
+
+        // In another tab the same settings are tested once more, and somebody else is signed in at the provider now.
+        world.idp.signs_in("colleague");
+        let page = ada.submit(ada.get(&world.settings("acme", "")).await.form("/sso/test")).await;
+        ada.follow_all(page).await;
+
+        let page = ada.submit(shown.form("/enable")).await;
+        assert_eq!(
+            (page.status.as_u16(), page.code().as_deref()),
+            (409, Some("settings.identity_changed")),
+            "{}",
+            page.text()
+        );
+        assert!(links(&world).await.is_empty(), "{:?}", links(&world).await);
+        assert_eq!(world.state("acme").await, "tested", "nothing was done");
+
+        // The answer is the page itself, with whom it would be now; whoever presses again means it.
+        assert!(page.says("linked to Con Colleague (con@corp.example)"), "{}", page.text());
+        assert!(page.says("Test passed"), "the settings are as good as before: {}", page.text());
+        let page = ada.submit(page.form("/enable")).await;
+        assert_eq!(page.status, 200, "{}", page.text());
+        assert_eq!(links(&world).await, ["con@corp.example ada"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_12_enable_asks_for_the_live_single_sign_on_again_for_a_draft_that_was_tested_with_it() {
+    let world = World::new().await;
+    let (ada, _) = world.enable_sso("acme", "ada").await;
+    let second = world.register("acme");
+    let issuer = world.idp.issuer();
+    let fields = [("client_id", &*second.id), ("client_secret", second.secret()), ("issuer_url", &*issuer)];
+    world.idp.signs_in("ada");
+    let page = world.update_and_test(&ada, "acme", &fields).await;
+    ada.follow_all(page).await;
+    // A new session in the same browser: her test counts, her single sign-on does not.
+    world.sign_in(&ada, "ada").await;
+    let page = ada.post(&world.settings("acme", "/enable"), &[("revision", "2")]).await;
+    assert_eq!(page.code().as_deref(), Some("settings.sso_needed"), "{}", page.text());
+    assert_eq!(world.state("acme").await, "live_change_pending");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_12_enabling_another_secret_loosens_nothing_without_single_sign_on() {
+    let world = World::new().await;
+    let (_, client) = world.enable_sso("acme", "ada").await;
+    world.set_role("acme", "mira", Role::Admin).await;
+    let issuer = world.idp.issuer();
+    let fields = [("client_id", &*client.id), ("client_secret", ""), ("issuer_url", &*issuer)];
+    let mira = world.browser_of("mira").await;
+    world.idp.signs_in("mira");
+    let page = world.update_and_test(&mira, "acme", &fields).await;
+    mira.follow_all(page).await;
+    let enable = world.settings("acme", "/enable");
+    let page = mira.post(&enable, &[("revision", "2"), ("enforcement", "optional")]).await;
+    assert_eq!(page.code().as_deref(), Some("settings.sso_needed"), "{}", page.text());
+    let page = mira.post(&enable, &[("revision", "2"), ("enforcement", "enforced")]).await;
+    assert_eq!(page.status, 303, "{}", page.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_12_an_admin_who_is_spared_single_sign_on_makes_no_other_admin_without_it() {
+    let world = World::new().await;
+    let (ada, _) = world.enable_sso("acme", "ada").await;
+    world.set_role("acme", "mira", Role::Admin).await;
+    ada.post(&world.settings("acme", "/users/collaborators"), &[("account", "mira")]).await;
+    let mira = world.browser_of("mira").await;
+    let members = page_of(&world, "/organizations/acme/settings/members");
+    let page = mira.post(&members, &[("account", "eve"), ("role", "read")]).await;
+    assert_eq!(page.status, 303, "what she is spared: {}", page.text());
+    for (url, fields) in [
+        (members.clone(), [("account", "ben"), ("role", "admin")]),
+        (format!("{members}/role"), [("account", "eve"), ("role", "admin")]),
+    ] {
+        let page = mira.post(&url, &fields).await;
+        assert_eq!(page.code().as_deref(), Some("settings.sso_needed"), "{url}: {}", page.text());
+    }
+    assert_eq!(
+        (role(&world, "acme", "ben").await, role(&world, "acme", "eve").await),
+        (None, Some(Role::Read))
+    );
+}
+
+// Joining again (ADR 0036).
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v37_a_question_to_the_admins_is_not_answered_by_leaving_and_joining_again() {
+    for on in On::all() {
+        for answer in ["nobody asked", "waiting", "refused", "unlinked"] {
+            let world = world_on(on).await;
+            let (ada, _) = world.enable_sso("acme", "ada").await;
+            let link = make_join_link(&world, &ada, &[("role", "write")]).await;
+            world.idp.add_person(Person::new("corp", "Somebody Else", "somebody@corp.example"));
+            let members = page_of(&world, "/organizations/acme/settings/members");
+            let mira = world.browser_of("mira").await;
+            let secret = format!("{}/acme/secret", world.hub);
+            if answer == "unlinked" {
+                world.idp.add_person(Person::new("corp", "Somebody Else", "mira@acme.example"));
+                world.idp.signs_in("corp");
+                assert!(world.visit(&mira, &secret).await.says("/acme/secret"), "{}", mira.history());
+                ada.post(&format!("{members}/links/remove"), &[("account", "mira")]).await;
+                world.idp.add_person(Person::new("corp", "Somebody Else", "somebody@corp.example"));
+            } else {
+                world.idp.signs_in("corp");
+                let page = world.visit(&mira, &secret).await;
+                assert_eq!(page.code().as_deref(), Some("sso.email_not_proved"), "{}", mira.history());
+                if answer != "nobody asked" {
+                    mira.submit(page.form("/sso/link")).await;
+                }
+                if answer == "refused" {
+                    ada.submit(ada.get(&members).await.form("/links/refuse")).await;
+                }
+            }
+            let page = mira.post(&page_of(&world, "/organizations/acme/leave"), &[]).await;
+            assert_eq!(page.status, 303, "{answer}: {}", page.text());
+
+            let page = go_to_confirm(&world, &mira, &link, "corp").await;
+            assert_eq!(
+                (page.status.as_u16(), page.code().as_deref()),
+                (403, Some("join.link_in_question")),
+                "{answer}: {}",
+                page.text()
+            );
+            assert_eq!(links(&world).await, ["ada@acme.example ada"], "{answer}");
+            assert_eq!(role(&world, "acme", "mira").await, None, "{answer}");
+
+            // An account of which nothing was asked joins as the provider names it: that is what the link is for.
+            let eve = world.browser_of("eve").await;
+            let page = go_to_confirm(&world, &eve, &link, "corp").await;
+            eve.submit(page.form("/join")).await;
+            assert_eq!(
+                links(&world).await,
+                ["ada@acme.example ada", "somebody@corp.example eve"],
+                "{answer}"
+            );
+
+            // The way out: added by an admin, asked, approved. Afterwards it is no question any more.
+            world.idp.add_person(Person::new("own", "Mira Holt", "m.holt@corp.example"));
+            ada.post(&members, &[("account", "mira"), ("role", "write")]).await;
+            world.idp.signs_in("own");
+            let page = world.visit(&mira, &secret).await;
+            mira.submit(page.form("/sso/link")).await;
+            ada.submit(ada.get(&members).await.form("/links/approve")).await;
+            assert_eq!(
+                links(&world).await,
+                ["ada@acme.example ada", "m.holt@corp.example mira", "somebody@corp.example eve"],
+                "{answer}"
+            );
+            let questions = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM link_question";
+            assert_eq!(world.count(questions).await, 0, "{answer}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v37_a_question_that_comes_up_while_the_confirmation_waits_is_read_again() {
+    let world = World::new().await;
+    let (ada, _) = world.enable_sso("acme", "ada").await;
+    let link = make_join_link(&world, &ada, &[("role", "write")]).await;
+    world.idp.add_person(Person::new("corp", "Somebody Else", "somebody@corp.example"));
+    let eve = world.browser_of("eve").await;
+    let page = go_to_confirm(&world, &eve, &link, "corp").await;
+    assert!(page.has_form("/join"), "{}", page.text());
+    let organization = world.organization("acme").await.id;
+    let mut reader = world.app.store.reader();
+    let connection = doorward::store::load_connection(&mut reader, organization).await.unwrap().unwrap().id;
+    drop(reader);
+    let (account, now) = (world.account("eve").await, world.app.clock.now());
+    let mut tx = world.app.store.begin().await.unwrap();
+    tx.put_link_question(connection, &world.idp.issuer(), account, now).await.unwrap();
+    tx.commit(now).await.unwrap();
+    let page = eve.submit(page.form("/join")).await;
+    assert_eq!(page.code().as_deref(), Some("join.link_in_question"), "{}", page.text());
+    assert_eq!(role(&world, "acme", "eve").await, None);
+}
+
+// An admin's leaving (ADR 0037).
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_12_a_password_alone_makes_no_admin_leave_and_takes_nothing_that_he_made() {
+    for on in On::all() {
+        for enforcement in ["enforced", "optional"] {
+            let world = world_on(on).await;
+            let (ada, _) = world.enable_sso("acme", "ada").await;
+            world.set_role("acme", "ben", Role::Admin).await;
+            let link = make_join_link(&world, &ada, &[("role", "write")]).await;
+            ada.post(&world.settings("acme", "/enforcement"), &[("enforcement", enforcement)]).await;
+            let leave = page_of(&world, "/organizations/acme/leave");
+            let thief = world.browser_of("ada").await;
+            let page = thief.post(&leave, &[]).await;
+            assert_eq!(page.code().as_deref(), Some("settings.sso_needed"), "{enforcement}: {}", page.text());
+            assert_eq!(role(&world, "acme", "ada").await, Some(Role::Admin));
+            assert_eq!(Browser::new().get(&link).await.status, 200, "her link goes on");
+            // A member who governs nothing goes as he likes.
+            let mira = world.browser_of("mira").await;
+            assert_eq!(mira.post(&leave, &[]).await.status, 303);
+            // And she herself.
+            assert_eq!(ada.get(&leave).await.status, 200);
+            assert_eq!(ada.post(&leave, &[]).await.status, 303);
+            assert_eq!(role(&world, "acme", "ada").await, None);
+        }
+    }
+}
+
+// Accounts on the way.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_9_a_link_makes_no_more_accounts_than_it_lets_in() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let ada = world.browser_of("ada").await;
+        let invitations = page_of(&world, "/organizations/acme/settings/members/invitations");
+        let page = ada.post(&invitations, &[("role", "read"), ("uses", "2")]).await;
+        let (_, rest) = page.body.split_once("id=\"invitation_url\" type=\"text\" value=\"").unwrap();
+        let invitation = rest.split('"').next().unwrap().to_owned();
+        let sign_up = async |link: &str, name: &str| {
+            let next = link.strip_prefix(&world.base).unwrap();
+            let fields =
+                [("next", next), ("name", name), ("password", PASSWORD), ("password_again", PASSWORD)];
+            Browser::new().post(&page_of(&world, "/join"), &fields).await
+        };
+        assert_eq!(sign_up(&invitation, "nora-1").await.status, 303);
+        // A name that is taken uses none of them up.
+        assert_eq!(sign_up(&invitation, "nora-1").await.code().as_deref(), Some("account.name_taken"));
+        assert_eq!(sign_up(&invitation, "nora-2").await.status, 303);
+        let page = sign_up(&invitation, "nora-3").await;
+        assert_eq!(
+            (page.status.as_u16(), page.code().as_deref()),
+            (410, Some("join.sign_ups_used")),
+            "{}",
+            page.text()
+        );
+        // The link itself works on: for those accounts, and for others that were there.
+        let eve = world.browser_of("eve").await;
+        assert_eq!(eve.get(&invitation).await.status, 200);
+
+        let (ada, _) = world.enable_sso("acme", "ada").await;
+        let link = make_join_link(&world, &ada, &[("role", "read"), ("uses", "1")]).await;
+        assert_eq!(sign_up(&link, "nils-1").await.status, 303);
+        assert_eq!(sign_up(&link, "nils-2").await.code().as_deref(), Some("join.sign_ups_used"));
+        let link = make_join_link(&world, &ada, &[("role", "read")]).await;
+        for name in ["nils-3", "nils-4", "nils-5"] {
+            assert_eq!(sign_up(&link, name).await.status, 303, "{name}: a new link for any number");
+        }
+    }
+}
+
+// External collaborators (hub-sso.md M8).
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m8_an_external_collaborator_is_made_listed_let_in_without_sso_until_his_end_and_unmade() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let (ada, _) = world.enable_sso("acme", "ada").await;
+        world.set_role("acme", "mira", Role::Read).await;
+        let mira = world.browser_of("mira").await;
+        let secret = format!("{}/acme/secret", world.hub);
+        let users = world.settings("acme", "/users");
+        let collaborators = world.settings("acme", "/users/collaborators");
+        assert!(!world.visit(&mira, &secret).await.says("the application's page"));
+
+        let page = ada.get(&users).await;
+        assert!(page.says("There are none."), "{}", page.text());
+        let page = ada.submit(page.form("/collaborators").fill("account", "mira")).await;
+        let page = ada.follow(page).await;
+        assert!(page.says("The external collaborators are changed.") && page.says("without an end"));
+        assert!(world.visit(&mira, &secret).await.says("/acme/secret"), "{}", mira.history());
+        // Within the organization's access control: his role is what it was.
+        let page = mira.request(Method::POST, &secret, &[("accept", "application/json")], "").await;
+        assert_eq!((page.status.as_u16(), page.code().as_deref()), (403, Some("gate.forbidden")));
+        // He is spared it there alone.
+        world.enable_sso("globex", "ben").await;
+        assert!(
+            !world.visit(&mira, &format!("{}/globex/secret", world.hub)).await.says("the application's page")
+        );
+
+        // An end: the day is his, the next one is not.
+        let page = ada.post(&collaborators, &[("account", "mira"), ("until", "2026-01-16")]).await;
+        assert_eq!(page.status, 303, "{}", page.text());
+        assert!(ada.get(&users).await.says("until 16 Jan 2026, 23:59 UTC"));
+        // START_MS is the 15th at nine; to the millisecond.
+        let to_the_end = Lifetime::from_millis(Lifetime::from_hours(39).millis() - 1);
+        world.pass(to_the_end);
+        assert!(world.visit(&mira, &secret).await.says("/acme/secret"), "{}", mira.history());
+        world.pass(Lifetime::from_millis(1));
+        assert_eq!(mira.fetch(&secret).await.code().as_deref(), Some("sso.required"), "at the gate");
+        let home = mira.get(&page_of(&world, "/")).await;
+        assert!(home.says("Complete SSO"), "{}", home.text());
+
+        world.sign_in(&ada, "ada").await;
+        world.idp.signs_in("ada");
+        world.visit(&ada, &page_of(&world, "/organizations/acme/sso?next=/")).await;
+        let page = ada.get(&users).await;
+        assert!(page.says("Over"), "{}", page.text());
+        let page = ada.submit(page.form("/collaborators/remove")).await;
+        assert!(ada.follow(page).await.says("There are none."));
+
+        let log = world.audit("acme").await;
+        let log: Vec<(&str, &str)> = log
+            .iter()
+            .filter(|event| event.action == "org.settings.sso.collaborator" && event.actor_name == "ada")
+            .map(|event| {
+                (event.details["before"].as_str().unwrap(), event.details["after"].as_str().unwrap())
+            })
+            .collect();
+        assert_eq!(log, [("no", "yes"), ("yes", "until 2026-01-16"), ("until 2026-01-16", "no")]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m8_rule_12_whom_the_page_refuses_and_who_may_not_make_an_external_collaborator() {
+    let world = World::new().await;
+    let (ada, _) = world.enable_sso("acme", "ada").await;
+    let collaborators = world.settings("acme", "/users/collaborators");
+    for (fields, code) in [
+        (&[("account", "eve")][..], "membership.needed"),
+        (&[("account", "nobody-at-all")], "membership.account_unknown"),
+        (&[("account", "mira"), ("until", "2026-01-14")], "membership.end_invalid"),
+        (&[("account", "mira"), ("until", "soon")], "membership.end_invalid"),
+    ] {
+        let page = ada.post(&collaborators, fields).await;
+        assert_eq!((page.status.as_u16(), page.code().as_deref()), (422, Some(code)), "{}", page.text());
+        assert!(page.body.contains(&format!("value=\"{}\"", fields[0].1)), "as typed: {}", page.body);
+    }
+    let thief = world.browser_of("ada").await;
+    let page = thief.post(&collaborators, &[("account", "mira")]).await;
+    assert_eq!(page.code().as_deref(), Some("settings.sso_needed"));
+    let external = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM membership WHERE external_collaborator = 1";
+    assert_eq!(world.count(external).await, 0);
+    // Of another organization nobody is one by it (rule 7).
+    let (ben, _) = world.enable_sso("globex", "ben").await;
+    ben.post(&world.settings("globex", "/users/collaborators"), &[("account", "mira")]).await;
+    assert_eq!(world.count(external).await, 1);
+    let page = ada.post(&format!("{collaborators}/remove"), &[("account", "mira")]).await;
+    assert_eq!(page.status, 303, "she is none here: nothing to do");
+    assert_eq!(world.count(external).await, 1);
+    // Who leaves and comes back is an ordinary member.
+    world.remove_member("globex", "mira").await;
+    world.set_role("globex", "mira", Role::Read).await;
+    assert_eq!(world.count(external).await, 0);
+}
+
+// The end of an account.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v35_an_account_that_its_person_deletes_is_gone_everywhere_and_its_name_is_never_given_again() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let (ada, _) = world.enable_sso("acme", "ada").await;
+        give_password(&world, "mira").await;
+        world.set_role("globex", "mira", Role::Admin).await;
+        let mira = world.browser_of("mira").await;
+        world.idp.signs_in("mira");
+        let secret = format!("{}/acme/secret", world.hub);
+        assert!(world.visit(&mira, &secret).await.says("/acme/secret"), "{}", mira.history());
+        let elsewhere = world.browser_of("mira").await;
+        // What she made for others, what was made for her, and a question of hers.
+        let invitations = page_of(&world, "/organizations/globex/settings/members/invitations");
+        let page = mira.post(&invitations, &[("role", "read"), ("uses", "5")]).await;
+        let (_, rest) = page.body.split_once("id=\"invitation_url\" type=\"text\" value=\"").unwrap();
+        let invitation = rest.split('"').next().unwrap().to_owned();
+        world.add_organization("initech", "ben", doorward::store::Plan::Enterprise).await;
+        let ben = world.browser_of("ben").await;
+        let invitations = page_of(&world, "/organizations/initech/settings/members/invitations");
+        assert_eq!(ben.post(&invitations, &[("role", "admin"), ("account", "mira")]).await.status, 200);
+
+        let page = mira.get(&page_of(&world, "/settings/account")).await;
+        let page = mira.click(&page, "Delete account").await;
+        for text in ["acme", "globex", "Nobody gets the name mira again"] {
+            assert!(page.says(text), "{text}: {}", page.text());
+        }
+        let form = page.form("/settings/account/delete");
+        let wrong = mira.submit(form.clone().fill("current_password", "something else entirely")).await;
+        assert_eq!(wrong.code().as_deref(), Some("account.wrong_password"));
+        let (id, globex) = (world.account("mira").await, world.organization("globex").await.id);
+        let page = mira.submit(form.fill("current_password", PASSWORD)).await;
+        assert_eq!(page.location().unwrap().query(), Some("done=account-deleted"), "{}", page.text());
+        assert!(mira.follow(page).await.says("Your account is deleted."));
+
+        for browser in [&mira, &elsewhere] {
+            assert!(browser.get(&page_of(&world, "/settings/account")).await.location().is_some());
+            assert!(!browser.fetch(&secret).await.says("the application's page"));
+        }
+        assert_eq!(
+            world.browser_of("eve").await.get(&invitation).await.code().as_deref(),
+            Some("join.invitation_voided")
+        );
+        assert_eq!(links(&world).await, ["ada@acme.example ada"]);
+        let rows = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM invitation WHERE account_id IS NOT NULL";
+        assert_eq!(world.count(rows).await, 0);
+        let emails =
+            "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM account_email WHERE email_key = 'mira@acme.example'";
+        assert_eq!(world.count(emails).await, 0);
+        for organization in ["acme", "globex"] {
+            let log = world.audit(organization).await;
+            let event = log.last().unwrap();
+            assert_eq!(
+                (event.action.as_str(), event.actor_name.as_str(), event.details["account"].as_str()),
+                ("org.account_delete", "mira", Some("mira")),
+                "{organization}"
+            );
+        }
+        let name = doorward::store::load_name(&mut world.app.store.reader(), &id.to_string()).await.unwrap();
+        assert_eq!(name.as_deref(), Some("mira"), "whose id it was is known for ever");
+        assert!(load_role(&mut world.app.store.reader(), globex, id).await.unwrap().is_none());
+
+        // Nobody is mira again (rule 7), nor is anything of hers his who has her address next.
+        let (code, _, errors) = world.operate("account delete mira").await;
+        assert!(code == 1 && errors.contains("there is no account"), "{errors}");
+        let taken = doorward::store::NewAccount {
+            id: world.app.random.bytes().map(|bytes| doorward_core::ids::AccountId::new(1, bytes)).unwrap(),
+            name: doorward_core::name::Name::parse("Mira").unwrap(),
+            full_name: String::new(),
+            email: None,
+            email_proved: false,
+            password_hash: None,
+            operator: false,
+        };
+        let mut tx = world.app.store.begin().await.unwrap();
+        let made = tx.insert_account(&taken, world.app.clock.now()).await;
+        assert!(matches!(made, Err(doorward::store::StoreError::Conflict)), "{made:?}");
+        drop(tx);
+
+        // Her identity at the provider links to another account by the usual rules alone: not by its old link.
+        world.add_account("nora", "Nora Lind").await;
+        world.set_role("acme", "nora", Role::Write).await;
+        let nora = world.browser_of("nora").await;
+        world.idp.signs_in("mira");
+        let page = world.visit(&nora, &secret).await;
+        assert_eq!(page.code().as_deref(), Some("sso.email_not_proved"), "{}", page.text());
+        drop(ada);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_12_an_admins_account_is_not_deleted_without_sso_nor_the_last_admins_at_all() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        give_password(&world, "ada").await;
+        let (ada, _) = world.enable_sso("acme", "ada").await;
+        let delete = page_of(&world, "/settings/account/delete");
+        let page = ada.get(&delete).await;
+        assert!(page.says("You are its last admin") && !page.has_form("/delete"), "{}", page.text());
+        let fields = [("current_password", PASSWORD)];
+        let page = ada.post(&delete, &fields).await;
+        assert!(page.status == 409 && page.codes().contains(&"organization.last_admin".to_owned()));
+        let (code, _, errors) = world.operate("account delete ada").await;
+        assert!(code == 1 && errors.contains("the last admin of acme"), "{errors}");
+
+        world.set_role("acme", "ben", Role::Admin).await;
+        let thief = world.browser_of("ada").await;
+        let page = thief.get(&delete).await;
+        assert!(page.says("Complete SSO") && !page.has_form("/delete"), "{}", page.text());
+        let page = thief.post(&delete, &fields).await;
+        assert!(page.codes().contains(&"settings.sso_needed".to_owned()), "{}", page.text());
+        assert_eq!(role(&world, "acme", "ada").await, Some(Role::Admin));
+
+        assert_eq!(ada.post(&delete, &fields).await.status, 303);
+        // And by the operator, who needs nobody's single sign-on.
+        let output = world.good_command("account delete mira").await;
+        assert!(output.contains("mira is deleted"), "{output}");
+        let log = world.audit("acme").await;
+        assert_eq!(log.last().unwrap().actor_kind, "operator");
+        let accounts = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM account";
+        assert_eq!(world.count(accounts).await, 2, "ben and eve are left");
+    }
+}
+
+/// Tables whose rows belong to an account, which `Transaction::delete_account` and `delete_membership` empty of them. A new
+/// one belongs into `delete_account` first, and then here.
+const OF_AN_ACCOUNT: &[&str] = &[
+    "account_email",
+    "attempt",
+    "browser_session",
+    "held_identity",
+    "identity",
+    "invitation",
+    "join_link",
+    "known_browser",
+    "link_question",
+    "membership",
+    "sign_in_failure",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v35_every_table_that_refers_to_an_account_is_known_to_its_deletion() {
+    let folder = TempDir::new();
+    let (store, _) = fresh_store(On::Sqlite, &folder).await;
+    let sql = "SELECT DISTINCT m.name AS name FROM sqlite_master m, pragma_foreign_key_list(m.name) k \
+               WHERE m.type = 'table' AND k.\"table\" = 'account' ORDER BY m.name";
+    let rows = store.reader().fetch_all(sql, Vec::new()).await.unwrap();
+    let found: Vec<String> = rows.iter().map(|row| row.text("name").unwrap()).collect();
+    assert_eq!(found, OF_AN_ACCOUNT);
+}
+
+// Races (V45), and another node.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v45_deleting_leaving_removing_and_demoting_cross_and_one_admin_stays() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let rounds = if on == On::Sqlite { 24 } else { 48 };
+        for round in 0..rounds {
+            let (first, second) = (format!("first-{round}"), format!("second-{round}"));
+            let organization = format!("race-{round}");
+            world.add_account(&first, "").await;
+            world.add_account(&second, "").await;
+            world.add_organization(&organization, &first, doorward::store::Plan::Enterprise).await;
+            world.set_role(&organization, &second, Role::Admin).await;
+            let ids = [world.account(&first).await, world.account(&second).await];
+            let (one, two) = (world.browser_of(&first).await, world.browser_of(&second).await);
+            let at = |rest: &str| page_of(&world, &format!("/organizations/{organization}{rest}"));
+            let by = doorward::sso::settings::By {
+                actor: doorward::store::Actor::System,
+                address: None,
+                request_id: None,
+            };
+            let deed = async |browser: &Browser, own: usize, other: &str, kind: u32| match kind {
+                0 => drop(browser.post(&at("/leave"), &[]).await),
+                1 => drop(browser.post(&at("/settings/members/remove"), &[("account", other)]).await),
+                2 => {
+                    let fields = [("account", other), ("role", "read")];
+                    drop(browser.post(&at("/settings/members/role"), &fields).await);
+                }
+                _ => {
+                    let name = if own == 0 { &first } else { &second };
+                    let (store, now) = (&world.app.store, world.app.clock.now());
+                    let who = (ids[own], name.as_str());
+                    drop(doorward::account_end::delete_account(store, who, None, &by, now).await);
+                }
+            };
+            // Every pair of which one at least is new here: delete with each, leave × demote, remove × remove.
+            let (a, b) = [(3, 0), (3, 1), (3, 2), (3, 3), (0, 2), (1, 1)][round % 6];
+            tokio::join!(deed(&one, 0, &second, a), deed(&two, 1, &first, b));
+            let id = world.organization(&organization).await.id;
+            let mut admins = 0;
+            for account in ids {
+                let role = load_role(&mut world.app.store.reader(), id, account).await.unwrap();
+                admins += u32::from(role == Some(Role::Admin));
+            }
+            assert!(admins >= 1, "round {round} on {on:?}: nobody governs");
+        }
+    }
+}
+
+/// Asks another node's gate for acme's private page with this browser's session: the status.
+async fn at_another_gate(world: &World, node: &SecondNode, browser: &Browser) -> u16 {
+    let cookie = browser.cookie("hub.localhost", "doorward-app").unwrap();
+    let (cookie, url) = (format!("doorward-app={cookie}"), format!("{}/acme/secret", world.hub));
+    let headers = [("x-original-method", "GET"), ("x-original-url", &*url), ("cookie", &*cookie)];
+    let page =
+        Browser::new().request(Method::GET, &format!("{}/auth-request", node.gate), &headers, "").await;
+    page.status.as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "a second of real time is what is promised")]
+async fn rule_16_what_one_node_does_is_felt_at_another_nodes_gate_within_a_second() {
+    for on in On::all() {
+        for deed in ["leave", "remove", "demote", "delete"] {
+            let world = world_on(on).await;
+            give_password(&world, "mira").await;
+            let (ada, _) = world.enable_sso("acme", "ada").await;
+            let mira = world.browser_of("mira").await;
+            world.idp.signs_in("mira");
+            let secret = format!("{}/acme/secret", world.hub);
+            assert!(world.visit(&mira, &secret).await.says("/acme/secret"), "{}", mira.history());
+            let node = world.second_node().await;
+            assert_eq!(at_another_gate(&world, &node, &mira).await, 200, "{deed}: and it remembers that now");
+            let members = page_of(&world, "/organizations/acme/settings/members");
+            let page = match deed {
+                "leave" => mira.post(&page_of(&world, "/organizations/acme/leave"), &[]).await,
+                "remove" => ada.post(&format!("{members}/remove"), &[("account", "mira")]).await,
+                "demote" => {
+                    ada.post(&format!("{members}/role"), &[("account", "mira"), ("role", "no_access")]).await
+                }
+                _ => {
+                    let fields = [("current_password", PASSWORD)];
+                    mira.post(&page_of(&world, "/settings/account/delete"), &fields).await
+                }
+            };
+            let done = Instant::now();
+            assert_eq!(page.status, 303, "{deed}: {}", page.text());
+            while at_another_gate(&world, &node, &mira).await == 200 {
+                assert!(done.elapsed() < Duration::from_secs(1), "{deed} on {on:?}: still let in");
+            }
+        }
+    }
+}
+
+// Providers whose issuer is everybody's (architecture.md §3, Linking).
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_3_googles_hd_must_be_one_of_the_organizations_domains_in_every_sign_in() {
+    let world = World::new().await;
+    let with = |hd: Option<serde_json::Value>| {
+        let mut person = Person::new("g", "Mira Holt", "mira@acme.example");
+        if let Some(hd) = hd {
+            person = person.claim("hd", hd);
+        }
+        world.idp.add_person(person);
+        world.idp.signs_in("g");
+    };
+    let ada = world.browser_of("ada").await;
+    let client = world.register("acme");
+    world
+        .idp
+        .add_person(Person::new("ada", "Ada Admin", "ada@acme.example").claim("hd", json!("acme.example")));
+    world.idp.signs_in("ada");
+    let issuer = world.idp.issuer();
+    let fields = [
+        ("client_id", &*client.id),
+        ("client_secret", client.secret()),
+        ("issuer_url", &*issuer),
+        ("hosted_domains", "acme.example acme-labs.example"),
+    ];
+    let page = world.update_and_test(&ada, "acme", &fields).await;
+    let page = ada.follow_all(page).await;
+    ada.submit(page.form("/enable")).await;
+    assert_eq!(world.state("acme").await, "live", "{}", page.text());
+
+    let secret = format!("{}/acme/secret", world.hub);
+    let mira = world.browser_of("mira").await;
+    for wrong in [
+        // A private account of Google has none.
+        None,
+        Some(json!("evil.example")),
+        Some(json!("sub.acme.example")),
+        Some(json!("acme.example.evil.example")),
+        Some(json!("")),
+        Some(json!(["acme.example"])),
+        Some(json!(["acme.example", "evil.example"])),
+        Some(json!(7)),
+        Some(json!(true)),
+        Some(json!({ "hd": "acme.example" })),
+    ] {
+        with(wrong.clone());
+        let page = world.visit(&mira, &secret).await;
+        assert_eq!(
+            page.code().as_deref(),
+            Some("oidc.hosted_domain_mismatch"),
+            "{wrong:?}: {}",
+            mira.history()
+        );
+        assert_eq!(
+            links(&world).await,
+            ["ada@acme.example ada"],
+            "{wrong:?}: the address alone links nobody"
+        );
+    }
+    // Either of the two, whatever its case; and once linked it is asked for all the same.
+    for right in ["acme-labs.example", "ACME.example"] {
+        with(Some(json!(right)));
+        let browser = world.browser_of("mira").await;
+        assert!(world.visit(&browser, &secret).await.says("/acme/secret"), "{right}: {}", browser.history());
+    }
+    with(Some(json!("evil.example")));
+    let browser = world.browser_of("mira").await;
+    let page = world.visit(&browser, &secret).await;
+    assert_eq!(page.code().as_deref(), Some("oidc.hosted_domain_mismatch"), "{}", browser.history());
+}
