@@ -155,7 +155,7 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
         None => None,
     };
     let resource_is_public = match (&organization, &target.resource) {
-        (Some(organization), Some(resource)) => {
+        (Some(organization), Some(resource)) if organization.has_resources => {
             app.store.resource_is_public(organization.id, resource.prefix, &resource.name, now).await?
         }
         _ => false,
@@ -178,16 +178,16 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
     let facts = Facts {
         account: signed_in.as_ref().map(|signed_in| AccountFacts {
             id: signed_in.account.id,
-            name: &signed_in.account.name,
-            display_name: &signed_in.account.full_name,
-            email: &signed_in.account.email,
+            name: signed_in.account.name(),
+            display_name: signed_in.account.full_name(),
+            email: signed_in.account.email(),
         }),
         owner: match &organization {
             None => Owner::Nobody,
             Some(organization) if organization.deleted => Owner::DeletedOrganization,
             Some(organization) => Owner::Organization(OrganizationFacts {
                 id: organization.id,
-                name: organization.name.as_str(),
+                name: organization.name(),
                 sso: match organization.sso {
                     None => Sso::Off,
                     Some(enforcement) => {
@@ -232,7 +232,7 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
                     let next = format!("{}{}", address_of_host(app, question, on_own_host), question.target);
                     app.configuration.base_url.join(&format!(
                         "/organizations/{}/sso?{}",
-                        organization.name,
+                        organization.name(),
                         query("next", shortened(&next))
                     ))
                 }
