@@ -19,7 +19,7 @@ use doorward_core::gate_decision::{
     AccountFacts, Decision, ExternalCollaborator, Facts, Membership, OrganizationFacts, Owner, Sso,
     SsoSession, Step, decide,
 };
-use doorward_core::identity_headers::{IDENTITY_HEADER_COUNT, IdentityHeaders};
+use doorward_core::identity_headers::{IDENTITY_HEADER_COUNT, IdentityHeaders, empty_identity_headers};
 use doorward_core::request_target::{Method, is_allowed_upgrade, is_navigation, normalise_path};
 use http::header::{ACCEPT, UPGRADE};
 use http::request::Parts;
@@ -327,7 +327,7 @@ fn values(identity: IdentityHeaders<'_>) -> IdentityValues {
 }
 
 fn empty_headers() -> Vec<(HeaderName, HeaderValue)> {
-    HEADER_NAMES.iter().map(|name| (name.clone(), HeaderValue::from_static(""))).collect()
+    HEADER_NAMES.iter().cloned().zip(values(empty_identity_headers())).collect()
 }
 
 #[cfg(test)]

@@ -44,10 +44,12 @@ impl Hasher for AsItIs {
     }
 }
 
+/// Every key of a record. The first is its identity: a newer record with the same one replaces it.
+type KeysOf<T> = Box<dyn Fn(&T) -> Vec<Key> + Send + Sync>;
+
 pub(super) struct Table<T> {
     inner: RwLock<Inner<T>>,
-    /// Every key of a record. The first is its identity: a newer record with the same one replaces it.
-    keys: Box<dyn Fn(&T) -> Vec<Key> + Send + Sync>,
+    keys: KeysOf<T>,
     most: usize,
 }
 
