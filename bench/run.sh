@@ -16,8 +16,8 @@ rounds="${1:-5}"
 [ "$SYNCHRONOUS" = full ] && durable=floor-sqlite-full || durable=floor-sqlite
 mkdir -p "$PEERS_TMP"
 
-echo "== Ways of the gate (gate.py) =="
-python3 bench/gate.py --rounds "$rounds"
+echo "== Ways of the gate (ways.py) =="
+python3 bench/ways.py --rounds "$rounds"
 
 echo "== Checks, logins, memory and start beside the floors (the harness) =="
 results="$PEERS_TMP/results-$(date +%s).jsonl"

@@ -1,4 +1,4 @@
-"""What at_size.py, rush.py and gate.py share: databases, and one Doorward served over one of them. Standard library only.
+"""What at_size.py, rush.py and ways.py share: databases, and one Doorward served over one of them. Standard library only.
 
 From the environment: PEERS (the comparison harness, built), DOORWARD (a release binary; target/release/doorward), and
 PEERS_TMP (/tmp/doorward-bench), where databases are kept from run to run: `small` has ten organizations and 6,007

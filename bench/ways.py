@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a request costs through each way of the gate, x the floor of that way, measured by turns in the same seconds.
 
-    PEERS=/path/to/the/harness bench/gate.py [--rounds 5] [--connections 1,16,64,256] [--seconds 1]
+    PEERS=/path/to/the/harness bench/ways.py [--rounds 5] [--connections 1,16,64,256] [--seconds 1]
 
 CPU is user and system time of the service alone (behind nginx: nginx and the service together), from /proc; it is divided
 by the answers that wrk counted. Rates and times move with whatever else the machine does, these ratios much less: read
