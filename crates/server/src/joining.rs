@@ -195,7 +195,7 @@ pub async fn accept(
     let invitation = tx.take_invitation(organization.id, token, account, now).await??;
     tx.set_role(organization.id, account, invitation.role, now).await?;
     let details = vec![
-        ("account", signed_in.account.name.clone()),
+        ("account", signed_in.account.name().to_owned()),
         ("role", invitation.role.to_string()),
         ("invitation", invitation.id.to_string()),
         ("invited_by", invitation.created_by_name),

@@ -52,9 +52,12 @@ impl RequestId {
     /// 96 random bits in hexadecimal.
     pub(crate) fn new(random: &Random) -> Self {
         let Ok(bytes) = random.bytes::<12>() else { return Self(Arc::from("none")) };
-        let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or('0');
-        let text: String = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
-        Self(Arc::from(text))
+        let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
+        let mut text = [0; 24];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+        }
+        Self(Arc::from(std::str::from_utf8(&text).unwrap_or("none")))
     }
 
     /// The id as a header's value.

@@ -53,7 +53,7 @@ impl SignedIn {
 
     /// As the audit log names him.
     pub fn actor(&self) -> Actor {
-        Actor::Account(self.account.id, self.account.name.clone())
+        Actor::Account(self.account.id, self.account.name().to_owned())
     }
 }
 
@@ -77,7 +77,9 @@ pub async fn signed_in(
     // A host's token counts on its own host alone, and never on ours; ours counts on no other host (rule 11).
     let fits = match host {
         None => !is_host_token,
-        Some(host) => is_host_token && session.hosts.iter().any(|(hash, on)| *hash == token && on == host),
+        Some(host) => {
+            is_host_token && session.hosts.iter().any(|on| on.token == token.into() && *on.host == *host)
+        }
     };
     if !fits || account.disabled || !session_is_alive(session, now) {
         return Ok(None);

@@ -1,7 +1,7 @@
 //! The signed identity assertion: who this is, for one application, for a minute (architecture.md §6).
 //!
-//! Signed once for a session, application and organization, and used again for half its life while the facts that it
-//! was made from are the very same objects; any change to account, membership, session or organization loads new facts,
+//! Signed once for a session, application and organization, and used again for half its life, with the other identity
+//! headers beside it, while the facts that they were made from are the very same objects; any change to account, membership, session or organization loads new facts,
 //! and so a new assertion. So one organization's role is never told at another, and the hot path signs nothing.
 //! Keys are in the store, sealed; `/.well-known/jwks.json` publishes them. Never here: what the claims are (core).
 
@@ -10,8 +10,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use doorward_core::assertion::{OpenOrganization, assertion_claims};
 use doorward_core::gate_decision::{
-    Membership, OrganizationFacts as CoreOrganization, Permit, Sso, SsoSession, open_until,
+    Membership, OrganizationFacts as CoreOrganization, Permit, Sso, SsoSession,
+    SsoStanding, open_until,
 };
+use doorward_core::identity_headers::identity_headers;
 use doorward_core::ids::{OrganizationId, SessionId};
 use doorward_core::secret::Secret;
 use doorward_core::time::{Lifetime, Timestamp};
@@ -21,6 +23,7 @@ use quick_cache::sync::Cache;
 use serde_json::{Value, json};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::{ASSERTION_PLACE, IdentityValues, values};
 use crate::app::App;
 use crate::configuration::Application;
 use crate::session::SignedIn;
@@ -39,15 +42,18 @@ const KEPT: usize = 20_000;
 /// For whom and where: an assertion is used for nothing else.
 type Key = (SessionId, usize, Option<OrganizationId>);
 
+/// What the time changes of a permit while the facts stay: whether the organization counts, its SSO, the banner.
+type Standing = (bool, SsoStanding, bool);
+
 /// A signed assertion, with the facts that it was made from.
 #[derive(Clone)]
 struct Signed {
     account: Arc<AccountFacts>,
     organization: Option<Arc<OrganizationFacts>>,
-    standing: (bool, bool),
+    standing: Standing,
     good_from: Timestamp,
     good_until: Timestamp,
-    value: HeaderValue,
+    headers: IdentityValues,
 }
 
 /// Signs assertions, and publishes the keys.
@@ -76,8 +82,8 @@ impl Default for Assertions {
 }
 
 impl Assertions {
-    /// The header for a request that goes on; empty for a stranger.
-    pub(super) async fn header(
+    /// The identity headers for a request that goes on, the assertion among them; it is empty for a stranger.
+    pub(super) async fn headers(
         &self,
         app: &App,
         permit: &Permit<'_>,
@@ -85,23 +91,22 @@ impl Assertions {
         organization: Option<&Arc<OrganizationFacts>>,
         application: &Application,
         now: Timestamp,
-    ) -> Result<HeaderValue, StoreError> {
-        let nothing = HeaderValue::from_static("");
+    ) -> Result<IdentityValues, StoreError> {
         let Some((signed_in, session)) = signed_in.and_then(|s| Some((s, s.session()?))) else {
-            return Ok(nothing);
+            return Ok(values(identity_headers(permit)));
         };
         let place = app.configuration.applications.iter().position(|known| std::ptr::eq(known, application));
-        let Some(place) = place else { return Ok(nothing) };
+        let Some(place) = place else { return Ok(values(identity_headers(permit))) };
         let key = (session.id, place, organization.map(|organization| organization.id));
-        // Place and standing follow from the facts and the time; they are compared because the time goes on.
-        let standing = (permit.place().is_some(), permit.banner());
+        // All else in a permit follows from the facts; this is compared because the time goes on.
+        let standing = (permit.place().is_some(), permit.sso(), permit.banner());
         if let Some(signed) = self.signed.get(&key)
             && Arc::ptr_eq(&signed.account, &signed_in.account)
             && same(signed.organization.as_ref(), organization)
             && signed.standing == standing
             && (signed.good_from..signed.good_until).contains(&now)
         {
-            return Ok(signed.value);
+            return Ok(signed.headers);
         }
         Box::pin(self.sign(app, permit, signed_in, organization, application, key, standing, now)).await
     }
@@ -115,9 +120,10 @@ impl Assertions {
         organization: Option<&Arc<OrganizationFacts>>,
         application: &Application,
         key: Key,
-        standing: (bool, bool),
+        standing: Standing,
         now: Timestamp,
-    ) -> Result<HeaderValue, StoreError> {
+    ) -> Result<IdentityValues, StoreError> {
+        let mut headers = values(identity_headers(permit));
         let keys = self.keys(app, now, Box::pin(read_or_make_keys(app, now))).await?;
         // The newest that may sign; the oldest where another node's clock, which made the first one, is ahead of ours.
         let signer = keys.all.iter().find(|key| key.signs_from <= now).or(keys.all.last());
@@ -126,7 +132,7 @@ impl Assertions {
         let issuer = app.configuration.base_url.join("");
         let issuer = issuer.trim_end_matches('/');
         let Some(claims) = assertion_claims(permit, issuer, application.name(), &open, now) else {
-            return Ok(HeaderValue::from_static(""));
+            return Ok(headers);
         };
         let corrupt = |_| StoreError::Corrupt("assertion_key".to_owned());
         let der = URL_SAFE_NO_PAD.decode(signer.private_key.expose()).map_err(corrupt)?;
@@ -135,16 +141,19 @@ impl Assertions {
         let token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ec_der(&der))
             .map_err(|error| StoreError::Corrupt(format!("assertion_key: {error}")))?;
         let value = HeaderValue::from_str(&token).map_err(|_| StoreError::Corrupt("assertion".to_owned()))?;
+        if let Some(assertion) = headers.get_mut(ASSERTION_PLACE) {
+            *assertion = value;
+        }
         let signed = Signed {
             account: Arc::clone(&signed_in.account),
             organization: organization.cloned(),
             standing,
             good_from: now,
             good_until: Timestamp::from_seconds(claims.exp).minus(REUSED_WITH),
-            value: value.clone(),
+            headers: headers.clone(),
         };
         self.signed.insert(key, signed);
-        Ok(value)
+        Ok(headers)
     }
 
     /// Makes the first key, so that the set is published before anything is signed.

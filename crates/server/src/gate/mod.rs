@@ -18,9 +18,7 @@ use doorward_core::error_code::ErrorCode;
 use doorward_core::gate_decision::{
     AccountFacts, Decision, Facts, Membership, OrganizationFacts, Owner, Sso, SsoSession, Step, decide,
 };
-use doorward_core::identity_headers::{
-    IDENTITY_HEADER_COUNT, IdentityHeaders, empty_identity_headers, identity_headers,
-};
+use doorward_core::identity_headers::{IDENTITY_HEADER_COUNT, IdentityHeaders, empty_identity_headers};
 use doorward_core::request_target::{Method, is_allowed_upgrade, is_navigation, normalise_path};
 use http::header::{ACCEPT, COOKIE, UPGRADE};
 use http::request::Parts;
@@ -82,12 +80,7 @@ pub enum Outcome {
 impl Answer {
     /// A refusal that was reached without a decision.
     pub fn refused(code: ErrorCode, navigation: bool) -> Self {
-        Self {
-            outcome: Outcome::Refuse(code),
-            headers: headers(empty_identity_headers()),
-            navigation,
-            signed_in: None,
-        }
+        Self { outcome: Outcome::Refuse(code), headers: empty_headers(), navigation, signed_in: None }
     }
 }
 
@@ -160,7 +153,7 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
         None => None,
     };
     let resource_is_public = match (&organization, &target.resource) {
-        (Some(organization), Some(resource)) => {
+        (Some(organization), Some(resource)) if organization.has_resources => {
             app.store.resource_is_public(organization.id, resource.prefix, &resource.name, now).await?
         }
         _ => false,
@@ -183,16 +176,16 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
     let facts = Facts {
         account: signed_in.as_ref().map(|signed_in| AccountFacts {
             id: signed_in.account.id,
-            name: &signed_in.account.name,
-            display_name: &signed_in.account.full_name,
-            email: &signed_in.account.email,
+            name: signed_in.account.name(),
+            display_name: signed_in.account.full_name(),
+            email: signed_in.account.email(),
         }),
         owner: match &organization {
             None => Owner::Nobody,
             Some(organization) if organization.deleted => Owner::DeletedOrganization,
             Some(organization) => Owner::Organization(OrganizationFacts {
                 id: organization.id,
-                name: organization.name.as_str(),
+                name: organization.name(),
                 sso: match organization.sso {
                     None => Sso::Off,
                     Some(enforcement) => {
@@ -212,7 +205,7 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
     // Steps 2 to 6: the decision.
     Ok(match decide(&target, &facts, now) {
         Decision::Allow(permit) => {
-            let assertion = app.assertions.header(
+            let values = app.assertions.headers(
                 app,
                 &permit,
                 signed_in.as_ref(),
@@ -220,11 +213,7 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
                 question.application,
                 now,
             );
-            let assertion = assertion.await?;
-            let mut headers = headers(identity_headers(&permit));
-            if let Some((_, value)) = headers.iter_mut().find(|(name, _)| *name == ASSERTION) {
-                *value = assertion;
-            }
+            let headers = HEADER_NAMES.iter().cloned().zip(values.await?).collect();
             Answer { outcome: Outcome::Allow, headers, navigation, signed_in }
         }
         Decision::Authenticate(step) => {
@@ -233,7 +222,7 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
                     let next = format!("{}{}", address_of_host(app, question, on_own_host), question.target);
                     app.configuration.base_url.join(&format!(
                         "/organizations/{}/sso?{}",
-                        organization.name,
+                        organization.name(),
                         query("next", shortened(&next))
                     ))
                 }
@@ -241,7 +230,7 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
             };
             Answer {
                 outcome: Outcome::Authenticate { code: step.code(), location },
-                headers: headers(empty_identity_headers()),
+                headers: empty_headers(),
                 navigation,
                 signed_in: None,
             }
@@ -314,8 +303,11 @@ fn question_is_navigation(question: &Question<'_>) -> bool {
     })
 }
 
-/// The header of the signed assertion.
-const ASSERTION: HeaderName = HeaderName::from_static("doorward-assertion");
+/// The place of the signed assertion among the identity headers.
+const ASSERTION_PLACE: usize = 7;
+
+/// The values of the identity headers, in core's order. Copies share their octets.
+type IdentityValues = [HeaderValue; IDENTITY_HEADER_COUNT];
 
 /// Core's `IDENTITY_HEADER_NAMES`, in its order, as HTTP's types: read once and not at each answer.
 static HEADER_NAMES: [HeaderName; IDENTITY_HEADER_COUNT] = [
@@ -331,13 +323,16 @@ static HEADER_NAMES: [HeaderName; IDENTITY_HEADER_COUNT] = [
 ];
 
 /// Identity headers as HTTP writes them: UTF-8 octets.
-fn headers(identity: IdentityHeaders<'_>) -> Vec<(HeaderName, HeaderValue)> {
-    let values = identity.into_iter().map(|(_, value)| match &*value {
+fn values(identity: IdentityHeaders<'_>) -> IdentityValues {
+    identity.map(|(_, value)| match &*value {
         "" => HeaderValue::from_static(""),
         // Core has taken control characters out, so this does not fail; were it to, the header would be empty.
         value => HeaderValue::from_bytes(value.as_bytes()).unwrap_or(HeaderValue::from_static("")),
-    });
-    HEADER_NAMES.iter().cloned().zip(values).collect()
+    })
+}
+
+fn empty_headers() -> Vec<(HeaderName, HeaderValue)> {
+    HEADER_NAMES.iter().cloned().zip(values(empty_identity_headers())).collect()
 }
 
 #[cfg(test)]
@@ -351,5 +346,6 @@ mod tests {
             HEADER_NAMES.each_ref().map(HeaderName::as_str).to_vec(),
             IDENTITY_HEADER_NAMES.map(str::to_lowercase)
         );
+        assert_eq!(IDENTITY_HEADER_NAMES[ASSERTION_PLACE], "Doorward-Assertion");
     }
 }

@@ -346,7 +346,7 @@ impl Trip<'_> {
                 }
                 // Whatever was asked before is answered by this.
                 tx.delete_held_of(organization.id, attempt.account).await?;
-                let details = link_details(&signed_in.account.name, &identity, How::Address);
+                let details = link_details(signed_in.account.name(), &identity, How::Address);
                 tx.audit(entry(organization, AuditAction::OrgSsoLink, by, details), now).await?;
             }
             Link::WouldNot(finding) if may_be_approved(finding.code) => {

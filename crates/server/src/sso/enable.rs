@@ -121,7 +121,7 @@ pub async fn enable(
                 inserted => inserted?,
             }
             let how = if link == Link::WouldLink { How::Address } else { How::Enable };
-            let details = link_details(&signed_in.account.name, identity, how);
+            let details = link_details(signed_in.account.name(), identity, how);
             tx.audit(entry(organization, AuditAction::OrgSsoLink, by, details), now).await?;
         }
     }

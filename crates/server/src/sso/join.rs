@@ -123,7 +123,7 @@ pub async fn confirm(
     )
     .await?;
     let details = vec![
-        ("account", signed_in.account.name.clone()),
+        ("account", signed_in.account.name().to_owned()),
         ("role", link.role.to_string()),
         ("issuer", identity.issuer.clone()),
         ("subject", identity.subject.clone()),

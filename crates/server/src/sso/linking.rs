@@ -207,7 +207,7 @@ pub async fn ask(
     if !tx.request_link(organization.id, handle, session, now).await? {
         return Err(ErrorCode::SsoLinkOver.into());
     }
-    let mut details = identity_details(&signed_in.account.name, &held.identity);
+    let mut details = identity_details(signed_in.account.name(), &held.identity);
     details.push(("code", code.to_string()));
     tx.audit(entry(organization, AuditAction::OrgSsoLinkRequest, by, details), now).await?;
     tx.commit(now).await?;

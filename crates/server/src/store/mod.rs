@@ -16,6 +16,8 @@ mod connections;
 mod crash;
 mod database;
 mod facts;
+mod facts_table;
+mod few;
 mod held_identities;
 mod housekeeping;
 mod imports;
@@ -49,7 +51,10 @@ pub use connections::{
     load_member_links, load_revision, load_state, load_test,
 };
 pub use database::{Query, Reader, Row, StoreError, Synchronous, Value};
-pub use facts::{AccountFacts, FactsCache, MembershipFacts, OrganizationFacts, SessionFacts, SsoFacts};
+pub use facts::{
+    AccountFacts, FactsCache, HostFacts, MembershipFacts, OrganizationFacts, SessionFacts, SsoFacts,
+};
+pub use few::Few;
 pub use held_identities::{
     HELD_LIFETIME, HeldIdentity, LINK_REQUESTS_MAX, LinkRequest, REQUEST_LIFETIME, count_link_requests,
     is_in_question, load_held, load_link_request_of, load_link_requests,

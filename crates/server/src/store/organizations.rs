@@ -479,6 +479,11 @@ impl Transaction {
         )
         .await?;
         self.changed(Change::Resource { organization, prefix: prefix.to_owned(), name_key });
+        // The first resource of an organization changes what the gate knows of the organization itself.
+        let sql = "SELECT name_key FROM organization WHERE id = $1";
+        if let Some(row) = self.fetch_optional(sql, values![organization]).await? {
+            self.changed(Change::Organization(row.text("name_key")?));
+        }
         Ok(())
     }
 }

@@ -266,10 +266,11 @@ async fn dispatch(app: &SharedApp, pages: Router, request: Request) -> Response 
         return applications::refuse(app, &visit, &Refusal::new(ErrorCode::GateAmbiguousTarget));
     }
     match (own, application) {
-        (true, _) if under_doorward => handover::serve(app, None, request).await,
+        // Boxed, because the future of every request has room for its largest part, and is moved with it.
+        (true, _) if under_doorward => Box::pin(handover::serve(app, None, request)).await,
         (true, _) => pages.oneshot(request).await.unwrap_or_else(|never| match never {}),
         (false, Some((_, application))) if under_doorward => {
-            handover::serve(app, Some(application), request).await
+            Box::pin(handover::serve(app, Some(application), request)).await
         }
         (false, Some((place, application))) => applications::serve(app, application, place, request).await,
         (false, None) => plain_refusal(app, request, ErrorCode::RequestUnknownHost),

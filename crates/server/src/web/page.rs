@@ -43,7 +43,7 @@ impl Frame {
         let done = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "done");
         Self {
             base: app.page(""),
-            account: visit.signed_in.as_ref().map(|signed_in| signed_in.account.name.clone()),
+            account: visit.signed_in.as_ref().map(|signed_in| signed_in.account.name().to_owned()),
             done: done.and_then(|(_, word)| Done::from_text(&word)),
             elsewhere: false,
         }

@@ -1,6 +1,6 @@
 //! The store suite: one contract, run over SQLite and PostgreSQL.
 
-use doorward::store::{Change, NewAccount, Query as _, StoreError, Taken};
+use doorward::store::{Change, NewAccount, Query as _, Store, StoreError, Taken};
 use doorward_core::audit_event::AuditAction;
 use doorward_core::email::Email;
 use doorward_core::ids::{AccountId, ConnectionId, OrganizationId, RevisionNumber, SessionId};
@@ -205,20 +205,22 @@ async fn rule_2_an_attempt_is_taken_once_whoever_races_for_it() {
     }
 }
 
+/// Two nodes over one database.
+async fn two_nodes(on: On, folder: &TempDir) -> (Store, Store) {
+    let (first, url) = fresh_store(on, folder).await;
+    let synchronous = doorward::store::Synchronous::Normal;
+    let second = match on {
+        On::Sqlite => Store::open_sqlite(&folder.join("doorward.db"), synchronous).await.unwrap(),
+        On::Postgres => Store::open_postgres(&url).await.unwrap(),
+    };
+    (first, second)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_16_a_second_node_forgets_what_the_first_one_changed() {
     for on in On::all() {
         let folder = TempDir::new();
-        let (first, url) = fresh_store(on, &folder).await;
-        let second = match on {
-            On::Sqlite => doorward::store::Store::open_sqlite(
-                &folder.join("doorward.db"),
-                doorward::store::Synchronous::Normal,
-            )
-            .await
-            .unwrap(),
-            On::Postgres => doorward::store::Store::open_postgres(&url).await.unwrap(),
-        };
+        let (first, second) = two_nodes(on, &folder).await;
         let mira = account(1, "mira");
         let token = TokenHash::of("token");
         let session = SessionId::new(START_MS, [3; 10]);
@@ -248,6 +250,62 @@ async fn rule_16_f15_past_its_lease_a_node_trusts_nothing_it_remembers() {
     assert!(store.facts().is_trusted(NOW.plus(Lifetime::from_seconds(5))));
     assert!(!store.facts().is_trusted(NOW.plus(Lifetime::from_millis(5001))));
     assert!(!store.facts().is_trusted(NOW.minus(Lifetime::from_millis(1))), "a clock that went back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_16_past_its_lease_a_node_asks_the_database_by_every_key() {
+    for on in On::all() {
+        let folder = TempDir::new();
+        let (first, second) = two_nodes(on, &folder).await;
+        let (mira, acme) = (account(1, "mira"), OrganizationId::new(START_MS, [2; 10]));
+        let (token, session) = (TokenHash::of("token"), SessionId::new(START_MS, [3; 10]));
+        let mut tx = first.begin().await.unwrap();
+        tx.insert_account(&mira, NOW).await.unwrap();
+        tx.insert_browser_session(session, token, mira.id, NOW).await.unwrap();
+        tx.commit(NOW).await.unwrap();
+        second.read_changes(NOW).await.unwrap();
+        assert!(second.session_facts(token, NOW).await.unwrap().is_some());
+        assert!(second.organization_facts("acme", NOW).await.unwrap().is_none());
+
+        let mut tx = first.begin().await.unwrap();
+        tx.delete_browser_session(session, mira.id).await.unwrap();
+        let plan = doorward::store::Plan::Team;
+        tx.insert_organization(acme, &Name::parse("acme").unwrap(), "Acme", plan, NOW).await.unwrap();
+        tx.commit(NOW).await.unwrap();
+        let within = NOW.plus(Lifetime::from_seconds(5));
+        assert!(second.session_facts(token, within).await.unwrap().is_some(), "{on:?}");
+        assert!(second.organization_facts("acme", within).await.unwrap().is_none(), "{on:?}");
+        let past = NOW.plus(Lifetime::from_millis(5001));
+        assert!(second.session_facts(token, past).await.unwrap().is_none(), "{on:?}");
+        let account = second.account_facts(mira.id, past).await.unwrap().unwrap();
+        assert!(account.sessions.is_empty(), "{on:?}");
+        assert!(second.organization_facts("acme", past).await.unwrap().is_some(), "{on:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_16_the_first_resource_of_an_organization_is_felt_on_every_node() {
+    for on in On::all() {
+        let folder = TempDir::new();
+        let (first, second) = two_nodes(on, &folder).await;
+        let acme = OrganizationId::new(START_MS, [2; 10]);
+        let mut tx = first.begin().await.unwrap();
+        let plan = doorward::store::Plan::Team;
+        tx.insert_organization(acme, &Name::parse("Acme").unwrap(), "Acme", plan, NOW).await.unwrap();
+        tx.commit(NOW).await.unwrap();
+        second.read_changes(NOW).await.unwrap();
+        let has_resources = async || {
+            let facts = second.organization_facts("acme", NOW).await.unwrap().unwrap();
+            (facts.has_resources, second.resource_is_public(acme, "", "site", NOW).await.unwrap())
+        };
+        assert_eq!(has_resources().await, (false, false));
+        let mut tx = first.begin().await.unwrap();
+        tx.set_resource(acme, "", "site", true).await.unwrap();
+        tx.commit(NOW).await.unwrap();
+        assert_eq!(has_resources().await, (false, false), "{on:?}: it was a cached fact");
+        second.read_changes(NOW).await.unwrap();
+        assert_eq!(has_resources().await, (true, true), "{on:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

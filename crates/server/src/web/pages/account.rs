@@ -78,8 +78,8 @@ async fn account_page(app: &App, visit: &Visit, problems: Problems) -> Result<Ac
     sessions.sort_by_key(|session| (Some(session.id) != current, std::cmp::Reverse(session.last_seen_at)));
     Ok(AccountPage {
         frame: Frame::of(app, visit),
-        username: account.name.clone(),
-        full_name: account.full_name.clone(),
+        username: account.name().to_owned(),
+        full_name: account.full_name().to_owned(),
         emails: emails
             .into_iter()
             .map(|email| AccountEmailLine {
@@ -128,7 +128,7 @@ pub async fn change_name(
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
     tx.update_full_name(account.id, &full_name).await?;
-    let details = vec![("before", account.full_name.clone()), ("after", full_name)];
+    let details = vec![("before", account.full_name().to_owned()), ("after", full_name)];
     tx.audit(audited(&visit, None, AuditAction::AccountName, details)?, now).await?;
     tx.commit(now).await?;
     Ok(back(&app, Done::Saved))
@@ -189,7 +189,7 @@ pub async fn change_password(
     let current = Secret::new(form.current_password);
     let new = Secret::new(form.new_password);
     let mut problems = Vec::new();
-    if let Err(code) = judge_new_password(&new, &account.name) {
+    if let Err(code) = judge_new_password(&new, account.name()) {
         problems.push(Problem::new("new_password", code));
     }
     let proved = prove_password(&app, &visit, current).await?;

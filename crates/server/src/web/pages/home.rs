@@ -112,7 +112,7 @@ pub async fn show_home(State(app): State<SharedApp>, visit: Visit) -> Result<Res
         })
         .collect();
     let account = &signed_in.account;
-    let greeting = if account.full_name.is_empty() { &account.name } else { &account.full_name };
+    let greeting = if account.full_name().is_empty() { account.name() } else { account.full_name() };
     Ok(show(&HomePage {
         frame: Frame::of(&app, &visit),
         greeting: greeting.split_whitespace().next().unwrap_or_default().to_owned(),

@@ -155,7 +155,7 @@ pub async fn show_join(
                 JoinBy::Sso { provider_host: host }
             }
         },
-        account: account.map(|account| account.name.clone()),
+        account: account.map(|account| account.name().to_owned()),
     }))
 }
 
@@ -183,7 +183,7 @@ pub async fn join(
         return Ok(going_on(&app, &visit, &to));
     }
     // What was shown is what happens: the other tab may have signed in as somebody else.
-    if form.organization != found.organization.name.as_str() || form.account != signed_in.account.name {
+    if form.organization != found.organization.name.as_str() || form.account != signed_in.account.name() {
         return Err(Refusal::new(ErrorCode::JoinChanged).with_action("Look again", found.here));
     }
     match &found.offer {
@@ -290,7 +290,7 @@ pub async fn show_confirm(
         provider_host: host_of(&held.identity.issuer).unwrap_or_else(|| "the provider".to_owned()),
         identity: shown(&held),
         role: link.role,
-        account: visit.account()?.account.name.clone(),
+        account: visit.account()?.account.name().to_owned(),
         held: query.held,
     }))
 }
@@ -309,7 +309,7 @@ pub async fn confirm_join(
     }
     let (held, _) = held.ok_or(ErrorCode::JoinHeldMissing)?;
     if form.organization != organization.name.as_str()
-        || form.account != signed_in.account.name
+        || form.account != signed_in.account.name()
         || form.subject != held.identity.subject
     {
         return Err(ErrorCode::JoinChanged.into());

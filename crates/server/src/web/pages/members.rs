@@ -198,7 +198,7 @@ async fn members_page(
     // Who may see nothing of the organization sees himself, so that he can leave: his own name is the first that begins
     // with it.
     let sees_others = place.role >= Role::Read;
-    let search = if sees_others { query.q.trim() } else { &visit.account()?.account.name };
+    let search = if sees_others { query.q.trim() } else { visit.account()?.account.name() };
     let search: String = search.chars().take(SEARCH_CHARS_MAX).collect();
     let after = if sees_others { query.after.to_ascii_lowercase() } else { String::new() };
     let mut members = load_members(&mut reader, organization, &search, &after, limit).await?;
@@ -594,7 +594,7 @@ pub async fn leave(
 ) -> Result<Response, Refusal> {
     let account = &visit.account()?.account;
     let members = app.page(&format!("/organizations/{}/settings/members", place.organization.name));
-    end_membership(&app, &visit, &place, (account.id, &account.name), AuditAction::OrgLeave)
+    end_membership(&app, &visit, &place, (account.id, account.name()), AuditAction::OrgLeave)
         .await
         .map_err(|refusal| refusal.with_action("Back to the members", members))?;
     Ok(redirect(&app.page(&format!("/?done={}", Done::Left.as_str()))))

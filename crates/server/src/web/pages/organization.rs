@@ -139,7 +139,7 @@ pub async fn create(
     let details = vec![("name", name.as_str().to_owned()), ("plan", plan.as_str().to_owned())];
     tx.audit(audited(&visit, Some(id), AuditAction::OrgCreate, details)?, now).await?;
     let details =
-        vec![("account", signed_in.account.name.clone()), ("role", Role::Admin.as_str().to_owned())];
+        vec![("account", signed_in.account.name().to_owned()), ("role", Role::Admin.as_str().to_owned())];
     tx.audit(audited(&visit, Some(id), AuditAction::OrgAddUser, details)?, now).await?;
     tx.commit(now).await?;
     let done = Done::OrganizationCreated.as_str();

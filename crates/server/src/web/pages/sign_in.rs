@@ -150,7 +150,7 @@ pub async fn show_sign_in(
     if visit.signed_in.is_some() && !fresh && !next.is_empty() {
         return Ok(redirect(&to.location));
     }
-    let account = visit.signed_in.as_ref().map(|signed_in| signed_in.account.name.clone());
+    let account = visit.signed_in.as_ref().map(|signed_in| signed_in.account.name().to_owned());
     Ok(show(&SignInPage {
         frame: Frame::of(&app, &visit),
         username: account.clone().filter(|_| fresh).unwrap_or_default(),

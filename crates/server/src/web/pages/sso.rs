@@ -440,7 +440,7 @@ pub async fn show_sso(
         organization: organization.name.as_str().to_owned(),
         display_name: organization.display_name.clone(),
         provider_host: host_of(endpoint).unwrap_or_else(|| "your identity provider".to_owned()),
-        account: signed_in.account.name.clone(),
+        account: signed_in.account.name().to_owned(),
         skip_to: may_skip.then(|| way.next.clone()),
         next: way.next,
         login_hint: way.login_hint.unwrap_or_default(),

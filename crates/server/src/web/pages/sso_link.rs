@@ -133,7 +133,7 @@ pub async fn show_link(
             display_name: place.organization.display_name.clone(),
             provider_host: host_of(&held.identity.issuer).unwrap_or_else(|| "your provider".to_owned()),
             identity: shown(&held),
-            account: signed_in.account.name.clone(),
+            account: signed_in.account.name().to_owned(),
             addresses: proved.map(|email| email.address).collect(),
             fault: Fault::from(&finding),
             question: match held.requested_at {

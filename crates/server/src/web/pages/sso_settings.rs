@@ -565,7 +565,7 @@ async fn load(app: &App, visit: &Visit, place: &OrganizationVisit) -> Result<Sso
             enforcement: connection.enforcement,
             identity: shown.identity.as_ref().map_or_else(String::new, IdentityShown::line),
             subject: shown.identity.as_ref().map_or_else(String::new, |identity| identity.subject.clone()),
-            account: signed_in.account.name.clone(),
+            account: signed_in.account.name().to_owned(),
             confirms_identity: matches!(shown.verdict, Some(LinkVerdict::ByEnable(_))),
             test_again,
         });

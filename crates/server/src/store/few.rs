@@ -1,0 +1,62 @@
+//! A list that mostly has one entry, which then lies in its owner and needs no memory of its own.
+
+use std::ops::Deref;
+
+/// A list of fixed length.
+#[derive(Debug)]
+pub enum Few<T> {
+    /// One entry.
+    One([T; 1]),
+    /// None, or several.
+    Many(Box<[T]>),
+}
+
+impl<T> Default for Few<T> {
+    fn default() -> Self {
+        Self::Many(Box::default())
+    }
+}
+
+impl<T> From<Vec<T>> for Few<T> {
+    fn from(list: Vec<T>) -> Self {
+        match <[T; 1]>::try_from(list) {
+            Ok(one) => Self::One(one),
+            Err(list) => Self::Many(list.into()),
+        }
+    }
+}
+
+impl<T> Deref for Few<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match self {
+            Self::One(one) => one,
+            Self::Many(many) => many,
+        }
+    }
+}
+
+impl<'a, T> IntoIterator for &'a Few<T> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_reads_the_same_however_long_it_is() {
+        for length in 0..4 {
+            let list: Vec<usize> = (0..length).collect();
+            let few = Few::from(list.clone());
+            assert_eq!(few.to_vec(), list);
+            assert_eq!(matches!(few, Few::One(_)), length == 1);
+        }
+    }
+}
