@@ -157,9 +157,9 @@ pub(super) async fn prove_password(
     current: Secret,
 ) -> Result<Option<String>, Refusal> {
     let account = &visit.account()?.account;
-    let facts = load_sign_in_from(&mut app.store.reader(), &account.name, visit.browser).await?;
+    let facts = load_sign_in_from(&mut app.store.reader(), account.name(), visit.browser).await?;
     let facts = facts.ok_or(ErrorCode::AccountSignInNeeded)?;
-    let guess = take_place(app, Some(&facts), &account.name, visit.browser)
+    let guess = take_place(app, Some(&facts), account.name(), visit.browser)
         .map_err(|wait| Refusal::new(ErrorCode::AccountThrottled).with_retry_after(wait.seconds() + 1))?;
     let before = facts.password_hash.unwrap_or_default();
     let fits = current.expose().len() <= super::sign_in::PASSWORD_BYTES_MAX;

@@ -116,7 +116,7 @@ async fn load(app: &App, visit: &Visit, problems: Problems) -> Result<AccountDel
     }
     Ok(AccountDeletePage {
         frame: Frame::of(app, visit),
-        username: visitor.account.name.clone(),
+        username: visitor.account.name().to_owned(),
         ties,
         problems,
     })
@@ -166,7 +166,7 @@ pub async fn delete(
     let account = &visit.account()?.account;
     let now = app.clock.now();
     let deleted =
-        delete_account(&app.store, (account.id, &account.name), Some(&proved), &by(&visit)?, now).await;
+        delete_account(&app.store, (account.id, account.name()), Some(&proved), &by(&visit)?, now).await;
     match deleted {
         Ok(()) => {}
         // Another admin was quicker.
