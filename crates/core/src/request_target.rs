@@ -235,6 +235,49 @@ pub fn normalise_path(path_and_query: &str) -> Result<NormalisedPath<'_>, Ambigu
     Ok(NormalisedPath { decoded, other_readings })
 }
 
+/// The place in a refused path that it is refused for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Offence<'p> {
+    /// Bytes before the character.
+    pub at: usize,
+    /// The character, or the escape `%xx` as it was sent.
+    pub character: &'p str,
+    /// The segment that it stands in, as it was sent.
+    pub segment: &'p str,
+}
+
+/// Which character of a path is to blame for `why`: the one behind the longest beginning of the path that `judge` does
+/// not refuse for the same cause. Asks for each character, so it is for explaining one request and not for judging many.
+/// `None` where no single character is to blame.
+pub fn offence(
+    path_and_query: &str,
+    why: Ambiguous,
+    judge: impl Fn(&str) -> Result<(), Ambiguous>,
+) -> Option<Offence<'_>> {
+    let path = path_and_query.split_once('?').map_or(path_and_query, |(path, _)| path);
+    if why == Ambiguous::TooLong {
+        return None;
+    }
+    let mut found = None;
+    let mut at = 0;
+    while let Some(rest) = path.get(at..).filter(|rest| !rest.is_empty()) {
+        let is_escape = rest.strip_prefix('%').is_some_and(begins_with_two_hex_digits);
+        let length = if is_escape { 3 } else { rest.chars().next().map_or(1, char::len_utf8) };
+        let until = at + length;
+        if path.get(..until).is_some_and(|beginning| judge(beginning) == Err(why)) {
+            found = found.or(Some(at..until));
+        } else {
+            found = None;
+        }
+        at = until;
+    }
+    let found = found?;
+    let begins = path.get(..found.start)?.rfind('/').map_or(0, |slash| slash + 1);
+    let character = path.get(found.clone())?;
+    let segment = path.get(begins..)?.split('/').next()?;
+    Some(Offence { at: found.start, character, segment })
+}
+
 /// What a server that decodes again, or that cuts path parameters off, would read. Each is checked like the first.
 fn other_readings(raw: &str, once: &str) -> Result<Vec<String>, Ambiguous> {
     let twice = decode(once)?;
@@ -314,6 +357,8 @@ fn check_reading(path: &str) -> Result<(), Ambiguous> {
 /// segment, and at most one `**` for any number of segments. A slash at the end of a path says nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pattern {
+    /// As the operator wrote it.
+    text: String,
     head: Vec<Segment>,
     /// What follows a `**`; `None` without one.
     tail: Option<Vec<Segment>>,
@@ -372,7 +417,8 @@ impl Pattern {
     /// Reads a pattern, as a rule's `path` has it.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let path = text.strip_prefix('/').ok_or(PatternError::NoLeadingSlash)?;
-        let mut pattern = Self { head: Vec::new(), tail: None, resource_prefix: String::new() };
+        let mut pattern =
+            Self { text: text.to_owned(), head: Vec::new(), tail: None, resource_prefix: String::new() };
         if path.is_empty() {
             return Ok(pattern);
         }
@@ -415,6 +461,11 @@ impl Pattern {
         let pattern = Self::parse(text)?;
         let deciding = |segment: &Segment| matches!(segment, Segment::Organization | Segment::Resource);
         if pattern.head.iter().any(deciding) { Err(PatternError::PublicPlaceholder) } else { Ok(pattern) }
+    }
+
+    /// As the operator wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.text
     }
 
     /// The first segment if it is a literal one: no organization may have such a name.
@@ -594,16 +645,27 @@ pub struct Target<'a> {
     pub unowned: Unowned,
 }
 
+/// Which of an application's patterns made a target what it is, for whoever asks why. Decides nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Matched<'a> {
+    /// Of `public`.
+    pub public: Option<&'a Pattern>,
+    /// Of `organization`.
+    pub organization: Option<&'a Pattern>,
+    /// Of `rules`; without one, the method says which role is needed.
+    pub rule: Option<&'a Rule>,
+}
+
 impl Application {
     /// Finds what a request is for. Refuses a path that different servers could lead to different targets.
     pub fn target<'a>(
         &'a self,
         method: Method,
         path: &'a NormalisedPath<'_>,
-    ) -> Result<Target<'a>, Ambiguous> {
-        let mut target = self.target_of_reading(method, path.as_str())?;
+    ) -> Result<(Target<'a>, Matched<'a>), Ambiguous> {
+        let (mut target, matched) = self.target_of_reading(method, path.as_str())?;
         for reading in &path.other_readings {
-            let other = self.target_of_reading(method, reading)?;
+            let (other, _) = self.target_of_reading(method, reading)?;
             if other == target {
                 continue;
             }
@@ -613,7 +675,7 @@ impl Application {
             // Open to everybody under both readings; only whose it is can't be said.
             target = Target { organization: None, resource: None, ..target };
         }
-        Ok(target)
+        Ok((target, matched))
     }
 
     /// The first segments that are literal in some pattern: no organization may have such a name.
@@ -622,13 +684,22 @@ impl Application {
         self.organization.iter().chain(&self.public).chain(rules).filter_map(Pattern::first_literal)
     }
 
-    fn target_of_reading<'a>(&'a self, method: Method, path: &'a str) -> Result<Target<'a>, Ambiguous> {
-        let public = self.public.iter().any(|pattern| pattern.captures(path, Case::Exact).is_some());
+    fn target_of_reading<'a>(
+        &'a self,
+        method: Method,
+        path: &'a str,
+    ) -> Result<(Target<'a>, Matched<'a>), Ambiguous> {
+        let mut matched = Matched {
+            public: self.public.iter().find(|pattern| pattern.captures(path, Case::Exact).is_some()),
+            organization: None,
+            rule: self.rule(method, path),
+        };
+        let public = matched.public.is_some();
         let mut target = Target {
             organization: None,
             resource: None,
             public,
-            needed_role: self.needed_role(method, path),
+            needed_role: matched.rule.map_or(method.default_role(), |rule| rule.role.max(Role::Read)),
             unowned: self.unowned,
         };
         let found = self
@@ -636,28 +707,26 @@ impl Application {
             .iter()
             .find_map(|pattern| Some((pattern, pattern.captures(path, Case::Ignored)?)));
         let Some((pattern, captures)) = found else {
-            return Ok(target);
+            return Ok((target, matched));
         };
         let deciding = [captures.organization, captures.resource];
         if !deciding.into_iter().flatten().all(is_deciding_segment) {
             // A public file may have any name: then it belongs to nobody. Elsewhere such a name is not guessed at.
-            return if public { Ok(target) } else { Err(Ambiguous::DecidingSegment) };
+            return if public { Ok((target, matched)) } else { Err(Ambiguous::DecidingSegment) };
         }
+        matched.organization = Some(pattern);
         target.organization = captures.organization.map(lower_case);
         target.resource = captures
             .resource
             .map(|name| ResourceKey { prefix: &pattern.resource_prefix, name: lower_case(name) });
-        Ok(target)
+        Ok((target, matched))
     }
 
-    fn needed_role(&self, method: Method, path: &str) -> Role {
-        self.rules
-            .iter()
-            .find(|rule| {
-                (rule.methods.is_empty() || rule.methods.contains(&method))
-                    && rule.path.captures(path, Case::Ignored).is_some()
-            })
-            .map_or(method.default_role(), |rule| rule.role.max(Role::Read))
+    fn rule(&self, method: Method, path: &str) -> Option<&Rule> {
+        self.rules.iter().find(|rule| {
+            (rule.methods.is_empty() || rule.methods.contains(&method))
+                && rule.path.captures(path, Case::Ignored).is_some()
+        })
     }
 }
 
@@ -714,7 +783,7 @@ mod tests {
     fn read(path: &str) -> Result<Seen, Ambiguous> {
         let hub = hub();
         let path = normalise_path(path)?;
-        let target = hub.target(Method::Get, &path)?;
+        let (target, _) = hub.target(Method::Get, &path)?;
         let resource = target.resource.map(|key| (key.prefix.to_owned(), key.name.into_owned()));
         Ok((target.public, target.organization.map(Cow::into_owned), resource))
     }
@@ -722,7 +791,7 @@ mod tests {
     fn needed(method: Method, path: &str) -> Role {
         let hub = hub();
         let path = normalise_path(path).unwrap();
-        hub.target(method, &path).unwrap().needed_role
+        hub.target(method, &path).unwrap().0.needed_role
     }
 
     #[test]
@@ -853,6 +922,52 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_path_names_the_character_that_it_is_refused_for() {
+        let hub = hub();
+        let judge = |path: &str| hub.target(Method::Get, &normalise_path(path)?).map(|_| ());
+        for (path, character, segment) in [
+            ("/acme/..%2fx", "%2f", "..%2fx"),
+            ("/acme/../x", ".", ".."),
+            ("/.x/y/../z", ".", ".."),
+            ("/acme//x", "/", ""),
+            ("/acme/a\\b", "\\", "a\\b"),
+            ("/%c3%bc/%ff", "%ff", "%ff"),
+            ("/%c3%bc%ff", "%ff", "%c3%bc%ff"),
+            ("/acme/100%", "%", "100%"),
+            ("/acme/%zz", "%", "%zz"),
+            ("/ac%20me/x", "%20", "ac%20me"),
+            ("/acme/b~c/d", "~", "b~c"),
+            ("/acme/ü/x", "ü", "ü"),
+            ("/acme/settings;x/keys?a/../b", ";", "settings;x"),
+            ("acme", "a", "acme"),
+        ] {
+            let why = judge(path).unwrap_err();
+            let offence = offence(path, why, judge).unwrap_or_else(|| panic!("{path}: {why}"));
+            assert_eq!((offence.character, offence.segment), (character, segment), "{path}: {why}");
+            assert!(path[offence.at..].starts_with(character), "{path}");
+        }
+        let long = format!("/{}", "a".repeat(PATH_BYTES_MAX));
+        assert_eq!(offence(&long, Ambiguous::TooLong, judge), None);
+        assert_eq!(offence("", Ambiguous::NotOriginForm, judge), None);
+    }
+
+    #[test]
+    fn what_matched_is_named_by_the_operators_own_text() {
+        let hub = hub();
+        let path = normalise_path("/acme/settings/keys").unwrap();
+        let (_, matched) = hub.target(Method::Delete, &path).unwrap();
+        assert_eq!(matched.organization.map(Pattern::as_str), Some("/{org}/{resource}/**"));
+        assert_eq!(
+            matched.rule.map(|rule| (rule.path.as_str(), rule.role)),
+            Some(("/{org}/settings/**", Role::Admin))
+        );
+        assert!(matched.public.is_none());
+        let path = normalise_path("/static/x.css").unwrap();
+        let (_, matched) = hub.target(Method::Get, &path).unwrap();
+        assert_eq!(matched.public.map(Pattern::as_str), Some("/static/**"));
+    }
+
+    #[test]
     fn v09_no_number_sign_question_mark_or_semicolon_makes_a_path_public() {
         for trick in ["#", "%23", "%3f", "%253f", ";", "%3b", "?"] {
             for path in [
@@ -911,7 +1026,7 @@ mod tests {
         hub.rules =
             vec![Rule { methods: vec![], path: Pattern::parse("/**").unwrap(), role: Role::NoAccess }];
         let path = normalise_path("/acme/x").unwrap();
-        assert_eq!(hub.target(Method::Post, &path).unwrap().needed_role, Role::Read);
+        assert_eq!(hub.target(Method::Post, &path).unwrap().0.needed_role, Role::Read);
     }
 
     #[test]
@@ -1085,7 +1200,7 @@ mod tests {
             hub.rules =
                 vec![Rule { methods: vec![], path: Pattern::parse("/{org}/other/**").unwrap(), role: Role::Admin }];
             if let Ok(normalised) = normalise_path(&path)
-                && let Ok(target) = hub.target(Method::Get, &normalised)
+                && let Ok((target, _)) = hub.target(Method::Get, &normalised)
             {
                 for (times, cut) in [(1, false), (1, true), (2, false), (2, true)] {
                     let segments = careless_segments(&path, times, cut);

@@ -90,7 +90,7 @@ fn judge(method: Method, path: &str, texts: &Texts) {
     spelled_otherwise_it_is_the_same(path, &normal);
 
     let application = texts.application();
-    let Ok(target) = application.target(method, &normal) else { return };
+    let Ok((target, _)) = application.target(method, &normal) else { return };
     let raw = path.split('?').next().unwrap_or_default();
     for reading in readings(raw) {
         let seen = naive_target(&reading, texts);
