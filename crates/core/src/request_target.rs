@@ -663,7 +663,7 @@ impl Application {
         method: Method,
         path: &'a NormalisedPath<'_>,
     ) -> Result<(Target<'a>, Matched<'a>), Ambiguous> {
-        let (mut target, matched) = self.target_of_reading(method, path.as_str())?;
+        let (mut target, mut matched) = self.target_of_reading(method, path.as_str())?;
         for reading in &path.other_readings {
             let (other, _) = self.target_of_reading(method, reading)?;
             if other == target {
@@ -674,6 +674,7 @@ impl Application {
             }
             // Open to everybody under both readings; only whose it is can't be said.
             target = Target { organization: None, resource: None, ..target };
+            matched.organization = None;
         }
         Ok((target, matched))
     }

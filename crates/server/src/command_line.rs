@@ -69,6 +69,40 @@ enum Command {
     /// See to the master key
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Say what the gate would answer to one request, and why
+    Explain(Explain),
+}
+
+/// `explain`.
+#[derive(Args, Debug)]
+pub struct Explain {
+    /// The request's method
+    pub method: String,
+    /// The whole address, as browsers send it
+    pub url: String,
+    /// The account that is signed in [default: nobody is]
+    #[arg(long, value_name = "ACCOUNT")]
+    pub account: Option<String>,
+    /// Which single sign-on to suppose [default: the account's last]
+    #[arg(long, value_enum, requires = "account")]
+    pub sso: Option<SsoChoice>,
+    /// A header of the request, such as 'Upgrade: websocket'; may be given several times
+    #[arg(long, value_name = "HEADER")]
+    pub header: Vec<String>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `explain --sso` supposes.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub enum SsoChoice {
+    /// Completed just now
+    Complete,
+    /// Not completed
+    Missing,
+    /// The organization has none
+    None,
 }
 
 /// `import`.
@@ -668,6 +702,7 @@ fn execute(
                 commands::rotate_key(&context, rotate, output).await.map_err(one)
             }
             Command::Key(KeyCommand::Fingerprint) => commands::fingerprint(&context, output).map_err(one),
+            Command::Explain(explain) => commands::explain(context, explain, output).await.map_err(one),
         }
     })
 }
@@ -743,6 +778,9 @@ mod tests {
             "doorward key rotate --prepare",
             "doorward key rotate --drop-old",
             "doorward key fingerprint",
+            "doorward explain GET https://hub.example.com/acme/x",
+            "doorward explain GET https://hub.example.com/acme/x --account mira --sso missing --json",
+            "doorward explain GET https://hub.example.com/acme/x --header Upgrade:websocket --header Accept:*/*",
             "doorward import people.jsonl",
             "doorward import people.jsonl --check",
             "doorward backup doorward.backup",
@@ -778,6 +816,7 @@ mod tests {
             ("doorward sso enable acme --enforcement maybe", "optional"),
             ("doorward sso join-link acme --rotate --off", "cannot be used with"),
             ("doorward sso join-link acme --uses 3", "--rotate"),
+            ("doorward explain GET https://hub.example.com/ --sso none", "--account"),
         ] {
             let told = parse(line).unwrap_err();
             assert_eq!(told.exit_code(), 2, "{line}");

@@ -7,6 +7,7 @@
 mod accounts;
 mod audit_log;
 mod backups;
+mod explain;
 mod import;
 mod joining;
 mod keys;
@@ -19,6 +20,7 @@ pub use audit_log::{
     VerifyFile, export_audit_log, print_checkpoints, print_public_key, verify_audit_file, verify_audit_logs,
 };
 pub use backups::{backup, restore};
+pub use explain::explain;
 pub use import::import;
 pub use joining::{invite, join_link, list_invitations, revoke_invitation};
 pub use keys::{fingerprint, rotate_key};

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{Answer, Outcome, Question, ask};
 use crate::app::{App, SharedApp};
+use crate::configuration::Application;
 use crate::cookies::without_ours;
 
 /// `GET /auth-request`.
@@ -34,7 +35,12 @@ pub(super) fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, Err
 /// The question in nginx's headers.
 pub(crate) fn read<'r>(app: &'r App, headers: &'r HeaderMap) -> Result<Question<'r>, ErrorCode> {
     let method = one(headers, "x-original-method")?;
-    let url = one(headers, "x-original-url")?;
+    let (application, target) = split(app, one(headers, "x-original-url")?)?;
+    Ok(Question { application, method, target, headers })
+}
+
+/// The application that an absolute URL belongs to, and its path and query as sent.
+pub(super) fn split<'r>(app: &'r App, url: &'r str) -> Result<(&'r Application, &'r str), ErrorCode> {
     let (scheme, rest) = url.split_once("://").ok_or(ErrorCode::GateHeadersMalformed)?;
     match (scheme, app.https()) {
         ("https", true) | ("http", false) => {}
@@ -45,7 +51,7 @@ pub(crate) fn read<'r>(app: &'r App, headers: &'r HeaderMap) -> Result<Question<
     let (authority, target) = rest.split_at_checked(at).ok_or(ErrorCode::GateHeadersMalformed)?;
     let host = normalise_host(authority, app.https()).ok_or(ErrorCode::RequestUnknownHost)?;
     let application = app.configuration.application_on(&host).ok_or(ErrorCode::RequestUnknownHost)?;
-    Ok(Question { application, method, target, headers })
+    Ok((application, target))
 }
 
 /// Headers of an answer beside those that tell who this is.

@@ -210,6 +210,8 @@ impl World {
             second = second_idp.as_ref().map_or_else(String::new, |idp| format!(", \"{}\"", idp.address())),
             more = options.configuration.replace("PORT", &main.to_string()),
         );
+        // For commands that read it: `--config` names this file.
+        std::fs::write(folder.join("doorward.toml"), &text).unwrap();
         let configuration =
             Configuration::parse(None, &text, []).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
 

@@ -19,6 +19,7 @@ mod command_line;
 mod conformance;
 mod docs;
 mod error_codes;
+mod explain;
 mod faults;
 mod fuzz_corpus;
 mod gate;
