@@ -14,6 +14,7 @@ mod keys;
 mod linking;
 mod organizations;
 mod sso;
+mod tokens;
 
 pub use accounts::{add_email, create_account, set_password};
 pub use audit_log::{
@@ -29,6 +30,7 @@ pub use organizations::{
     create_organization, list_organizations, remove_member, set_member, set_plan, set_resource,
 };
 pub use sso::{disable_sso, enable_sso, set_sso, show_sso};
+pub use tokens::{create_token, list_tokens, revoke_token};
 
 use crate::app::SharedApp;
 use crate::clock::Clock;

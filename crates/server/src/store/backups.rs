@@ -88,6 +88,7 @@ const LEFT_OUT: &[Table] = tables![
     "recovery",
     "invitation",
     "join_link",
+    "api_token",
     "change",
     "change_counter",
     "store_generation",

@@ -3,6 +3,7 @@
 //! Every page is one line of the route list below, with what it asks of its visitor; `access.rs` enforces it.
 
 pub mod access;
+pub mod api;
 mod applications;
 pub mod assets;
 mod handover;
@@ -140,6 +141,13 @@ pub fn routes() -> Vec<Route> {
         get  "/organizations/{org}/sso/link"                 Member            sso_link::show_link;
         post "/organizations/{org}/sso/link"                 Member            sso_link::ask_admins;
         get  "/organizations/{org}/oidc/consume"             Anyone            sso::consume;
+
+        // The JSON API: the last segment is the scope that a token needs.
+        get  "/api/openapi.json"                             Anyone            api::description;
+        get  "/api/organizations/{org}/decision"             ApiToken          api::decision;
+        get  "/api/organizations/{org}/members"              ApiToken          api::members;
+        get  "/api/organizations/{org}/resources"            ApiToken          api::resources;
+        get  "/api/organizations/{org}/audit-log"            ApiToken          api::audit_log;
     }
 }
 
