@@ -383,6 +383,9 @@ pub enum PatternError {
     /// `//`, or a slash at the end.
     #[error("leave out doubled slashes and a slash at the end; use /** for everything below")]
     EmptySegment,
+    /// `{org}` where the organization is told by something else than the path.
+    #[error("{{org}} is not in the paths of an application whose host or belongs_to tells the organization")]
+    OrganizationTwice,
     /// `.` or `..`.
     #[error("a path pattern has no . or .. segments")]
     DotSegment,
@@ -453,6 +456,16 @@ impl Pattern {
             Ok(pattern)
         } else {
             Err(PatternError::NoOrganization)
+        }
+    }
+
+    /// Reads a pattern of an application whose organization is not told by the path: it has no `{org}`.
+    pub fn parse_without_organization(text: &str) -> Result<Self, PatternError> {
+        let pattern = Self::parse(text)?;
+        if pattern.head.contains(&Segment::Organization) {
+            Err(PatternError::OrganizationTwice)
+        } else {
+            Ok(pattern)
         }
     }
 
@@ -564,6 +577,9 @@ struct Captures<'p> {
 
 // === Application ===
 
+/// How the host of an application begins whose hosts tell the organization.
+pub const ORGANIZATION_LABEL: &str = "{org}";
+
 /// What happens to a path that belongs to no organization.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Unowned {
@@ -603,14 +619,28 @@ pub struct Rule {
     pub role: Role,
 }
 
+/// What tells whose a request is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Mapping {
+    /// `{org}` in the path.
+    #[default]
+    Path,
+    /// The first label of the host, as in `acme.hub.example.com`.
+    Host,
+    /// Nothing: the whole application belongs to the organization of this name, in lower case.
+    Fixed(String),
+}
+
 /// An application behind the gate, compiled from `[[app]]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Application {
     /// The operator's name for it; the audience of assertions.
     pub name: String,
-    /// Its host as [`normalise_host`] gives it.
+    /// Its host as [`normalise_host`] gives it; for [`Mapping::Host`] with `{org}` in the place of the first label.
     pub host: String,
-    /// From [`Pattern::parse_organization`]; the first that matches names organization and resource.
+    /// What tells whose a request is.
+    pub mapping: Mapping,
+    /// From [`Pattern::parse_organization`], or without `{org}` if the path does not tell the organization; the first that matches names organization and resource.
     pub organization: Vec<Pattern>,
     /// From [`Pattern::parse_public`]; open to everybody, before anything else is asked.
     pub public: Vec<Pattern>,
@@ -657,15 +687,24 @@ pub struct Matched<'a> {
 }
 
 impl Application {
-    /// Finds what a request is for. Refuses a path that different servers could lead to different targets.
+    /// The first label of a host of this application, for [`Mapping::Host`]; `None` if the host is none of its hosts, or
+    /// tells no organization. `host` in the form of [`normalise_host`].
+    pub fn organization_in<'h>(&self, host: &'h str) -> Option<&'h str> {
+        let label = host.strip_suffix(self.host.strip_prefix(ORGANIZATION_LABEL)?)?;
+        (!label.is_empty() && !label.contains(['.', ':', '['])).then_some(label)
+    }
+
+    /// Finds what a request on one of its hosts is for. Refuses a path that different servers could lead to different
+    /// targets.
     pub fn target<'a>(
         &'a self,
         method: Method,
+        host: &'a str,
         path: &'a NormalisedPath<'_>,
     ) -> Result<(Target<'a>, Matched<'a>), Ambiguous> {
-        let (mut target, mut matched) = self.target_of_reading(method, path.as_str())?;
+        let (mut target, mut matched) = self.target_of_reading(method, host, path.as_str())?;
         for reading in &path.other_readings {
-            let (other, _) = self.target_of_reading(method, reading)?;
+            let (other, _) = self.target_of_reading(method, host, reading)?;
             if other == target {
                 continue;
             }
@@ -679,15 +718,22 @@ impl Application {
         Ok((target, matched))
     }
 
-    /// The first segments that are literal in some pattern: no organization may have such a name.
+    /// The first segments that are literal in some pattern: no organization may have such a name if the path tells it.
     pub fn literal_first_segments(&self) -> impl Iterator<Item = &str> {
+        let by_path = self.mapping == Mapping::Path;
         let rules = self.rules.iter().map(|rule| &rule.path);
-        self.organization.iter().chain(&self.public).chain(rules).filter_map(Pattern::first_literal)
+        self.organization
+            .iter()
+            .chain(&self.public)
+            .chain(rules)
+            .filter_map(Pattern::first_literal)
+            .filter(move |_| by_path)
     }
 
     fn target_of_reading<'a>(
         &'a self,
         method: Method,
+        host: &'a str,
         path: &'a str,
     ) -> Result<(Target<'a>, Matched<'a>), Ambiguous> {
         let mut matched = Matched {
@@ -716,7 +762,11 @@ impl Application {
             return if public { Ok((target, matched)) } else { Err(Ambiguous::DecidingSegment) };
         }
         matched.organization = Some(pattern);
-        target.organization = captures.organization.map(lower_case);
+        target.organization = match &self.mapping {
+            Mapping::Path => captures.organization.map(lower_case),
+            Mapping::Host => self.organization_in(host).map(Cow::Borrowed),
+            Mapping::Fixed(name) => Some(Cow::Borrowed(name.as_str())),
+        };
         target.resource = captures
             .resource
             .map(|name| ResourceKey { prefix: &pattern.resource_prefix, name: lower_case(name) });
@@ -748,12 +798,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const HOST: &str = "hub.example.com";
+
     fn hub() -> Application {
         let organization = ["/datasets/{org}/{resource}/**", "/{org}/{resource}/**", "/{org}/**"];
         let public = ["/", "/static/**", "/about"];
         Application {
             name: "hub".to_owned(),
-            host: "hub.example.com".to_owned(),
+            host: HOST.to_owned(),
+            mapping: Mapping::Path,
             organization: organization.map(|text| Pattern::parse_organization(text).unwrap()).to_vec(),
             public: public.map(|text| Pattern::parse_public(text).unwrap()).to_vec(),
             unowned: Unowned::Deny,
@@ -784,7 +837,7 @@ mod tests {
     fn read(path: &str) -> Result<Seen, Ambiguous> {
         let hub = hub();
         let path = normalise_path(path)?;
-        let (target, _) = hub.target(Method::Get, &path)?;
+        let (target, _) = hub.target(Method::Get, HOST, &path)?;
         let resource = target.resource.map(|key| (key.prefix.to_owned(), key.name.into_owned()));
         Ok((target.public, target.organization.map(Cow::into_owned), resource))
     }
@@ -792,7 +845,7 @@ mod tests {
     fn needed(method: Method, path: &str) -> Role {
         let hub = hub();
         let path = normalise_path(path).unwrap();
-        hub.target(method, &path).unwrap().0.needed_role
+        hub.target(method, HOST, &path).unwrap().0.needed_role
     }
 
     #[test]
@@ -925,7 +978,7 @@ mod tests {
     #[test]
     fn a_refused_path_names_the_character_that_it_is_refused_for() {
         let hub = hub();
-        let judge = |path: &str| hub.target(Method::Get, &normalise_path(path)?).map(|_| ());
+        let judge = |path: &str| hub.target(Method::Get, HOST, &normalise_path(path)?).map(|_| ());
         for (path, character, segment) in [
             ("/acme/..%2fx", "%2f", "..%2fx"),
             ("/acme/../x", ".", ".."),
@@ -956,7 +1009,7 @@ mod tests {
     fn what_matched_is_named_by_the_operators_own_text() {
         let hub = hub();
         let path = normalise_path("/acme/settings/keys").unwrap();
-        let (_, matched) = hub.target(Method::Delete, &path).unwrap();
+        let (_, matched) = hub.target(Method::Delete, HOST, &path).unwrap();
         assert_eq!(matched.organization.map(Pattern::as_str), Some("/{org}/{resource}/**"));
         assert_eq!(
             matched.rule.map(|rule| (rule.path.as_str(), rule.role)),
@@ -964,8 +1017,50 @@ mod tests {
         );
         assert!(matched.public.is_none());
         let path = normalise_path("/static/x.css").unwrap();
-        let (_, matched) = hub.target(Method::Get, &path).unwrap();
+        let (_, matched) = hub.target(Method::Get, HOST, &path).unwrap();
         assert_eq!(matched.public.map(Pattern::as_str), Some("/static/**"));
+    }
+
+    #[test]
+    fn the_host_or_the_configuration_may_tell_the_organization_instead_of_the_path() {
+        let told = |application: &Application, host: &str, path: &str| {
+            let path = normalise_path(path).unwrap();
+            let (target, _) = application.target(Method::Get, host, &path).unwrap();
+            let resource = target.resource.map(|resource| resource.name.into_owned());
+            (target.organization.map(Cow::into_owned), resource)
+        };
+        let patterns =
+            ["/data/{resource}/**", "/**"].map(|text| Pattern::parse_without_organization(text).unwrap());
+        let by_host = Application {
+            host: "{org}.hub.example.com:8443".to_owned(),
+            mapping: Mapping::Host,
+            organization: patterns.to_vec(),
+            rules: vec![],
+            ..hub()
+        };
+        let acme = || Some("acme".to_owned());
+        assert_eq!(told(&by_host, "acme.hub.example.com:8443", "/"), (acme(), None));
+        assert_eq!(told(&by_host, "acme.hub.example.com:8443", "/globex/x"), (acme(), None));
+        assert_eq!(told(&by_host, "acme.hub.example.com:8443", "/data/X/y"), (acme(), Some("x".to_owned())));
+        for host in [
+            "hub.example.com:8443",
+            ".hub.example.com:8443",
+            "a.acme.hub.example.com:8443",
+            "acme.hub.example.com",
+            "acmehub.example.com:8443",
+            "acme.evil.example",
+        ] {
+            assert_eq!(by_host.organization_in(host), None, "{host}");
+        }
+        assert_eq!(hub().organization_in(HOST), None);
+        assert_eq!(by_host.literal_first_segments().count(), 0, "its paths take no name away");
+
+        let fixed =
+            Application { host: HOST.to_owned(), mapping: Mapping::Fixed("acme".to_owned()), ..by_host };
+        assert_eq!(told(&fixed, HOST, "/globex"), (acme(), None));
+        let some = Application { organization: patterns[..1].to_vec(), ..fixed };
+        assert_eq!(told(&some, HOST, "/elsewhere"), (None, None), "what no pattern names belongs to nobody");
+        assert_eq!(Pattern::parse_without_organization("/{org}/x"), Err(PatternError::OrganizationTwice));
     }
 
     #[test]
@@ -1027,7 +1122,7 @@ mod tests {
         hub.rules =
             vec![Rule { methods: vec![], path: Pattern::parse("/**").unwrap(), role: Role::NoAccess }];
         let path = normalise_path("/acme/x").unwrap();
-        assert_eq!(hub.target(Method::Post, &path).unwrap().0.needed_role, Role::Read);
+        assert_eq!(hub.target(Method::Post, HOST, &path).unwrap().0.needed_role, Role::Read);
     }
 
     #[test]
@@ -1201,7 +1296,7 @@ mod tests {
             hub.rules =
                 vec![Rule { methods: vec![], path: Pattern::parse("/{org}/other/**").unwrap(), role: Role::Admin }];
             if let Ok(normalised) = normalise_path(&path)
-                && let Ok((target, _)) = hub.target(Method::Get, &normalised)
+                && let Ok((target, _)) = hub.target(Method::Get, HOST, &normalised)
             {
                 for (times, cut) in [(1, false), (1, true), (2, false), (2, true)] {
                     let segments = careless_segments(&path, times, cut);
@@ -1221,7 +1316,7 @@ mod tests {
             let hub = hub();
             for text in [path.clone(), format!("/{path}"), String::from_utf8_lossy(&bytes).into_owned()] {
                 if let Ok(normalised) = normalise_path(&text) {
-                    drop(hub.target(Method::Get, &normalised));
+                    drop(hub.target(Method::Get, HOST, &normalised));
                 }
                 drop(normalise_host(&text, true));
                 drop(Pattern::parse(&text));

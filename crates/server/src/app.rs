@@ -120,17 +120,15 @@ impl App {
         format!("{}{path}", self.configuration.base_url.path)
     }
 
-    /// The hosts of all applications, as `normalise_host` writes them.
+    /// The hosts of all applications, as `normalise_host` writes them, or with `{org}` in them.
     pub fn application_hosts(&self) -> impl Iterator<Item = &str> {
         self.configuration.applications.iter().map(Application::host)
     }
 
     /// Where a browser may be sent back to, if `text` is such an address.
     pub fn return_to(&self, text: &str) -> Option<doorward_core::return_to::ReturnTo> {
-        doorward_core::return_to::parse_return_to(
-            text,
-            &self.configuration.base_url.url,
-            self.application_hosts(),
-        )
+        doorward_core::return_to::parse_return_to(text, &self.configuration.base_url.url, |host| {
+            self.configuration.application_in_place(host).is_some()
+        })
     }
 }

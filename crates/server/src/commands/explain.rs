@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::command_line::{Explain, SsoChoice};
 use crate::failure::Failure;
 use crate::gate::Question;
-use crate::gate::explain::{Asker, SsoTried, explain as explain_question, split_url};
+use crate::gate::explain::{Address, Asker, SsoTried, explain as explain_question, split_url};
 use doorward_core::error_code::ErrorCode;
 use http::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue};
 use std::io::Write;
@@ -15,7 +15,8 @@ pub async fn explain(context: Context, explain: Explain, output: &mut dyn Write)
     let app = context.app().await?;
     let headers = headers(&explain)?;
     let url = with_path(&explain.url);
-    let (application, target) = split_url(&app, &url).map_err(|code| not_found(&app, &explain.url, code))?;
+    let Address { application, host, target } =
+        split_url(&app, &url).map_err(|code| not_found(&app, &explain.url, code))?;
     let asker = match &explain.account {
         None => Asker::Stranger,
         Some(name) => {
@@ -24,7 +25,7 @@ pub async fn explain(context: Context, explain: Explain, output: &mut dyn Write)
             facts.map_or(Asker::Stranger, |facts| Asker::Account(facts, tried(explain.sso)))
         }
     };
-    let question = Question { application, method: &explain.method, target, headers: &headers };
+    let question = Question { application, host, method: &explain.method, target, headers: &headers };
     let explanation = explain_question(&app, &question, &asker).await?;
     if explain.json {
         writeln!(output, "{}", serde_json::json!(explanation))?;

@@ -221,8 +221,15 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: None,
         example: r#""hub.example.com""#,
-        about: "The host under which browsers reach the application, with its port if that is not the usual one. \
-                Required.",
+        about: "The host under which browsers reach the application, with its port if that is not the usual one; or \
+                `{org}.hub.example.com`, where the first label names the organization. Required.",
+    },
+    Key {
+        path: "app.belongs_to",
+        kind: Kind::Text,
+        default: None,
+        example: r#""acme""#,
+        about: "The organization that the whole application belongs to, if neither host nor paths name one.",
     },
     Key {
         path: "app.upstream",
@@ -237,7 +244,8 @@ pub const KEYS: &[Key] = &[
         default: Some("[]"),
         example: r#"["/{org}/{resource}/**", "/{org}/**"]"#,
         about: "Patterns that tell organization and resource from a path; the first match wins. `{x}` is one segment, \
-                `**` any number.",
+                `**` any number. Where the host or `belongs_to` tells the organization, patterns have no `{org}`, and \
+                without any the whole host belongs to it.",
     },
     Key {
         path: "app.public",

@@ -10,6 +10,8 @@ use http::header::{CACHE_CONTROL, LOCATION, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{Answer, Outcome, Question, ask};
+use std::borrow::Cow;
+
 use crate::app::{App, SharedApp};
 use crate::configuration::Application;
 use crate::cookies::without_ours;
@@ -35,12 +37,23 @@ pub(super) fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, Err
 /// The question in nginx's headers.
 pub(crate) fn read<'r>(app: &'r App, headers: &'r HeaderMap) -> Result<Question<'r>, ErrorCode> {
     let method = one(headers, "x-original-method")?;
-    let (application, target) = split(app, one(headers, "x-original-url")?)?;
-    Ok(Question { application, method, target, headers })
+    let Address { application, host, target } = split(app, one(headers, "x-original-url")?)?;
+    Ok(Question { application, host, method, target, headers })
 }
 
-/// The application that an absolute URL belongs to, and its path and query as sent.
-pub(super) fn split<'r>(app: &'r App, url: &'r str) -> Result<(&'r Application, &'r str), ErrorCode> {
+/// What an absolute URL names.
+#[derive(Clone, Debug)]
+pub struct Address<'r> {
+    /// The application.
+    pub application: &'r Application,
+    /// The host, as `normalise_host` writes it.
+    pub host: Cow<'r, str>,
+    /// Path and query, as sent.
+    pub target: &'r str,
+}
+
+/// Takes an absolute URL apart.
+pub(super) fn split<'r>(app: &'r App, url: &'r str) -> Result<Address<'r>, ErrorCode> {
     let (scheme, rest) = url.split_once("://").ok_or(ErrorCode::GateHeadersMalformed)?;
     match (scheme, app.https()) {
         ("https", true) | ("http", false) => {}
@@ -51,7 +64,7 @@ pub(super) fn split<'r>(app: &'r App, url: &'r str) -> Result<(&'r Application, 
     let (authority, target) = rest.split_at_checked(at).ok_or(ErrorCode::GateHeadersMalformed)?;
     let host = normalise_host(authority, app.https()).ok_or(ErrorCode::RequestUnknownHost)?;
     let application = app.configuration.application_on(&host).ok_or(ErrorCode::RequestUnknownHost)?;
-    Ok((application, target))
+    Ok(Address { application, host, target })
 }
 
 /// Headers of an answer beside those that tell who this is.

@@ -19,10 +19,10 @@ use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
 
+pub use super::auth_request::Address;
 use super::{Place, Question, Unreadable, Who, facts, question_is_navigation, read, way_on};
 use crate::app::App;
 use crate::audit_export::rfc3339;
-use crate::configuration::Application;
 use crate::session::session_is_alive;
 use crate::store::{AccountFacts, SsoFacts, StoreError};
 
@@ -193,7 +193,7 @@ pub struct AnswerGiven {
 }
 
 /// The application and the target of an absolute URL, as a proxy's question names them. A URL without a path is its root.
-pub fn split_url<'u>(app: &'u App, url: &'u str) -> Result<(&'u Application, &'u str), ErrorCode> {
+pub fn split_url<'u>(app: &'u App, url: &'u str) -> Result<Address<'u>, ErrorCode> {
     super::auth_request::split(app, url)
 }
 
@@ -226,7 +226,7 @@ pub async fn explain(app: &App, question: &Question<'_>, asker: &Asker) -> Resul
         Ok(read) => read,
         Err(unreadable) => return Ok(explanation.refuse(question, unreadable)),
     };
-    let (target, matched) = match question.application.gate.target(method, &path) {
+    let (target, matched) = match question.application.gate.target(method, &question.host, &path) {
         Ok(read) => read,
         Err(ambiguous) => return Ok(explanation.refuse(question, Unreadable::Path(ambiguous))),
     };
@@ -342,7 +342,7 @@ impl Explanation {
 fn blame<'q>(question: &Question<'q>, why: Ambiguous) -> Option<Offence<'q>> {
     let method = Method::from_text(question.method)?;
     offence(question.target, why, |path| {
-        question.application.gate.target(method, &normalise_path(path)?).map(|_| ())
+        question.application.gate.target(method, &question.host, &normalise_path(path)?).map(|_| ())
     })
 }
 

@@ -30,6 +30,7 @@ use doorward_core::time::Timestamp;
 use http::header::{ACCEPT, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::app::{App, SharedApp};
@@ -40,10 +41,12 @@ use crate::session::{SignedIn, signed_in};
 use crate::store::{self, SsoFacts, StoreError};
 
 /// What an adapter has read: one request for an application.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Question<'a> {
     /// The application, found by the request's host.
     pub application: &'a Application,
+    /// The request's host, as `normalise_host` writes it.
+    pub host: Cow<'a, str>,
     /// The method, as sent.
     pub method: &'a str,
     /// Path and query, as sent.
@@ -133,16 +136,16 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
         Ok(read) => read,
         Err(unreadable) => return Ok(Answer::refused(unreadable.code(), navigation)),
     };
-    let target = match question.application.gate.target(method, &path) {
+    let target = match question.application.gate.target(method, &question.host, &path) {
         Ok((target, _)) => target,
         Err(ambiguous) => return Ok(Answer::refused(ambiguous.code(), navigation)),
     };
 
     // What is known of the account, the organization and the resource.
     let now = app.clock.now();
-    let on_own_host = is_on_own_host(app, question.application);
+    let on_own_host = is_on_own_host(app, question);
     let cookie = if on_own_host { Cookie::Session } else { Cookie::App };
-    let host = (!on_own_host).then(|| question.application.host());
+    let host = (!on_own_host).then_some(&*question.host);
     let signed_in = signed_in(app, cookie.read(question.headers, app.https()), host).await?;
     let place = Place::of(app, &target, now).await?;
     let who = signed_in.as_ref().map(|signed_in| Who {
@@ -302,7 +305,7 @@ fn facts<'f>(who: Option<Who<'f>>, place: &'f Place) -> Facts<'f> {
 
 /// Where the person goes for the step that is missing.
 fn way_on(app: &App, question: &Question<'_>, step: Step, place: &Place) -> String {
-    let on_own_host = is_on_own_host(app, question.application);
+    let on_own_host = is_on_own_host(app, question);
     match (step, &place.organization) {
         (Step::CompleteSso, Some(organization)) => {
             let next = format!("{}{}", address_of_host(app, question, on_own_host), question.target);
@@ -317,19 +320,19 @@ fn way_on(app: &App, question: &Question<'_>, step: Step, place: &Place) -> Stri
 }
 
 /// Whether an application shares our own host (localhost, or the operator trusts it): then our own session counts.
-fn is_on_own_host(app: &App, application: &Application) -> bool {
-    application.host() == app.configuration.base_url.host
+fn is_on_own_host(app: &App, question: &Question<'_>) -> bool {
+    question.host == app.configuration.base_url.host
 }
 
 /// What a request's own address begins with, to come back to: nothing on our own host, else the application's origin.
 fn address_of_host(app: &App, question: &Question<'_>, on_own_host: bool) -> String {
-    if on_own_host { String::new() } else { origin(app, question.application) }
+    if on_own_host { String::new() } else { origin(app, &question.host) }
 }
 
-/// The origin of an application, as browsers see it.
-pub fn origin(app: &App, application: &Application) -> String {
+/// The origin of an application's host, as browsers see it.
+pub fn origin(app: &App, host: &str) -> String {
     let scheme = if app.https() { "https" } else { "http" };
-    format!("{scheme}://{}", application.host())
+    format!("{scheme}://{host}")
 }
 
 /// Where to sign in: at our own page, or by a hand-over that the application's host begins (rule 11).
@@ -339,7 +342,7 @@ fn sign_in_address(app: &App, question: &Question<'_>, on_own_host: bool) -> Str
     if on_own_host {
         app.configuration.base_url.join(&format!("/login?{}", query("next", target)))
     } else {
-        format!("{}/.doorward/start?{}", origin(app, question.application), query("next", target))
+        format!("{}/.doorward/start?{}", origin(app, &question.host), query("next", target))
     }
 }
 

@@ -185,14 +185,9 @@ fn pages_router(app: &SharedApp, routes: Vec<Route>) -> Router {
 
 /// Not one of our pages: an application's, if one shares our host, else nothing.
 async fn not_a_page(State(app): State<SharedApp>, request: Request) -> Response {
-    let shared = app
-        .configuration
-        .applications
-        .iter()
-        .enumerate()
-        .find(|(_, a)| a.host() == app.configuration.base_url.host);
-    match shared {
-        Some((place, application)) => applications::serve(&app, application, place, request).await,
+    let own_host = app.configuration.base_url.host.as_str();
+    match app.configuration.application_in_place(own_host) {
+        Some(shared) => applications::serve(&app, shared, own_host, request).await,
         None => plain_refusal(&app, request, ErrorCode::PageNotFound),
     }
 }
@@ -258,8 +253,7 @@ async fn dispatch(app: &SharedApp, pages: Router, request: Request) -> Response 
     };
     let Some(host) = host else { return plain_refusal(app, request, ErrorCode::RequestUnknownHost) };
     let own = host == configuration.base_url.host;
-    let application =
-        configuration.applications.iter().enumerate().find(|(_, application)| application.host() == host);
+    let application = configuration.application_in_place(&host);
     let path = request.uri().path();
     let under_doorward = path.starts_with("/.doorward/");
     // Whatever could climb out of it is refused as it is elsewhere, not looked for here.
@@ -272,9 +266,9 @@ async fn dispatch(app: &SharedApp, pages: Router, request: Request) -> Response 
         (true, _) if under_doorward => handover::serve(app, None, request).await,
         (true, _) => pages.oneshot(request).await.unwrap_or_else(|never| match never {}),
         (false, Some((_, application))) if under_doorward => {
-            handover::serve(app, Some(application), request).await
+            handover::serve(app, Some((application, &host)), request).await
         }
-        (false, Some((place, application))) => applications::serve(app, application, place, request).await,
+        (false, Some(placed)) => applications::serve(app, placed, &host, request).await,
         (false, None) => plain_refusal(app, request, ErrorCode::RequestUnknownHost),
     }
 }

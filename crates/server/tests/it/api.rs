@@ -6,6 +6,7 @@ use doorward_core::time::Lifetime;
 use doorward_testkit::{Browser, Page};
 use http::Method;
 use serde_json::Value;
+use url::form_urlencoded::Serializer;
 
 use crate::harness::World;
 
@@ -25,12 +26,12 @@ async fn call(world: &World, token: &str, address: &str) -> Page {
 
 /// The address that asks for the decision on a URL.
 fn decision(organization: &str, url: &str, more: &[(&str, &str)]) -> String {
-    let query = form_urlencoded(&[&[("url", url)], more].concat());
+    let query = query_of(&[&[("url", url)], more].concat());
     format!("{organization}/decision?{query}")
 }
 
-fn form_urlencoded(pairs: &[(&str, &str)]) -> String {
-    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+fn query_of(pairs: &[(&str, &str)]) -> String {
+    Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
 fn refused(page: &Page) -> (u16, String) {

@@ -44,7 +44,13 @@ async fn explained(world: &World, case: &Case) -> Explanation {
     for (name, value) in &case.headers {
         headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
     }
-    let question = Question { application, method: case.method, target: &case.target, headers: &headers };
+    let question = Question {
+        application,
+        host: case.host.as_str().into(),
+        method: case.method,
+        target: &case.target,
+        headers: &headers,
+    };
     let asker = match case.account {
         None => Asker::Stranger,
         Some(name) => {
@@ -103,7 +109,7 @@ fn configurations(runner: &mut TestRunner) -> String {
     let public = ["/", "/static/**", "/about", "/acme/website/**", "/{any}/open"];
     let rules = [
         r#"{ methods = ["DELETE"], path = "/{org}/settings/**", role = "admin" }"#,
-        r#"{ path = "/{org}/settings/**", role = "write" }"#,
+        r#"{ methods = [], path = "/{org}/settings/**", role = "write" }"#,
         r#"{ methods = ["POST"], path = "/{org}/**/votes", role = "read" }"#,
         r#"{ methods = ["GET", "HEAD"], path = "/**", role = "contributor" }"#,
     ];

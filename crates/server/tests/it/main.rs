@@ -40,6 +40,7 @@ mod routes;
 mod rules;
 mod secrets;
 mod serving;
+mod several;
 mod sso;
 mod stolen_password;
 mod store;

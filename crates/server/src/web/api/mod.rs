@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::app::{App, SharedApp};
 use crate::audit_export::event_as_json;
 use crate::gate::Question;
-use crate::gate::explain::{Asker, SsoTried, explain, split_url};
+use crate::gate::explain::{Address, Asker, SsoTried, explain, split_url};
 use crate::random::{NoRandomness, Random};
 use crate::refusal::Refusal;
 use crate::store::{
@@ -192,11 +192,11 @@ pub async fn decision(
         return Err(ErrorCode::ApiParameterInvalid.into());
     }
     let elsewhere = || Refusal::new(ErrorCode::ApiTargetElsewhere);
-    let (application, target) = split_url(&app, &asked.url).map_err(|_| elsewhere())?;
+    let Address { application, host, target } = split_url(&app, &asked.url).map_err(|_| elsewhere())?;
     let mut headers = HeaderMap::new();
     let accept = if asked.client == ClientParameter::Browser { "text/html" } else { "*/*" };
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
-    let question = Question { application, method: &asked.method, target, headers: &headers };
+    let question = Question { application, host, method: &asked.method, target, headers: &headers };
     let asker = match &asked.account {
         None => Asker::Stranger,
         Some(name) => Asker::Account(known_to(&app, &call, name).await?, tried(asked.sso)),
