@@ -640,7 +640,8 @@ pub struct Application {
     pub host: String,
     /// What tells whose a request is.
     pub mapping: Mapping,
-    /// From [`Pattern::parse_organization`], or without `{org}` if the path does not tell the organization; the first that matches names organization and resource.
+    /// From [`Pattern::parse_organization`], or [`Pattern::parse_without_organization`] if the path does not tell the
+    /// organization; the first that matches names organization and resource.
     pub organization: Vec<Pattern>,
     /// From [`Pattern::parse_public`]; open to everybody, before anything else is asked.
     pub public: Vec<Pattern>,

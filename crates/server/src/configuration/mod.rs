@@ -341,7 +341,7 @@ fn hosts_are_apart(
         let other = applications.iter().filter_map(|other| other.as_ref().ok()).find(|other| {
             let name = other.gate.host.rsplit_once(':').map_or(other.host(), |(name, _)| name);
             let hosts = request_target::Application { host: name.to_owned(), ..other.gate.clone() };
-            hosts.organization_in(host).is_some()
+            !host.starts_with(ORGANIZATION_LABEL) && hosts.organization_in(host).is_some()
         });
         if let Some(other) = other {
             reader.report(
