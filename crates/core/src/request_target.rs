@@ -383,8 +383,8 @@ pub enum PatternError {
     /// `//`, or a slash at the end.
     #[error("leave out doubled slashes and a slash at the end; use /** for everything below")]
     EmptySegment,
-    /// `{org}` where the organization is told by something else than the path.
-    #[error("{{org}} is not in the paths of an application whose host or belongs_to tells the organization")]
+    /// `{org}` where the host tells the organization.
+    #[error("{{org}} is not in the paths of an application whose host tells the organization")]
     OrganizationTwice,
     /// `.` or `..`.
     #[error("a path pattern has no . or .. segments")]
@@ -459,7 +459,7 @@ impl Pattern {
         }
     }
 
-    /// Reads a pattern of an application whose organization is not told by the path: it has no `{org}`.
+    /// Reads a pattern of an application whose host tells the organization: it has no `{org}`.
     pub fn parse_without_organization(text: &str) -> Result<Self, PatternError> {
         let pattern = Self::parse(text)?;
         if pattern.head.contains(&Segment::Organization) {
@@ -627,7 +627,7 @@ pub enum Mapping {
     Path,
     /// The first label of the host, as in `acme.hub.example.com`.
     Host,
-    /// Nothing: the whole application belongs to the organization of this name, in lower case.
+    /// Nothing: what has no `{org}` in its pattern belongs to the organization of this name, in lower case.
     Fixed(String),
 }
 
@@ -640,8 +640,8 @@ pub struct Application {
     pub host: String,
     /// What tells whose a request is.
     pub mapping: Mapping,
-    /// From [`Pattern::parse_organization`], or [`Pattern::parse_without_organization`] if the path does not tell the
-    /// organization; the first that matches names organization and resource.
+    /// From [`Pattern::parse_organization`], or [`Pattern::parse_without_organization`] if the host tells the
+    /// organization, or either with [`Mapping::Fixed`]; the first that matches names organization and resource.
     pub organization: Vec<Pattern>,
     /// From [`Pattern::parse_public`]; open to everybody, before anything else is asked.
     pub public: Vec<Pattern>,
@@ -721,7 +721,8 @@ impl Application {
 
     /// The first segments that are literal in some pattern: no organization may have such a name if the path tells it.
     pub fn literal_first_segments(&self) -> impl Iterator<Item = &str> {
-        let by_path = self.mapping == Mapping::Path;
+        let has_organization = |pattern: &Pattern| pattern.head.contains(&Segment::Organization);
+        let by_path = self.mapping == Mapping::Path || self.organization.iter().any(has_organization);
         let rules = self.rules.iter().map(|rule| &rule.path);
         self.organization
             .iter()
@@ -766,7 +767,9 @@ impl Application {
         target.organization = match &self.mapping {
             Mapping::Path => captures.organization.map(lower_case),
             Mapping::Host => self.organization_in(host).map(Cow::Borrowed),
-            Mapping::Fixed(name) => Some(Cow::Borrowed(name.as_str())),
+            Mapping::Fixed(name) => {
+                Some(captures.organization.map_or(Cow::Borrowed(name.as_str()), lower_case))
+            }
         };
         target.resource = captures
             .resource
@@ -1059,6 +1062,10 @@ mod tests {
         let fixed =
             Application { host: HOST.to_owned(), mapping: Mapping::Fixed("acme".to_owned()), ..by_host };
         assert_eq!(told(&fixed, HOST, "/globex"), (acme(), None));
+        let shared = Pattern::parse_organization("/shared/{org}/**").unwrap();
+        let both = Application { organization: vec![shared, patterns[1].clone()], ..fixed.clone() };
+        assert_eq!(told(&both, HOST, "/shared/Globex/x"), (Some("globex".to_owned()), None));
+        assert_eq!(told(&both, HOST, "/globex"), (acme(), None));
         let some = Application { organization: patterns[..1].to_vec(), ..fixed };
         assert_eq!(told(&some, HOST, "/elsewhere"), (None, None), "what no pattern names belongs to nobody");
         assert_eq!(Pattern::parse_without_organization("/{org}/x"), Err(PatternError::OrganizationTwice));

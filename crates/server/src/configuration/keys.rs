@@ -229,7 +229,7 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: None,
         example: r#""acme""#,
-        about: "The organization that the whole application belongs to, if neither host nor paths name one.",
+        about: "The organization that the whole application belongs to, but for what a pattern with `{org}` names.",
     },
     Key {
         path: "app.upstream",
@@ -244,8 +244,8 @@ pub const KEYS: &[Key] = &[
         default: Some("[]"),
         example: r#"["/{org}/{resource}/**", "/{org}/**"]"#,
         about: "Patterns that tell organization and resource from a path; the first match wins. `{x}` is one segment, \
-                `**` any number. Where the host or `belongs_to` tells the organization, patterns have no `{org}`, and \
-                without any the whole host belongs to it.",
+                `**` any number. Where the host tells the organization, patterns have no `{org}`. With such a host or \
+                `belongs_to`, no patterns at all mean that everything is the organization's.",
     },
     Key {
         path: "app.public",

@@ -271,12 +271,15 @@ fn application(reader: &mut Reader<'_>, app: &Table, https: bool) -> Result<Appl
         let remedy = "Remove belongs_to, or write a host without {org}.".to_owned();
         reader.report(app.place_of("app.belongs_to"), "app.belongs_to", what, remedy);
     }
-    let by_path = !host_tells && !app.has("app.belongs_to");
-    let parse = if by_path { Pattern::parse_organization } else { Pattern::parse_without_organization };
+    let parse = match (host_tells, app.has("app.belongs_to")) {
+        (true, _) => Pattern::parse_without_organization,
+        (false, true) => Pattern::parse,
+        (false, false) => Pattern::parse_organization,
+    };
     let organization = reader.list(app, "app.organization", |text| values::pattern(text, parse));
     let public = reader.list(app, "app.public", |text| values::pattern(text, Pattern::parse_public));
     let unowned = reader.text(app, "app.unowned", values::unowned);
-    let parse = if by_path { Pattern::parse } else { Pattern::parse_without_organization };
+    let parse = if host_tells { Pattern::parse_without_organization } else { Pattern::parse };
     let rules = reader.rules(app, "app.rules", |raw| values::rule(&raw.methods, &raw.path, &raw.role, parse));
     let upstream = upstream?;
     let mapping = match belongs_to? {
@@ -523,7 +526,7 @@ mod tests {
                 "host of application a too",
             ),
             ("[[app]]\nname = \"a\"\nhost = \"a{org}.example\"", 3, "app.host", "not a host"),
-            ("[[app]]\nname = \"a\"\nhost = \"{org}\"", 3, "app.host", "whole first label"),
+            ("[[app]]\nname = \"a\"\nhost = \"{org}\"", 3, "app.host", "with an organization in it"),
             (
                 "[[app]]\nname = \"a\"\nhost = \"{org}.127.0.0.1\"",
                 3,

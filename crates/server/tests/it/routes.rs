@@ -174,7 +174,8 @@ fn headers_are_complete(page: &Page, what: &str) {
     assert!(!csp.contains("unsafe") && !csp.contains('*'), "{what}: {csp}");
     let cached = page.header("cache-control").unwrap_or_default();
     // Built-in files and published keys are the same for everybody.
-    let is_for_all = ["/assets/", "/.well-known/", "/api/openapi.json"].iter().any(|path| what.contains(path));
+    let is_for_all =
+        ["/assets/", "/.well-known/", "/api/openapi.json"].iter().any(|path| what.contains(path));
     assert!(cached == "no-store" || (is_for_all && page.status == 200), "{what}: {cached:?}");
     for name in page.headers.keys() {
         let name = name.as_str();
