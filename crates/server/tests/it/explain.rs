@@ -172,7 +172,7 @@ fn requests(port: u16) -> impl Strategy<Value = Case> {
         select(methods),
         select(places),
         select(oddities),
-        select(vec![None, Some("mira"), Some("mira"), Some("mira"), Some("eve"), Some("ada")]),
+        select(vec![None, Some("mira"), Some("mira"), Some("mira"), Some("eve"), Some("ben")]),
         select(headers),
     )
         .prop_map(move |(application, method, place, oddity, account, headers)| Case {
@@ -256,7 +256,8 @@ async fn rule_15_whatever_is_configured_and_known_explain_says_what_the_gate_doe
     let port = url::Url::parse(&world.base).unwrap().port().unwrap();
     let mut cookies = Vec::new();
     let mut sessions = Vec::new();
-    for account in ["mira", "eve", "ada"] {
+    // Not ada: her other browser completed single sign-on when she enabled it, and an explanation takes the best session.
+    for account in ["mira", "eve", "ben"] {
         for n in 0..APPLICATIONS {
             let host = format!("app{n}.localhost:{port}");
             let (cookie, session) = host_session(&world, account, &host).await;
