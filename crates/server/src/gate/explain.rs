@@ -426,7 +426,7 @@ impl AccountKnown {
 impl AnswerGiven {
     fn set_identity(&mut self, permit: &Permit<'_>) {
         if let Some(place) = permit.place() {
-            self.organization = place.organization.to_owned();
+            place.organization.clone_into(&mut self.organization);
             self.role = place.role.as_str();
         }
         self.sso = match permit.sso() {

@@ -136,10 +136,10 @@ impl ApiCalls {
 
 type Answered = Result<Response, Refusal>;
 
-fn answer(body: &impl serde::Serialize) -> Answered {
+fn answer(body: &impl serde::Serialize) -> Response {
     let mut response = axum::Json(body).into_response();
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    response
 }
 
 /// The parameters of an address; an unknown one is refused, so that a slip of the pen is not taken for a wish.
@@ -206,7 +206,7 @@ pub async fn decision(
     if explanation.refused.is_none() && explanation.owner != Some(call.organization.id) {
         return Err(elsewhere());
     }
-    answer(&explanation)
+    Ok(answer(&explanation))
 }
 
 fn tried(sso: Option<SsoParameter>) -> SsoTried {
@@ -272,7 +272,7 @@ pub async fn members(
             })
         })
         .collect();
-    answer(&json!({ "members": members, "next": next }))
+    Ok(answer(&json!({ "members": members, "next": next })))
 }
 
 /// `GET …/resources`: resources that are registered; every other one is private.
@@ -284,7 +284,7 @@ pub async fn resources(State(app): State<SharedApp>, call: ApiCall) -> Answered 
             |resource| json!({ "prefix": resource.prefix, "name": resource.name, "public": resource.public }),
         )
         .collect();
-    answer(&json!({ "resources": resources }))
+    Ok(answer(&json!({ "resources": resources })))
 }
 
 /// What the audit log takes: the number of the last event of the page before.
@@ -307,7 +307,7 @@ pub async fn audit_log(
     let next = next_page(records.len(), records.last().map(|last| json!(last.sequence)));
     let events: Vec<Value> =
         records.iter().map(|record| event_as_json(name.as_str(), &id.to_string(), record)).collect();
-    answer(&json!({ "events": events, "next": next }))
+    Ok(answer(&json!({ "events": events, "next": next })))
 }
 
 /// What to give as `after` for the next page; nothing on the last.

@@ -151,11 +151,11 @@ fn roles() -> Value {
 }
 
 fn list(of: Value) -> Value {
-    json!({ "type": "array", "items": of })
+    Value::from_iter([("type", json!("array")), ("items", of)])
 }
 
 fn or_null(schema: Value) -> Value {
-    json!({ "oneOf": [schema, { "type": "null" }] })
+    json!({ "oneOf": vec![schema, json!({ "type": "null" })] })
 }
 
 /// An object with exactly these members.
