@@ -5,13 +5,13 @@
 
 use doorward_core::api_scope::ApiScope;
 use doorward_core::ids::{ApiTokenId, OrganizationId};
+use doorward_core::name::Name;
 use doorward_core::secret::TokenHash;
 use doorward_core::time::{Lifetime, Timestamp};
 
 use super::database::{Query, Row, StoreError};
 use super::{Organization, Plan, Transaction};
 use crate::values;
-use doorward_core::name::Name;
 
 /// A token ends at the latest after this.
 pub const API_TOKEN_LIFETIME_MAX: Lifetime = Lifetime::from_days(365);

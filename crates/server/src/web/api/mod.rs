@@ -10,8 +10,9 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Response};
 use doorward_core::api_scope::ApiScope;
 use doorward_core::error_code::ErrorCode;
-use doorward_core::ids::AccountId;
+use doorward_core::ids::{AccountId, ApiTokenId};
 use doorward_core::secret::Secret;
+use doorward_core::time::{Lifetime, Timestamp};
 use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
@@ -29,8 +30,6 @@ use crate::refusal::Refusal;
 use crate::store::{
     AccountFacts, ApiToken, Organization, load_account_by_name, load_api_token, load_members, load_resources,
 };
-use doorward_core::ids::ApiTokenId;
-use doorward_core::time::{Lifetime, Timestamp};
 
 /// How a token of ours begins, so that whoever finds one knows what it is.
 pub const API_TOKEN_PREFIX: &str = "dwo_";
