@@ -8,10 +8,9 @@ use doorward_core::error_code::ErrorCode;
 use doorward_core::request_target::normalise_host;
 use http::header::{CACHE_CONTROL, LOCATION, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
-
-use super::{Answer, Outcome, Question, ask};
 use std::borrow::Cow;
 
+use super::{Answer, Outcome, Question, ask};
 use crate::app::{App, SharedApp};
 use crate::configuration::Application;
 use crate::cookies::without_ours;
