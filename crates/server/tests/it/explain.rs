@@ -284,17 +284,19 @@ async fn rule_15_whatever_is_configured_and_known_explain_says_what_the_gate_doe
         let handle = tokio::runtime::Handle::current();
         let seen = std::cell::RefCell::new(&mut decisions);
         let outcome = tokio::task::block_in_place(|| {
-            cases_runner.run(&requests(port), |case| {
-                let cookie = cookies
-                    .iter()
-                    .find(|(account, host, _)| Some(*account) == case.account && *host == case.host)
-                    .map(|(_, _, cookie)| cookie.as_str());
-                let (page, explanation) = handle.block_on(async {
-                    (over_http(&world, &case, cookie).await, explained(&world, &case).await)
-                });
-                *seen.borrow_mut().entry(explanation.ground.to_owned()).or_default() += 1;
-                agree(&page, &explanation).map_err(TestCaseError::fail)
-            })
+            cases_runner
+                .run(&requests(port), |case| {
+                    let cookie = cookies
+                        .iter()
+                        .find(|(account, host, _)| Some(*account) == case.account && *host == case.host)
+                        .map(|(_, _, cookie)| cookie.as_str());
+                    let (page, explanation) = handle.block_on(async {
+                        (over_http(&world, &case, cookie).await, explained(&world, &case).await)
+                    });
+                    *seen.borrow_mut().entry(explanation.ground.to_owned()).or_default() += 1;
+                    agree(&page, &explanation).map_err(TestCaseError::fail)
+                })
+                .map_err(|error| error.to_string())
         });
         assert!(outcome.is_ok(), "{known}: {}", outcome.unwrap_err());
     }
