@@ -200,6 +200,15 @@ error_codes! {
     GateTicketExpired = "gate.ticket_expired", Nobody, 400, "This sign-in has to be taken over again", "The hand-over between the sign-in page and the application was used already or took more than a minute.", "Reload the application's page.";
     GateReturnRefused = "gate.return_refused", Member, 400, "This return address is not ours", "After signing in we lead back to pages of this site and its applications only.", "Open the application and start from there.";
 
+    // The JSON API.
+    ApiTokenNeeded = "api.token_needed", Operator, 401, "This address needs a token of the organization", "The request carries no token, or one that is unknown, over, revoked or another organization's.", "Send Authorization: Bearer with a token that doorward token create made for this organization.";
+    ApiScopeMissing = "api.scope_missing", Operator, 403, "This token may not read this", "The token is good, but its scopes don't cover this address.", "Make a token with the scope of the address's last word: doorward token create --scope.";
+    ApiTooManyCalls = "api.too_many_calls", Operator, 429, "Too many calls with this token", "One token is good for 120 calls a minute.", "Wait for the time of Retry-After, then go on more slowly.";
+    ApiParameterInvalid = "api.parameter_invalid", Operator, 422, "A parameter can't be read", "A parameter of the address is missing, unknown, too long or not of its kind.", "Compare the address with /api/openapi.json.";
+    ApiTargetElsewhere = "api.target_elsewhere", Operator, 404, "This address is not the organization's", "The address belongs to no application here, or to nobody, or to another organization than the token's.", "Ask about an address with the organization's own name in it.";
+    ApiTooManyTokens = "api.too_many_tokens", Operator, 409, "The organization has many tokens", "An organization has at most 50 tokens, those that are over included.", "Revoke some of them: doorward token list, doorward token revoke.";
+    ApiTokenMissing = "api.token_missing", Operator, 404, "There is no such token", "The organization has no token with this id.", "List its tokens with: doorward token list --organization ORG";
+
     // What only the operator meets, at the command line.
     ConfigurationMistaken = "configuration.mistaken", Operator, 500, "The configuration has mistakes", "The configuration can't be used as it is written.", "Correct what is listed, then run doorward check.";
     ServiceCannotListen = "service.cannot_listen", Operator, 500, "An address can't be listened on", "The system refuses to listen on an address of the configuration.", "Stop the program that listens there, or change the address.";

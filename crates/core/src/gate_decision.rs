@@ -188,6 +188,103 @@ pub enum SsoStanding {
     None,
 }
 
+/// What a decision rests on, for whoever asks why. Decides nothing: [`decide_and_say_why`] gives it beside the decision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ground {
+    /// The operator declared the path public.
+    PublicPath,
+    /// The resource is registered as public, and the request only reads.
+    PublicResource,
+    /// The path belongs to no organization: the application's `unowned` decides.
+    Unowned,
+    /// Nobody has the name in the path, and whoever asks is not signed in: he is answered as at a name that somebody has.
+    UnownedName,
+    /// The organization is gone.
+    OrganizationDeleted,
+    /// Nobody is signed in.
+    NoAccount,
+    /// The account is no member.
+    NotMember,
+    /// The member's role is too low.
+    RoleTooLow,
+    /// SSO is enforced, and this member has none that is still good.
+    SsoMissing,
+    /// SSO is optional here and missing.
+    SsoSkipped,
+    /// Nothing is against it.
+    NothingAgainst,
+}
+
+impl Ground {
+    /// All grounds.
+    pub const ALL: [Self; 11] = [
+        Self::PublicPath,
+        Self::PublicResource,
+        Self::Unowned,
+        Self::UnownedName,
+        Self::OrganizationDeleted,
+        Self::NoAccount,
+        Self::NotMember,
+        Self::RoleTooLow,
+        Self::SsoMissing,
+        Self::SsoSkipped,
+        Self::NothingAgainst,
+    ];
+
+    /// Its name for programs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PublicPath => "public_path",
+            Self::PublicResource => "public_resource",
+            Self::Unowned => "unowned",
+            Self::UnownedName => "unowned_name",
+            Self::OrganizationDeleted => "organization_deleted",
+            Self::NoAccount => "no_account",
+            Self::NotMember => "not_member",
+            Self::RoleTooLow => "role_too_low",
+            Self::SsoMissing => "sso_missing",
+            Self::SsoSkipped => "sso_skipped",
+            Self::NothingAgainst => "nothing_against",
+        }
+    }
+
+    /// The step of architecture.md §4 that decided. Step 1 refuses before there is a decision.
+    pub const fn step(self) -> u8 {
+        match self {
+            Self::PublicPath
+            | Self::PublicResource
+            | Self::Unowned
+            | Self::UnownedName
+            | Self::OrganizationDeleted => 2,
+            Self::NoAccount => 3,
+            Self::NotMember | Self::RoleTooLow => 4,
+            Self::SsoMissing | Self::SsoSkipped => 5,
+            Self::NothingAgainst => 6,
+        }
+    }
+
+    /// In words.
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::PublicPath => "The path is declared public.",
+            Self::PublicResource => "The resource is public, and the request only reads.",
+            Self::Unowned => "The path belongs to no organization, so the application's `unowned` decides.",
+            Self::UnownedName => {
+                "Nobody has the organization's name, but a stranger is asked to sign in as if somebody had it."
+            }
+            Self::OrganizationDeleted => "The organization was deleted; its name stays closed.",
+            Self::NoAccount => "Nobody is signed in.",
+            Self::NotMember => "The account is not a member of the organization.",
+            Self::RoleTooLow => "The member's role is lower than the one that is needed.",
+            Self::SsoMissing => {
+                "The organization enforces single sign-on, and the member has none that is still good."
+            }
+            Self::SsoSkipped => "Single sign-on is optional here and missing, so the banner asks for it.",
+            Self::NothingAgainst => "The member's role is high enough, and no single sign-on is missing.",
+        }
+    }
+}
+
 /// Leave to go on, and what the application may know about the person. Only [`decide`] makes one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Permit<'a> {
@@ -230,8 +327,17 @@ impl<'a> Permit<'a> {
     }
 }
 
-/// Decides. The order is the order of architecture.md §4.
+/// Decides.
 pub fn decide<'a>(target: &Target<'_>, facts: &Facts<'a>, now: Timestamp) -> Decision<'a> {
+    decide_and_say_why(target, facts, now).0
+}
+
+/// Decides, and says on what ground. The order is the order of architecture.md §4.
+pub fn decide_and_say_why<'a>(
+    target: &Target<'_>,
+    facts: &Facts<'a>,
+    now: Timestamp,
+) -> (Decision<'a>, Ground) {
     let organization = match (&target.organization, facts.owner) {
         (Some(_), Owner::Organization(organization)) => Some(organization),
         (Some(_), Owner::DeletedOrganization | Owner::Nobody) | (None, _) => None,
@@ -244,7 +350,8 @@ pub fn decide<'a>(target: &Target<'_>, facts: &Facts<'a>, now: Timestamp) -> Dec
     let public_resource =
         organization.is_some() && target.resource.is_some() && facts.resource_is_public && reads;
     if target.public || public_resource {
-        return Decision::Allow(standing.permit(facts));
+        let ground = if target.public { Ground::PublicPath } else { Ground::PublicResource };
+        return (Decision::Allow(standing.permit(facts)), ground);
     }
     let Some(_) = organization else {
         return decide_without_organization(target, facts, &standing);
@@ -252,20 +359,22 @@ pub fn decide<'a>(target: &Target<'_>, facts: &Facts<'a>, now: Timestamp) -> Dec
 
     // Step 3: an account. Step 4: a place in the organization, high enough.
     if facts.account.is_none() {
-        return Decision::Authenticate(Step::SignIn);
+        return (Decision::Authenticate(Step::SignIn), Ground::NoAccount);
     }
     let Some(membership) = facts.membership else {
-        return Decision::Deny(DenyReason::NotMember);
+        return (Decision::Deny(DenyReason::NotMember), Ground::NotMember);
     };
     if membership.role == Role::NoAccess || membership.role < target.needed_role {
-        return Decision::Deny(DenyReason::RoleTooLow);
+        return (Decision::Deny(DenyReason::RoleTooLow), Ground::RoleTooLow);
     }
 
     // Step 5: the organization's single sign-on. Step 6: go on.
     if standing.sso_is_owed {
-        return Decision::Authenticate(Step::CompleteSso);
+        return (Decision::Authenticate(Step::CompleteSso), Ground::SsoMissing);
     }
-    Decision::Allow(standing.permit(facts))
+    let permit = standing.permit(facts);
+    let ground = if permit.banner { Ground::SsoSkipped } else { Ground::NothingAgainst };
+    (Decision::Allow(permit), ground)
 }
 
 /// Whether an organization's pages are open to a member now, as far as its single sign-on goes (step 5); `None` if they
@@ -297,17 +406,24 @@ fn decide_without_organization<'a>(
     target: &Target<'_>,
     facts: &Facts<'a>,
     standing: &Standing<'a>,
-) -> Decision<'a> {
+) -> (Decision<'a>, Ground) {
     let deleted = target.organization.is_some() && facts.owner == Owner::DeletedOrganization;
     let policy = if deleted { Unowned::Deny } else { target.unowned };
     match (policy, facts.account) {
-        (Unowned::Allow, _) | (Unowned::SignedIn, Some(_)) => Decision::Allow(standing.permit(facts)),
-        (Unowned::SignedIn, None) => Decision::Authenticate(Step::SignIn),
+        (Unowned::Allow, _) | (Unowned::SignedIn, Some(_)) => {
+            (Decision::Allow(standing.permit(facts)), Ground::Unowned)
+        }
+        (Unowned::SignedIn, None) => (Decision::Authenticate(Step::SignIn), Ground::Unowned),
         // A stranger learns nothing of which organizations exist: he is asked to sign in at a name that nobody has, as
         // at one that somebody has.
-        (Unowned::Deny, None) if target.organization.is_some() => Decision::Authenticate(Step::SignIn),
-        (Unowned::Deny, _) if deleted => Decision::Deny(DenyReason::OrganizationDeleted),
-        (Unowned::Deny, _) => Decision::Deny(DenyReason::Unowned),
+        (Unowned::Deny, None) if target.organization.is_some() => {
+            let ground = if deleted { Ground::OrganizationDeleted } else { Ground::UnownedName };
+            (Decision::Authenticate(Step::SignIn), ground)
+        }
+        (Unowned::Deny, _) if deleted => {
+            (Decision::Deny(DenyReason::OrganizationDeleted), Ground::OrganizationDeleted)
+        }
+        (Unowned::Deny, _) => (Decision::Deny(DenyReason::Unowned), Ground::Unowned),
     }
 }
 
@@ -653,6 +769,35 @@ mod tests {
         for reason in [Unowned, OrganizationDeleted, NotMember, RoleTooLow] {
             assert_eq!(reason.code(), ErrorCode::GateForbidden, "{}", reason.as_str());
         }
+    }
+
+    #[test]
+    fn each_decision_says_on_what_ground_it_rests() {
+        let nobody = Facts { account: None, membership: None, sso_session: None, ..good() };
+        let admins = Target { needed_role: Role::Admin, ..private() };
+        let public = Target { public: true, ..private() };
+        let optional = Facts { owner: acme(OPTIONAL), sso_session: None, ..good() };
+        for (target, facts, ground) in [
+            (public, nobody, Ground::PublicPath),
+            (private(), Facts { resource_is_public: true, ..nobody }, Ground::PublicResource),
+            (outside(Unowned::Deny), good(), Ground::Unowned),
+            (outside(Unowned::SignedIn), nobody, Ground::Unowned),
+            (private(), Facts { owner: Owner::Nobody, ..nobody }, Ground::UnownedName),
+            (private(), Facts { owner: Owner::DeletedOrganization, ..good() }, Ground::OrganizationDeleted),
+            (private(), nobody, Ground::NoAccount),
+            (private(), Facts { membership: None, ..good() }, Ground::NotMember),
+            (admins, good(), Ground::RoleTooLow),
+            (private(), Facts { sso_session: None, ..good() }, Ground::SsoMissing),
+            (private(), optional, Ground::SsoSkipped),
+            (private(), good(), Ground::NothingAgainst),
+        ] {
+            assert_eq!(decide_and_say_why(&target, &facts, NOW).1, ground, "{target:?} {facts:?}");
+        }
+        let mut names: Vec<&str> = Ground::ALL.into_iter().map(Ground::as_str).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Ground::ALL.len());
+        assert!(Ground::ALL.into_iter().all(|ground| !ground.in_words().is_empty()));
     }
 
     /// All combinations of facts, checked against the invariants rather than against the algorithm.

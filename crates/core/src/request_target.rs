@@ -235,6 +235,49 @@ pub fn normalise_path(path_and_query: &str) -> Result<NormalisedPath<'_>, Ambigu
     Ok(NormalisedPath { decoded, other_readings })
 }
 
+/// The place in a refused path that it is refused for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Offence<'p> {
+    /// Bytes before the character.
+    pub at: usize,
+    /// The character, or the escape `%xx` as it was sent.
+    pub character: &'p str,
+    /// The segment that it stands in, as it was sent.
+    pub segment: &'p str,
+}
+
+/// Which character of a path is to blame for `why`: the one behind the longest beginning of the path that `judge` does
+/// not refuse for the same cause. Asks for each character, so it is for explaining one request and not for judging many.
+/// `None` where no single character is to blame.
+pub fn offence(
+    path_and_query: &str,
+    why: Ambiguous,
+    judge: impl Fn(&str) -> Result<(), Ambiguous>,
+) -> Option<Offence<'_>> {
+    let path = path_and_query.split_once('?').map_or(path_and_query, |(path, _)| path);
+    if why == Ambiguous::TooLong {
+        return None;
+    }
+    let mut found = None;
+    let mut at = 0;
+    while let Some(rest) = path.get(at..).filter(|rest| !rest.is_empty()) {
+        let is_escape = rest.strip_prefix('%').is_some_and(begins_with_two_hex_digits);
+        let length = if is_escape { 3 } else { rest.chars().next().map_or(1, char::len_utf8) };
+        let until = at + length;
+        if path.get(..until).is_some_and(|beginning| judge(beginning) == Err(why)) {
+            found = found.or(Some(at..until));
+        } else {
+            found = None;
+        }
+        at = until;
+    }
+    let found = found?;
+    let begins = path.get(..found.start)?.rfind('/').map_or(0, |slash| slash + 1);
+    let character = path.get(found.clone())?;
+    let segment = path.get(begins..)?.split('/').next()?;
+    Some(Offence { at: found.start, character, segment })
+}
+
 /// What a server that decodes again, or that cuts path parameters off, would read. Each is checked like the first.
 fn other_readings(raw: &str, once: &str) -> Result<Vec<String>, Ambiguous> {
     let twice = decode(once)?;
@@ -314,6 +357,8 @@ fn check_reading(path: &str) -> Result<(), Ambiguous> {
 /// segment, and at most one `**` for any number of segments. A slash at the end of a path says nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pattern {
+    /// As the operator wrote it.
+    text: String,
     head: Vec<Segment>,
     /// What follows a `**`; `None` without one.
     tail: Option<Vec<Segment>>,
@@ -338,6 +383,9 @@ pub enum PatternError {
     /// `//`, or a slash at the end.
     #[error("leave out doubled slashes and a slash at the end; use /** for everything below")]
     EmptySegment,
+    /// `{org}` where the host tells the organization.
+    #[error("{{org}} is not in the paths of an application whose host tells the organization")]
+    OrganizationTwice,
     /// `.` or `..`.
     #[error("a path pattern has no . or .. segments")]
     DotSegment,
@@ -372,7 +420,8 @@ impl Pattern {
     /// Reads a pattern, as a rule's `path` has it.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let path = text.strip_prefix('/').ok_or(PatternError::NoLeadingSlash)?;
-        let mut pattern = Self { head: Vec::new(), tail: None, resource_prefix: String::new() };
+        let mut pattern =
+            Self { text: text.to_owned(), head: Vec::new(), tail: None, resource_prefix: String::new() };
         if path.is_empty() {
             return Ok(pattern);
         }
@@ -410,11 +459,26 @@ impl Pattern {
         }
     }
 
+    /// Reads a pattern of an application whose host tells the organization: it has no `{org}`.
+    pub fn parse_without_organization(text: &str) -> Result<Self, PatternError> {
+        let pattern = Self::parse(text)?;
+        if pattern.head.contains(&Segment::Organization) {
+            Err(PatternError::OrganizationTwice)
+        } else {
+            Ok(pattern)
+        }
+    }
+
     /// Reads a pattern of an application's `public`: it has neither `{org}` nor `{resource}`.
     pub fn parse_public(text: &str) -> Result<Self, PatternError> {
         let pattern = Self::parse(text)?;
         let deciding = |segment: &Segment| matches!(segment, Segment::Organization | Segment::Resource);
         if pattern.head.iter().any(deciding) { Err(PatternError::PublicPlaceholder) } else { Ok(pattern) }
+    }
+
+    /// As the operator wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.text
     }
 
     /// The first segment if it is a literal one: no organization may have such a name.
@@ -513,6 +577,9 @@ struct Captures<'p> {
 
 // === Application ===
 
+/// How the host of an application begins whose hosts tell the organization.
+pub const ORGANIZATION_LABEL: &str = "{org}";
+
 /// What happens to a path that belongs to no organization.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Unowned {
@@ -552,14 +619,29 @@ pub struct Rule {
     pub role: Role,
 }
 
+/// What tells whose a request is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Mapping {
+    /// `{org}` in the path.
+    #[default]
+    Path,
+    /// The first label of the host, as in `acme.hub.example.com`.
+    Host,
+    /// Nothing: what has no `{org}` in its pattern belongs to the organization of this name, in lower case.
+    Fixed(String),
+}
+
 /// An application behind the gate, compiled from `[[app]]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Application {
     /// The operator's name for it; the audience of assertions.
     pub name: String,
-    /// Its host as [`normalise_host`] gives it.
+    /// Its host as [`normalise_host`] gives it; for [`Mapping::Host`] with `{org}` in the place of the first label.
     pub host: String,
-    /// From [`Pattern::parse_organization`]; the first that matches names organization and resource.
+    /// What tells whose a request is.
+    pub mapping: Mapping,
+    /// From [`Pattern::parse_organization`], or [`Pattern::parse_without_organization`] if the host tells the
+    /// organization, or either with [`Mapping::Fixed`]; the first that matches names organization and resource.
     pub organization: Vec<Pattern>,
     /// From [`Pattern::parse_public`]; open to everybody, before anything else is asked.
     pub public: Vec<Pattern>,
@@ -594,16 +676,36 @@ pub struct Target<'a> {
     pub unowned: Unowned,
 }
 
+/// Which of an application's patterns made a target what it is, for whoever asks why. Decides nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Matched<'a> {
+    /// Of `public`.
+    pub public: Option<&'a Pattern>,
+    /// Of `organization`.
+    pub organization: Option<&'a Pattern>,
+    /// Of `rules`; without one, the method says which role is needed.
+    pub rule: Option<&'a Rule>,
+}
+
 impl Application {
-    /// Finds what a request is for. Refuses a path that different servers could lead to different targets.
+    /// The first label of a host of this application, for [`Mapping::Host`]; `None` if the host is none of its hosts, or
+    /// tells no organization. `host` in the form of [`normalise_host`].
+    pub fn organization_in<'h>(&self, host: &'h str) -> Option<&'h str> {
+        let label = host.strip_suffix(self.host.strip_prefix(ORGANIZATION_LABEL)?)?;
+        (!label.is_empty() && !label.contains(['.', ':', '['])).then_some(label)
+    }
+
+    /// Finds what a request on one of its hosts is for. Refuses a path that different servers could lead to different
+    /// targets.
     pub fn target<'a>(
         &'a self,
         method: Method,
+        host: &'a str,
         path: &'a NormalisedPath<'_>,
-    ) -> Result<Target<'a>, Ambiguous> {
-        let mut target = self.target_of_reading(method, path.as_str())?;
+    ) -> Result<(Target<'a>, Matched<'a>), Ambiguous> {
+        let (mut target, mut matched) = self.target_of_reading(method, host, path.as_str())?;
         for reading in &path.other_readings {
-            let other = self.target_of_reading(method, reading)?;
+            let (other, _) = self.target_of_reading(method, host, reading)?;
             if other == target {
                 continue;
             }
@@ -612,23 +714,41 @@ impl Application {
             }
             // Open to everybody under both readings; only whose it is can't be said.
             target = Target { organization: None, resource: None, ..target };
+            matched.organization = None;
         }
-        Ok(target)
+        Ok((target, matched))
     }
 
-    /// The first segments that are literal in some pattern: no organization may have such a name.
+    /// The first segments that are literal in some pattern: no organization may have such a name if the path tells it.
     pub fn literal_first_segments(&self) -> impl Iterator<Item = &str> {
+        let has_organization = |pattern: &Pattern| pattern.head.contains(&Segment::Organization);
+        let by_path = self.mapping == Mapping::Path || self.organization.iter().any(has_organization);
         let rules = self.rules.iter().map(|rule| &rule.path);
-        self.organization.iter().chain(&self.public).chain(rules).filter_map(Pattern::first_literal)
+        self.organization
+            .iter()
+            .chain(&self.public)
+            .chain(rules)
+            .filter_map(Pattern::first_literal)
+            .filter(move |_| by_path)
     }
 
-    fn target_of_reading<'a>(&'a self, method: Method, path: &'a str) -> Result<Target<'a>, Ambiguous> {
-        let public = self.public.iter().any(|pattern| pattern.captures(path, Case::Exact).is_some());
+    fn target_of_reading<'a>(
+        &'a self,
+        method: Method,
+        host: &'a str,
+        path: &'a str,
+    ) -> Result<(Target<'a>, Matched<'a>), Ambiguous> {
+        let mut matched = Matched {
+            public: self.public.iter().find(|pattern| pattern.captures(path, Case::Exact).is_some()),
+            organization: None,
+            rule: self.rule(method, path),
+        };
+        let public = matched.public.is_some();
         let mut target = Target {
             organization: None,
             resource: None,
             public,
-            needed_role: self.needed_role(method, path),
+            needed_role: matched.rule.map_or(method.default_role(), |rule| rule.role.max(Role::Read)),
             unowned: self.unowned,
         };
         let found = self
@@ -636,28 +756,32 @@ impl Application {
             .iter()
             .find_map(|pattern| Some((pattern, pattern.captures(path, Case::Ignored)?)));
         let Some((pattern, captures)) = found else {
-            return Ok(target);
+            return Ok((target, matched));
         };
         let deciding = [captures.organization, captures.resource];
         if !deciding.into_iter().flatten().all(is_deciding_segment) {
             // A public file may have any name: then it belongs to nobody. Elsewhere such a name is not guessed at.
-            return if public { Ok(target) } else { Err(Ambiguous::DecidingSegment) };
+            return if public { Ok((target, matched)) } else { Err(Ambiguous::DecidingSegment) };
         }
-        target.organization = captures.organization.map(lower_case);
+        matched.organization = Some(pattern);
+        target.organization = match &self.mapping {
+            Mapping::Path => captures.organization.map(lower_case),
+            Mapping::Host => self.organization_in(host).map(Cow::Borrowed),
+            Mapping::Fixed(name) => {
+                Some(captures.organization.map_or(Cow::Borrowed(name.as_str()), lower_case))
+            }
+        };
         target.resource = captures
             .resource
             .map(|name| ResourceKey { prefix: &pattern.resource_prefix, name: lower_case(name) });
-        Ok(target)
+        Ok((target, matched))
     }
 
-    fn needed_role(&self, method: Method, path: &str) -> Role {
-        self.rules
-            .iter()
-            .find(|rule| {
-                (rule.methods.is_empty() || rule.methods.contains(&method))
-                    && rule.path.captures(path, Case::Ignored).is_some()
-            })
-            .map_or(method.default_role(), |rule| rule.role.max(Role::Read))
+    fn rule(&self, method: Method, path: &str) -> Option<&Rule> {
+        self.rules.iter().find(|rule| {
+            (rule.methods.is_empty() || rule.methods.contains(&method))
+                && rule.path.captures(path, Case::Ignored).is_some()
+        })
     }
 }
 
@@ -678,12 +802,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const HOST: &str = "hub.example.com";
+
     fn hub() -> Application {
         let organization = ["/datasets/{org}/{resource}/**", "/{org}/{resource}/**", "/{org}/**"];
         let public = ["/", "/static/**", "/about"];
         Application {
             name: "hub".to_owned(),
-            host: "hub.example.com".to_owned(),
+            host: HOST.to_owned(),
+            mapping: Mapping::Path,
             organization: organization.map(|text| Pattern::parse_organization(text).unwrap()).to_vec(),
             public: public.map(|text| Pattern::parse_public(text).unwrap()).to_vec(),
             unowned: Unowned::Deny,
@@ -714,7 +841,7 @@ mod tests {
     fn read(path: &str) -> Result<Seen, Ambiguous> {
         let hub = hub();
         let path = normalise_path(path)?;
-        let target = hub.target(Method::Get, &path)?;
+        let (target, _) = hub.target(Method::Get, HOST, &path)?;
         let resource = target.resource.map(|key| (key.prefix.to_owned(), key.name.into_owned()));
         Ok((target.public, target.organization.map(Cow::into_owned), resource))
     }
@@ -722,7 +849,7 @@ mod tests {
     fn needed(method: Method, path: &str) -> Role {
         let hub = hub();
         let path = normalise_path(path).unwrap();
-        hub.target(method, &path).unwrap().needed_role
+        hub.target(method, HOST, &path).unwrap().0.needed_role
     }
 
     #[test]
@@ -853,6 +980,98 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_path_names_the_character_that_it_is_refused_for() {
+        let hub = hub();
+        let judge = |path: &str| hub.target(Method::Get, HOST, &normalise_path(path)?).map(|_| ());
+        for (path, character, segment) in [
+            ("/acme/..%2fx", "%2f", "..%2fx"),
+            ("/acme/../x", ".", ".."),
+            ("/.x/y/../z", ".", ".."),
+            ("/acme//x", "/", ""),
+            ("/acme/a\\b", "\\", "a\\b"),
+            ("/%c3%bc/%ff", "%ff", "%ff"),
+            ("/%c3%bc%ff", "%ff", "%c3%bc%ff"),
+            ("/acme/100%", "%", "100%"),
+            ("/acme/%zz", "%", "%zz"),
+            ("/ac%20me/x", "%20", "ac%20me"),
+            ("/acme/b~c/d", "~", "b~c"),
+            ("/acme/ü/x", "ü", "ü"),
+            ("/acme/settings;x/keys?a/../b", ";", "settings;x"),
+            ("acme", "a", "acme"),
+        ] {
+            let why = judge(path).unwrap_err();
+            let offence = offence(path, why, judge).unwrap_or_else(|| panic!("{path}: {why}"));
+            assert_eq!((offence.character, offence.segment), (character, segment), "{path}: {why}");
+            assert!(path[offence.at..].starts_with(character), "{path}");
+        }
+        let long = format!("/{}", "a".repeat(PATH_BYTES_MAX));
+        assert_eq!(offence(&long, Ambiguous::TooLong, judge), None);
+        assert_eq!(offence("", Ambiguous::NotOriginForm, judge), None);
+    }
+
+    #[test]
+    fn what_matched_is_named_by_the_operators_own_text() {
+        let hub = hub();
+        let path = normalise_path("/acme/settings/keys").unwrap();
+        let (_, matched) = hub.target(Method::Delete, HOST, &path).unwrap();
+        assert_eq!(matched.organization.map(Pattern::as_str), Some("/{org}/{resource}/**"));
+        assert_eq!(
+            matched.rule.map(|rule| (rule.path.as_str(), rule.role)),
+            Some(("/{org}/settings/**", Role::Admin))
+        );
+        assert!(matched.public.is_none());
+        let path = normalise_path("/static/x.css").unwrap();
+        let (_, matched) = hub.target(Method::Get, HOST, &path).unwrap();
+        assert_eq!(matched.public.map(Pattern::as_str), Some("/static/**"));
+    }
+
+    #[test]
+    fn the_host_or_the_configuration_may_tell_the_organization_instead_of_the_path() {
+        let told = |application: &Application, host: &str, path: &str| {
+            let path = normalise_path(path).unwrap();
+            let (target, _) = application.target(Method::Get, host, &path).unwrap();
+            let resource = target.resource.map(|resource| resource.name.into_owned());
+            (target.organization.map(Cow::into_owned), resource)
+        };
+        let patterns =
+            ["/data/{resource}/**", "/**"].map(|text| Pattern::parse_without_organization(text).unwrap());
+        let by_host = Application {
+            host: "{org}.hub.example.com:8443".to_owned(),
+            mapping: Mapping::Host,
+            organization: patterns.to_vec(),
+            rules: vec![],
+            ..hub()
+        };
+        let acme = || Some("acme".to_owned());
+        assert_eq!(told(&by_host, "acme.hub.example.com:8443", "/"), (acme(), None));
+        assert_eq!(told(&by_host, "acme.hub.example.com:8443", "/globex/x"), (acme(), None));
+        assert_eq!(told(&by_host, "acme.hub.example.com:8443", "/data/X/y"), (acme(), Some("x".to_owned())));
+        for host in [
+            "hub.example.com:8443",
+            ".hub.example.com:8443",
+            "a.acme.hub.example.com:8443",
+            "acme.hub.example.com",
+            "acmehub.example.com:8443",
+            "acme.evil.example",
+        ] {
+            assert_eq!(by_host.organization_in(host), None, "{host}");
+        }
+        assert_eq!(hub().organization_in(HOST), None);
+        assert_eq!(by_host.literal_first_segments().count(), 0, "its paths take no name away");
+
+        let fixed =
+            Application { host: HOST.to_owned(), mapping: Mapping::Fixed("acme".to_owned()), ..by_host };
+        assert_eq!(told(&fixed, HOST, "/globex"), (acme(), None));
+        let shared = Pattern::parse_organization("/shared/{org}/**").unwrap();
+        let both = Application { organization: vec![shared, patterns[1].clone()], ..fixed.clone() };
+        assert_eq!(told(&both, HOST, "/shared/Globex/x"), (Some("globex".to_owned()), None));
+        assert_eq!(told(&both, HOST, "/globex"), (acme(), None));
+        let some = Application { organization: patterns[..1].to_vec(), ..fixed };
+        assert_eq!(told(&some, HOST, "/elsewhere"), (None, None), "what no pattern names belongs to nobody");
+        assert_eq!(Pattern::parse_without_organization("/{org}/x"), Err(PatternError::OrganizationTwice));
+    }
+
+    #[test]
     fn v09_no_number_sign_question_mark_or_semicolon_makes_a_path_public() {
         for trick in ["#", "%23", "%3f", "%253f", ";", "%3b", "?"] {
             for path in [
@@ -911,7 +1130,7 @@ mod tests {
         hub.rules =
             vec![Rule { methods: vec![], path: Pattern::parse("/**").unwrap(), role: Role::NoAccess }];
         let path = normalise_path("/acme/x").unwrap();
-        assert_eq!(hub.target(Method::Post, &path).unwrap().needed_role, Role::Read);
+        assert_eq!(hub.target(Method::Post, HOST, &path).unwrap().0.needed_role, Role::Read);
     }
 
     #[test]
@@ -1085,7 +1304,7 @@ mod tests {
             hub.rules =
                 vec![Rule { methods: vec![], path: Pattern::parse("/{org}/other/**").unwrap(), role: Role::Admin }];
             if let Ok(normalised) = normalise_path(&path)
-                && let Ok(target) = hub.target(Method::Get, &normalised)
+                && let Ok((target, _)) = hub.target(Method::Get, HOST, &normalised)
             {
                 for (times, cut) in [(1, false), (1, true), (2, false), (2, true)] {
                     let segments = careless_segments(&path, times, cut);
@@ -1105,7 +1324,7 @@ mod tests {
             let hub = hub();
             for text in [path.clone(), format!("/{path}"), String::from_utf8_lossy(&bytes).into_owned()] {
                 if let Ok(normalised) = normalise_path(&text) {
-                    drop(hub.target(Method::Get, &normalised));
+                    drop(hub.target(Method::Get, HOST, &normalised));
                 }
                 drop(normalise_host(&text, true));
                 drop(Pattern::parse(&text));

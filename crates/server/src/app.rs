@@ -14,6 +14,7 @@ use crate::proxy::UpstreamProxy;
 use crate::random::{NoRandomness, Random};
 use crate::sealing::Sealing;
 use crate::store::Store;
+use crate::web::api::ApiCalls;
 use crate::web::throttle::SignInThrottle;
 
 /// One running service. Shared by all handlers.
@@ -32,6 +33,8 @@ pub struct App {
     pub passwords: Passwords,
     /// How often passwords may be tried.
     pub sign_ins: SignInThrottle,
+    /// How often tokens of organizations may call.
+    pub api_calls: ApiCalls,
     /// Calls identity providers.
     pub providers: ProviderClient,
     /// Judges addresses before anything calls them.
@@ -86,6 +89,7 @@ impl App {
         Ok(Arc::new(Self {
             passwords: Passwords::new(&random)?,
             sign_ins: SignInThrottle::default(),
+            api_calls: ApiCalls::default(),
             assertions: Assertions::default(),
             providers: ProviderClient::new(Arc::clone(&outbound)).counted_by(Arc::clone(&metrics)),
             metrics,
@@ -116,17 +120,15 @@ impl App {
         format!("{}{path}", self.configuration.base_url.path)
     }
 
-    /// The hosts of all applications, as `normalise_host` writes them.
+    /// The hosts of all applications, as `normalise_host` writes them, or with `{org}` in them.
     pub fn application_hosts(&self) -> impl Iterator<Item = &str> {
         self.configuration.applications.iter().map(Application::host)
     }
 
     /// Where a browser may be sent back to, if `text` is such an address.
     pub fn return_to(&self, text: &str) -> Option<doorward_core::return_to::ReturnTo> {
-        doorward_core::return_to::parse_return_to(
-            text,
-            &self.configuration.base_url.url,
-            self.application_hosts(),
-        )
+        doorward_core::return_to::parse_return_to(text, &self.configuration.base_url.url, |host| {
+            self.configuration.application_in_place(host).is_some()
+        })
     }
 }

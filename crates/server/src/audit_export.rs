@@ -61,8 +61,8 @@ impl AuditExport {
     }
 }
 
-/// One event as the export and the download give it.
-fn event_as_json(organization: &str, scope: &str, record: &AuditRecord) -> Json {
+/// One event as the export, the download and the API give it.
+pub fn event_as_json(organization: &str, scope: &str, record: &AuditRecord) -> Json {
     json!({
         "organization": organization,
         "scope": scope,

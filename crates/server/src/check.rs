@@ -14,6 +14,7 @@ use crate::serve::Listeners;
 use crate::store::{self, Store};
 use crate::tls::{Expiry, Pair, in_words, served_names};
 use doorward_core::error_code::ErrorCode;
+use doorward_core::request_target::ORGANIZATION_LABEL;
 use doorward_core::time::Timestamp;
 use std::io::{self, Write};
 use std::path::Path;
@@ -96,6 +97,17 @@ async fn check_what_it_names(
         let what =
             "an application lives on the host of base_url and could act in the name of everybody signed in";
         report.note(what, "Give Doorward a host of its own when you can.")?;
+    }
+    for application in &configuration.applications {
+        if let Some(rest) = application.hostname().strip_prefix(ORGANIZATION_LABEL) {
+            let what =
+                format!("app {}: its hosts are *{rest}, one for each organization", application.name());
+            let more = format!(
+                "Give *{rest} a wildcard record in DNS and a wildcard certificate, and let the proxy send all of them here.\n\
+                 An organization's name is not known in DNS: hosts of names that nobody has are answered as `unowned` says."
+            );
+            report.note(&what, &more)?;
+        }
     }
     if let Some(tls) = &configuration.tls {
         check_tls(configuration, tls, now, report)?;

@@ -16,6 +16,7 @@ use crate::serve::{self, Built};
 use crate::store::Plan;
 use crate::web;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use doorward_core::api_scope::ApiScope;
 use doorward_core::connection::Enforcement;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::membership::{Role, UnknownRole};
@@ -69,6 +70,88 @@ enum Command {
     /// See to the master key
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Say what the gate would answer to one request, and why
+    Explain(Explain),
+    /// Make and revoke organizations' tokens for the JSON API
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+#[derive(Subcommand, Debug)]
+enum TokenCommand {
+    /// Make a token and print it, this once
+    Create(TokenCreate),
+    /// List an organization's tokens
+    List(TokenList),
+    /// Revoke a token; it is refused from the next call on
+    Revoke(TokenRevoke),
+}
+
+/// `token create`.
+#[derive(Args, Debug)]
+pub struct TokenCreate {
+    /// The organization that it reads
+    #[arg(long, value_name = "ORG")]
+    pub organization: String,
+    /// What it is for
+    #[arg(long, value_name = "TEXT")]
+    pub name: String,
+    /// When it ends: 1 to 365 days from now
+    #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..=365))]
+    pub days: u16,
+    /// decision, members, resources or audit-log; may be given several times [default: decision]
+    #[arg(long, value_name = "SCOPE", value_parser = parse_scope)]
+    pub scope: Vec<ApiScope>,
+}
+
+/// `token list`.
+#[derive(Args, Debug)]
+pub struct TokenList {
+    /// The organization
+    #[arg(long, value_name = "ORG")]
+    pub organization: String,
+}
+
+/// `token revoke`.
+#[derive(Args, Debug)]
+pub struct TokenRevoke {
+    /// The organization
+    #[arg(long, value_name = "ORG")]
+    pub organization: String,
+    /// The token's id, as listed
+    pub token: String,
+}
+
+/// `explain`.
+#[derive(Args, Debug)]
+pub struct Explain {
+    /// The request's method
+    pub method: String,
+    /// The whole address, as browsers send it
+    pub url: String,
+    /// The account that is signed in [default: nobody is]
+    #[arg(long, value_name = "ACCOUNT")]
+    pub account: Option<String>,
+    /// Which single sign-on to suppose [default: the account's last]
+    #[arg(long, value_enum, requires = "account")]
+    pub sso: Option<SsoChoice>,
+    /// A header of the request, such as 'Upgrade: websocket'; may be given several times
+    #[arg(long, value_name = "HEADER")]
+    pub header: Vec<String>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `explain --sso` supposes.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub enum SsoChoice {
+    /// Completed just now
+    Complete,
+    /// Not completed
+    Missing,
+    /// The organization has none
+    None,
 }
 
 /// `import`.
@@ -519,6 +602,10 @@ fn parse_role(text: &str) -> Result<Role, UnknownRole> {
     text.parse()
 }
 
+fn parse_scope(text: &str) -> Result<ApiScope, &'static str> {
+    ApiScope::from_text(text).ok_or("no such scope: use decision, members, resources or audit-log")
+}
+
 fn parse_plan(text: &str) -> Result<Plan, &'static str> {
     Plan::from_text(text).ok_or("no such plan: use free, team or enterprise")
 }
@@ -681,6 +768,13 @@ fn execute(
                 commands::rotate_key(&context, rotate, output).await.map_err(one)
             }
             Command::Key(KeyCommand::Fingerprint) => commands::fingerprint(&context, output).map_err(one),
+            Command::Token(command) => match command {
+                TokenCommand::Create(create) => commands::create_token(&context, create, output).await,
+                TokenCommand::List(list) => commands::list_tokens(&context, list, output).await,
+                TokenCommand::Revoke(revoke) => commands::revoke_token(&context, revoke, output).await,
+            }
+            .map_err(one),
+            Command::Explain(explain) => commands::explain(context, explain, output).await.map_err(one),
         }
     })
 }
@@ -757,6 +851,13 @@ mod tests {
             "doorward key rotate --prepare",
             "doorward key rotate --drop-old",
             "doorward key fingerprint",
+            "doorward explain GET https://hub.example.com/acme/x",
+            "doorward token create --organization acme --name desk",
+            "doorward token create --organization acme --name desk --days 365 --scope decision --scope audit-log",
+            "doorward token list --organization acme",
+            "doorward token revoke --organization acme 0199a0b0-0000-7000-8000-000000000001",
+            "doorward explain GET https://hub.example.com/acme/x --account mira --sso missing --json",
+            "doorward explain GET https://hub.example.com/acme/x --header Upgrade:websocket --header Accept:*/*",
             "doorward import people.jsonl",
             "doorward import people.jsonl --check",
             "doorward backup doorward.backup",
@@ -792,6 +893,9 @@ mod tests {
             ("doorward sso enable acme --enforcement maybe", "optional"),
             ("doorward sso join-link acme --rotate --off", "cannot be used with"),
             ("doorward sso join-link acme --uses 3", "--rotate"),
+            ("doorward explain GET https://hub.example.com/ --sso none", "--account"),
+            ("doorward token create --organization acme --name n --days 366", "365"),
+            ("doorward token create --organization acme --name n --scope write", "no such scope"),
         ] {
             let told = parse(line).unwrap_err();
             assert_eq!(told.exit_code(), 2, "{line}");

@@ -19,6 +19,7 @@ use bytes::{Bytes, BytesMut};
 use doorward_core::error_code::ErrorCode;
 use doorward_core::finding::{Finding, Step};
 use doorward_core::ids::OrganizationId;
+use doorward_core::request_target::ORGANIZATION_LABEL;
 use doorward_core::secret::Secret;
 use doorward_core::time::{Lifetime, Timestamp};
 use fair_share::{FairShare, Place};
@@ -383,7 +384,11 @@ impl Outbound {
             None if is_localhost(&target.host) => self.listed_loopback(target.port),
             None => self.resolve(organization, target.host.clone(), target.port).await?,
         };
-        let own_host = self.own_hosts.contains(&target.host);
+        // The host of an application may stand for many, with `{org}` as its first label.
+        let own_host = self.own_hosts.iter().any(|own| match own.strip_prefix(ORGANIZATION_LABEL) {
+            Some(rest) => target.host.ends_with(rest),
+            None => *own == target.host,
+        });
         let all_listed = found.iter().all(|address| self.is_listed(*address));
         if found.is_empty() || (!all_listed && (own_host || !target.follows_rules)) {
             return Err(OutboundFault::REFUSED);

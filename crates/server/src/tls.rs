@@ -141,7 +141,7 @@ impl Pair {
 pub fn served_names(configuration: &Configuration) -> Vec<String> {
     let applications = configuration.applications.iter().filter(|application| application.upstream.is_some());
     let mut names = vec![configuration.base_url.hostname().to_owned()];
-    names.extend(applications.map(|application| application.hostname().to_owned()));
+    names.extend(applications.map(crate::configuration::Application::example_hostname));
     names.dedup();
     names
 }

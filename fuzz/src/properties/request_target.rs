@@ -7,7 +7,7 @@
 use super::first_line;
 use doorward_core::membership::Role;
 use doorward_core::request_target::{
-    Application, Method, NormalisedPath, Pattern, Rule, Unowned, is_allowed_upgrade, is_navigation,
+    Application, Mapping, Method, NormalisedPath, Pattern, Rule, Unowned, is_allowed_upgrade, is_navigation,
     normalise_host, normalise_path,
 };
 
@@ -76,6 +76,7 @@ impl Texts {
         Application {
             name: "hub".to_owned(),
             host: "hub.example.com".to_owned(),
+            mapping: Mapping::Path,
             organization: parse(&self.organization),
             public: parse(&self.public),
             unowned: Unowned::Deny,
@@ -90,7 +91,7 @@ fn judge(method: Method, path: &str, texts: &Texts) {
     spelled_otherwise_it_is_the_same(path, &normal);
 
     let application = texts.application();
-    let Ok(target) = application.target(method, &normal) else { return };
+    let Ok((target, _)) = application.target(method, "hub.example.com", &normal) else { return };
     let raw = path.split('?').next().unwrap_or_default();
     for reading in readings(raw) {
         let seen = naive_target(&reading, texts);

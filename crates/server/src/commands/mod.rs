@@ -7,12 +7,14 @@
 mod accounts;
 mod audit_log;
 mod backups;
+mod explain;
 mod import;
 mod joining;
 mod keys;
 mod linking;
 mod organizations;
 mod sso;
+mod tokens;
 
 pub use accounts::{add_email, create_account, delete_account, set_password};
 pub use audit_log::{
@@ -20,6 +22,7 @@ pub use audit_log::{
     verify_audit_logs,
 };
 pub use backups::{backup, restore};
+pub use explain::explain;
 pub use import::import;
 pub use joining::{invite, join_link, list_invitations, revoke_invitation};
 pub use keys::{fingerprint, rotate_key};
@@ -28,6 +31,7 @@ pub use organizations::{
     create_organization, list_organizations, remove_member, set_member, set_plan, set_resource,
 };
 pub use sso::{disable_sso, enable_sso, set_sso, show_sso};
+pub use tokens::{create_token, list_tokens, revoke_token};
 
 use crate::app::SharedApp;
 use crate::clock::Clock;

@@ -221,8 +221,15 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: None,
         example: r#""hub.example.com""#,
-        about: "The host under which browsers reach the application, with its port if that is not the usual one. \
-                Required.",
+        about: "The host under which browsers reach the application, with its port if that is not the usual one; or \
+                `{org}.hub.example.com`, where the first label names the organization. Required.",
+    },
+    Key {
+        path: "app.belongs_to",
+        kind: Kind::Text,
+        default: None,
+        example: r#""acme""#,
+        about: "The organization that the whole application belongs to, but for what a pattern with `{org}` names.",
     },
     Key {
         path: "app.upstream",
@@ -237,7 +244,8 @@ pub const KEYS: &[Key] = &[
         default: Some("[]"),
         example: r#"["/{org}/{resource}/**", "/{org}/**"]"#,
         about: "Patterns that tell organization and resource from a path; the first match wins. `{x}` is one segment, \
-                `**` any number.",
+                `**` any number. Where the host tells the organization, patterns have no `{org}`. With such a host or \
+                `belongs_to`, no patterns at all mean that everything is the organization's.",
     },
     Key {
         path: "app.public",

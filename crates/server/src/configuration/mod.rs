@@ -17,7 +17,7 @@ pub use values::{
     Application, BaseUrl, CreateOrganizations, Database, LogFormat, LogLevel, SameHost, Synchronous,
 };
 
-use doorward_core::request_target::{self, Pattern};
+use doorward_core::request_target::{self, Mapping, ORGANIZATION_LABEL, Pattern};
 use doorward_core::secret::TokenHash;
 use ipnet::IpNet;
 use reader::{Reader, Reported, Table};
@@ -125,7 +125,11 @@ impl Configuration {
     pub fn reserved_first_segments(&self) -> BTreeSet<String> {
         let segments =
             self.applications.iter().flat_map(|application| application.gate.literal_first_segments());
-        segments.map(str::to_ascii_lowercase).collect()
+        let on_our_host = self.applications.iter().filter_map(|application| {
+            // Our own host wins over an application's hosts, so an organization of that name would have none.
+            application.gate.organization_in(&self.base_url.host)
+        });
+        segments.chain(on_our_host).map(str::to_ascii_lowercase).collect()
     }
 
     /// A short hash over what must be the same on every node: nodes that differ are seen in their figures and logs
@@ -137,7 +141,16 @@ impl Configuration {
 
     /// The application under that host, as it appears in a `Host` header. Compared in lower case.
     pub fn application_on(&self, host: &str) -> Option<&Application> {
-        self.applications.iter().find(|application| application.host().eq_ignore_ascii_case(host))
+        self.application_in_place(&host.to_ascii_lowercase()).map(|(_, application)| application)
+    }
+
+    /// The application under that host, as `normalise_host` writes it, with its place in the list. Our own host is no
+    /// organization's, though an application's hosts may have it among them.
+    pub fn application_in_place(&self, host: &str) -> Option<(usize, &Application)> {
+        let own = host == self.base_url.host;
+        let mut applications = self.applications.iter().enumerate();
+        applications
+            .find(|(_, application)| if own { application.host() == host } else { application.is_on(host) })
     }
 
     /// Whether an application lives on our own host, which every settings page then shows (rule 11).
@@ -249,18 +262,40 @@ fn assemble(reader: &mut Reader<'_>, main: &Table, apps: &[Table]) -> Result<Con
 
 fn application(reader: &mut Reader<'_>, app: &Table, https: bool) -> Result<Application, Reported> {
     let name = reader.text(app, "app.name", values::application_name);
-    let host = reader.text(app, "app.host", |text| values::host(text, https));
+    let host = reader.text(app, "app.host", |text| values::application_host(text, https));
+    let belongs_to = reader.optional(app, "app.belongs_to", values::organization_name);
     let upstream = reader.optional(app, "app.upstream", values::upstream);
-    let organization =
-        reader.list(app, "app.organization", |text| values::pattern(text, Pattern::parse_organization));
+    let host_tells = host.as_ref().is_ok_and(|host| host.starts_with(ORGANIZATION_LABEL));
+    if host_tells && app.has("app.belongs_to") {
+        let what = "stands there although the host names the organization".to_owned();
+        let remedy = "Remove belongs_to, or write a host without {org}.".to_owned();
+        reader.report(app.place_of("app.belongs_to"), "app.belongs_to", what, remedy);
+    }
+    let parse = match (host_tells, app.has("app.belongs_to")) {
+        (true, _) => Pattern::parse_without_organization,
+        (false, true) => Pattern::parse,
+        (false, false) => Pattern::parse_organization,
+    };
+    let organization = reader.list(app, "app.organization", |text| values::pattern(text, parse));
     let public = reader.list(app, "app.public", |text| values::pattern(text, Pattern::parse_public));
     let unowned = reader.text(app, "app.unowned", values::unowned);
-    let rules = reader.rules(app, "app.rules", |raw| values::rule(&raw.methods, &raw.path, &raw.role));
+    let parse = if host_tells { Pattern::parse_without_organization } else { Pattern::parse };
+    let rules = reader.rules(app, "app.rules", |raw| values::rule(&raw.methods, &raw.path, &raw.role, parse));
     let upstream = upstream?;
+    let mapping = match belongs_to? {
+        _ if host_tells => Mapping::Host,
+        Some(name) => Mapping::Fixed(name),
+        None => Mapping::Path,
+    };
+    let mut organization = organization?;
+    if mapping != Mapping::Path && organization.is_empty() {
+        organization.extend(Pattern::parse_without_organization("/**"));
+    }
     let gate = request_target::Application {
         name: name?,
         host: host?,
-        organization: organization?,
+        mapping,
+        organization,
         public: public?,
         unowned: unowned?,
         rules: rules?,
@@ -304,6 +339,19 @@ fn hosts_are_apart(
                 "app.host",
                 format!("{host} is the host of application {other} too"),
                 "Give each application a host of its own; browsers share cookies between ports.",
+            );
+        }
+        let other = applications.iter().filter_map(|other| other.as_ref().ok()).find(|other| {
+            let name = other.gate.host.rsplit_once(':').map_or(other.host(), |(name, _)| name);
+            let hosts = request_target::Application { host: name.to_owned(), ..other.gate.clone() };
+            !host.starts_with(ORGANIZATION_LABEL) && hosts.organization_in(host).is_some()
+        });
+        if let Some(other) = other {
+            reader.report(
+                table.place_of("app.host"),
+                "app.host",
+                format!("{host} is one of the hosts of application {} too", other.name()),
+                "Give it a host that is not the host of an organization, such as one level higher.",
             );
         }
         if host == base_url.hostname() && !base_url.is_localhost() && same_host == SameHost::Refused {
@@ -393,6 +441,17 @@ mod tests {
         );
     }
 
+    #[test]
+    fn our_own_host_wins_over_an_applications_hosts_and_takes_its_name_away() {
+        let text =
+            "base_url = \"https://sso.example.com\"\n[[app]]\nname = \"hub\"\nhost = \"{org}.Example.com\"\n";
+        let configuration = parse(text).unwrap();
+        let on = |host: &str| configuration.application_on(host).map(Application::host);
+        assert_eq!(on("Acme.example.com"), Some("{org}.example.com"));
+        assert_eq!(on("sso.example.com"), None);
+        assert_eq!(configuration.reserved_first_segments().into_iter().collect::<Vec<_>>(), ["sso"]);
+    }
+
     /// Each wrong text with the line of its mistake and a word of what it says.
     #[test]
     fn each_mistake_has_its_line_its_key_and_a_remedy() {
@@ -465,6 +524,39 @@ mod tests {
                 6,
                 "app.host",
                 "host of application a too",
+            ),
+            ("[[app]]\nname = \"a\"\nhost = \"a{org}.example\"", 3, "app.host", "not a host"),
+            ("[[app]]\nname = \"a\"\nhost = \"{org}\"", 3, "app.host", "with an organization in it"),
+            (
+                "[[app]]\nname = \"a\"\nhost = \"{org}.127.0.0.1\"",
+                3,
+                "app.host",
+                "with an organization in it",
+            ),
+            (
+                "[[app]]\nname = \"a\"\nhost = \"{org}.h.example\"\nbelongs_to = \"acme\"",
+                4,
+                "app.belongs_to",
+                "although the host",
+            ),
+            ("[[app]]\nname = \"a\"\nhost = \"h.example\"\nbelongs_to = \"a--b\"", 4, "app.belongs_to", "--"),
+            (
+                "[[app]]\nname = \"a\"\nhost = \"{org}.h.example\"\norganization = [\"/{org}/**\"]",
+                4,
+                "app.organization",
+                "{org} is not in the paths",
+            ),
+            (
+                "[[app]]\nname = \"a\"\nhost = \"{org}.h.example\"\n[[app]]\nname = \"b\"\nhost = \"{org}.h.example\"",
+                6,
+                "app.host",
+                "host of application a too",
+            ),
+            (
+                "[[app]]\nname = \"a\"\nhost = \"www.h.example\"\n[[app]]\nname = \"b\"\nhost = \"{org}.h.example\"",
+                3,
+                "app.host",
+                "one of the hosts of application b",
             ),
             ("listen = ", 1, "", ""),
         ] {

@@ -5,7 +5,10 @@
 use super::mistake::Wrong;
 use crate::proxy::Upstream;
 use doorward_core::membership::Role;
-use doorward_core::request_target::{self, Method, Pattern, PatternError, Rule, Unowned, normalise_host};
+use doorward_core::name::Name;
+use doorward_core::request_target::{
+    self, Method, ORGANIZATION_LABEL, Pattern, PatternError, Rule, Unowned, normalise_host,
+};
 use doorward_core::secret::Secret;
 use ipnet::IpNet;
 use std::fmt;
@@ -258,9 +261,20 @@ impl Application {
         &self.gate.name
     }
 
-    /// As it appears in a `Host` header, in lower case, without the scheme's usual port.
+    /// As it appears in a `Host` header, in lower case, without the scheme's usual port; with `{org}` as its first label
+    /// if the host tells the organization.
     pub fn host(&self) -> &str {
         &self.gate.host
+    }
+
+    /// Whether this is its host, or one of its hosts. `host` as `normalise_host` writes it.
+    pub fn is_on(&self, host: &str) -> bool {
+        self.host() == host || self.gate.organization_in(host).is_some()
+    }
+
+    /// The host of an organization's part, for an example: `host` with a name in it.
+    pub fn example_hostname(&self) -> String {
+        self.hostname().replace(ORGANIZATION_LABEL, "organization")
     }
 
     /// The host without its port.
@@ -280,7 +294,12 @@ pub(super) fn unowned(text: &str) -> Result<Unowned, Wrong> {
 }
 
 /// One entry of `rules`.
-pub(super) fn rule(methods: &[String], path: &str, role: &str) -> Result<Rule, Wrong> {
+pub(super) fn rule(
+    methods: &[String],
+    path: &str,
+    role: &str,
+    parse: impl FnOnce(&str) -> Result<Pattern, PatternError>,
+) -> Result<Rule, Wrong> {
     const ROLES: &str = "Write read, contributor, write or admin.";
     let methods = methods
         .iter()
@@ -296,7 +315,7 @@ pub(super) fn rule(methods: &[String], path: &str, role: &str) -> Result<Rule, W
     if role == Role::NoAccess {
         return Err(Wrong::new("no_access can't be needed", ROLES));
     }
-    Ok(Rule { methods, path: pattern(path, Pattern::parse)?, role })
+    Ok(Rule { methods, path: pattern(path, parse)?, role })
 }
 
 /// A path pattern of the kind that `parse` takes.
@@ -392,6 +411,29 @@ pub(super) fn host(text: &str, https: bool) -> Result<String, Wrong> {
     let host = url.host().ok_or_else(wrong)?;
     // The url crate turns international names into the form that browsers send; the gate says what a host is.
     normalise_host(&authority(&host, url.port()), https).map(std::borrow::Cow::into_owned).ok_or_else(wrong)
+}
+
+/// The host of an application: one host, or `{org}.` before one, where the first label tells the organization.
+pub(super) fn application_host(text: &str, https: bool) -> Result<String, Wrong> {
+    let Some(rest) = text.strip_prefix(ORGANIZATION_LABEL) else { return host(text, https) };
+    let wrong = || {
+        Wrong::new(
+            format!("{:?} is not a host with an organization in it", shown(text)),
+            "Write {org} as its whole first label, as in \"{org}.hub.example.com\".",
+        )
+    };
+    let rest = host(rest.strip_prefix('.').ok_or_else(wrong)?, https)?;
+    let is_address =
+        rest.starts_with('[') || rest.split(':').next().is_some_and(|name| name.parse::<IpAddr>().is_ok());
+    if is_address { Err(wrong()) } else { Ok(format!("{ORGANIZATION_LABEL}.{rest}")) }
+}
+
+/// The name of the organization that a whole application belongs to, in lower case.
+pub(super) fn organization_name(text: &str) -> Result<String, Wrong> {
+    let name = Name::parse(text).map_err(|why| {
+        Wrong::new(format!("{:?}: {why}", shown(text)), "Write the organization's name, as in its paths.")
+    })?;
+    Ok(name.key().to_owned())
 }
 
 /// Where the built-in proxy sends requests.

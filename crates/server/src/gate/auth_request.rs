@@ -8,9 +8,11 @@ use doorward_core::error_code::ErrorCode;
 use doorward_core::request_target::normalise_host;
 use http::header::{CACHE_CONTROL, LOCATION, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use std::borrow::Cow;
 
 use super::{Answer, Outcome, Question, ask};
 use crate::app::{App, SharedApp};
+use crate::configuration::Application;
 use crate::cookies::without_ours;
 
 /// `GET /auth-request`.
@@ -34,7 +36,23 @@ pub(super) fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, Err
 /// The question in nginx's headers.
 pub(crate) fn read<'r>(app: &'r App, headers: &'r HeaderMap) -> Result<Question<'r>, ErrorCode> {
     let method = one(headers, "x-original-method")?;
-    let url = one(headers, "x-original-url")?;
+    let Address { application, host, target } = split(app, one(headers, "x-original-url")?)?;
+    Ok(Question { application, host, method, target, headers })
+}
+
+/// What an absolute URL names.
+#[derive(Clone, Debug)]
+pub struct Address<'r> {
+    /// The application.
+    pub application: &'r Application,
+    /// The host, as `normalise_host` writes it.
+    pub host: Cow<'r, str>,
+    /// Path and query, as sent.
+    pub target: &'r str,
+}
+
+/// Takes an absolute URL apart.
+pub(super) fn split<'r>(app: &'r App, url: &'r str) -> Result<Address<'r>, ErrorCode> {
     let (scheme, rest) = url.split_once("://").ok_or(ErrorCode::GateHeadersMalformed)?;
     match (scheme, app.https()) {
         ("https", true) | ("http", false) => {}
@@ -45,7 +63,7 @@ pub(crate) fn read<'r>(app: &'r App, headers: &'r HeaderMap) -> Result<Question<
     let (authority, target) = rest.split_at_checked(at).ok_or(ErrorCode::GateHeadersMalformed)?;
     let host = normalise_host(authority, app.https()).ok_or(ErrorCode::RequestUnknownHost)?;
     let application = app.configuration.application_on(&host).ok_or(ErrorCode::RequestUnknownHost)?;
-    Ok(Question { application, method, target, headers })
+    Ok(Address { application, host, target })
 }
 
 /// Headers of an answer beside those that tell who this is.

@@ -38,7 +38,7 @@ pub(super) fn read<'r>(app: &'r App, parts: &'r Parts) -> Result<Question<'r>, E
     let host = normalise_host(one(&parts.headers, HOST.as_str())?, app.https());
     let host = host.ok_or(ErrorCode::RequestUnknownHost)?;
     let application = app.configuration.application_on(&host).ok_or(ErrorCode::RequestUnknownHost)?;
-    Ok(Question { application, method: parts.method.as_str(), target, headers: &parts.headers })
+    Ok(Question { application, host, method: parts.method.as_str(), target, headers: &parts.headers })
 }
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -27,7 +27,7 @@ pub(super) fn read<'r>(app: &'r App, headers: &'r HeaderMap) -> Result<Question<
     }
     let host = normalise_host(host, app.https()).ok_or(ErrorCode::RequestUnknownHost)?;
     let application = app.configuration.application_on(&host).ok_or(ErrorCode::RequestUnknownHost)?;
-    Ok(Question { application, method, target, headers })
+    Ok(Question { application, host, method, target, headers })
 }
 
 /// Traefik keeps `Upgrade` to itself, as a header for one hop; what else belongs to a WebSocket tells of it.

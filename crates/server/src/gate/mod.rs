@@ -6,6 +6,7 @@
 
 pub mod assertion;
 pub(crate) mod auth_request;
+pub mod explain;
 mod ext_authz;
 mod forward_auth;
 mod listener;
@@ -19,23 +20,30 @@ use doorward_core::gate_decision::{
     AccountFacts, Decision, Facts, Membership, OrganizationFacts, Owner, Sso, SsoSession, Step, decide,
 };
 use doorward_core::identity_headers::{IDENTITY_HEADER_COUNT, IdentityHeaders, empty_identity_headers};
-use doorward_core::request_target::{Method, is_allowed_upgrade, is_navigation, normalise_path};
+use doorward_core::request_target::{
+    Ambiguous, Method, NormalisedPath, Target, is_allowed_upgrade, is_navigation, normalise_path,
+};
+use doorward_core::time::Timestamp;
 use http::header::{ACCEPT, COOKIE, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::app::{App, SharedApp};
 use crate::configuration::Application;
 use crate::cookies::Cookie;
 use crate::metrics::GateOutcome;
 use crate::session::{SignedIn, signed_in};
-use crate::store::StoreError;
+use crate::store::{self, SsoFacts, StoreError};
 
 /// What an adapter has read: one request for an application.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Question<'a> {
     /// The application, found by the request's host.
     pub application: &'a Application,
+    /// The request's host, as `normalise_host` writes it.
+    pub host: Cow<'a, str>,
     /// The method, as sent.
     pub method: &'a str,
     /// Path and query, as sent.
@@ -115,72 +123,157 @@ pub async fn is_still_allowed(app: &SharedApp, question: Question<'_>) -> Option
 }
 
 async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> Result<Answer, StoreError> {
-    let refused = |code| Ok(Answer::refused(code, navigation));
-    // Step 1: what the request is for. What can be read in two ways is refused, not guessed.
-    let Some(method) = Method::from_text(question.method) else {
-        return refused(ErrorCode::GateMethodRefused);
+    // Step 1: what the request is for.
+    let (method, path) = match read(question) {
+        Ok(read) => read,
+        Err(unreadable) => return Ok(Answer::refused(unreadable.code(), navigation)),
     };
-    let mut upgrades = question.headers.get_all(UPGRADE).iter();
-    if let Some(upgrade) = upgrades.next() {
-        let allowed = upgrade.to_str().is_ok_and(is_allowed_upgrade) && upgrades.next().is_none();
-        if !allowed {
-            return refused(ErrorCode::GateMethodRefused);
-        }
-    }
-    let Ok(path) = normalise_path(question.target) else { return refused(ErrorCode::GateAmbiguousTarget) };
-    // An allow gives the cookies back, and proxies have little room for an answer's head: nginx makes a 500 of one that
-    // does not fit. The same behind every proxy, whatever it could take itself.
-    let cookies: usize = question.headers.get_all(COOKIE).iter().map(HeaderValue::len).sum();
-    if cookies > COOKIE_BYTES_MAX {
-        return refused(ErrorCode::GateCookiesTooLarge);
-    }
-    // The hand-over is ours to answer: asked about it, the gate would lead there again and again.
-    if path.as_str().starts_with("/.doorward/") {
-        return refused(ErrorCode::GateHandoverNotRouted);
-    }
-    let Ok(target) = question.application.gate.target(method, &path) else {
-        return refused(ErrorCode::GateAmbiguousTarget);
+    let target = match question.application.gate.target(method, &question.host, &path) {
+        Ok((target, _)) => target,
+        Err(ambiguous) => return Ok(Answer::refused(ambiguous.code(), navigation)),
     };
 
     // What is known of the account, the organization and the resource.
     let now = app.clock.now();
-    let on_own_host = is_on_own_host(app, question.application);
+    let on_own_host = is_on_own_host(app, question);
     let cookie = if on_own_host { Cookie::Session } else { Cookie::App };
-    let host = (!on_own_host).then(|| question.application.host());
+    let host = (!on_own_host).then_some(&*question.host);
     let signed_in = signed_in(app, cookie.read(question.headers, app.https()), host).await?;
-    let organization = match &target.organization {
-        Some(key) => app.store.organization_facts(key, now).await?,
-        None => None,
-    };
-    let resource_is_public = match (&organization, &target.resource) {
-        (Some(organization), Some(resource)) if organization.has_resources => {
-            app.store.resource_is_public(organization.id, resource.prefix, &resource.name, now).await?
+    let place = Place::of(app, &target, now).await?;
+    let who = signed_in.as_ref().map(|signed_in| Who {
+        account: &signed_in.account,
+        sso: signed_in.session().map_or(&[], |session| &session.sso),
+    });
+    let facts = facts(who, &place);
+
+    // Steps 2 to 6: the decision.
+    Ok(match decide(&target, &facts, now) {
+        Decision::Allow(permit) => {
+            let values = app.assertions.headers(
+                app,
+                &permit,
+                signed_in.as_ref(),
+                place.organization.as_ref(),
+                question.application,
+                now,
+            );
+            let headers = HEADER_NAMES.iter().cloned().zip(values.await?).collect();
+            Answer { outcome: Outcome::Allow, headers, navigation, signed_in }
         }
-        _ => false,
-    };
-    let membership = match (&signed_in, &organization) {
-        (Some(signed_in), Some(organization)) => {
-            signed_in.account.memberships.iter().find(|m| m.organization == organization.id)
+        Decision::Authenticate(step) => Answer {
+            outcome: Outcome::Authenticate {
+                code: step.code(),
+                location: way_on(app, question, step, &place),
+            },
+            headers: empty_headers(),
+            navigation,
+            signed_in: None,
+        },
+        Decision::Deny(reason) => {
+            tracing::debug!(reason = reason.as_str(), "denied");
+            Answer::refused(reason.code(), navigation)
         }
-        _ => None,
-    };
-    let sso_session = match (signed_in.as_ref().and_then(SignedIn::session), &organization) {
-        (Some(session), Some(organization)) => {
-            session.sso.iter().find(|sso| sso.organization == organization.id).map(|sso| SsoSession {
-                authenticated_at: sso.authenticated_at,
-                under_live_issuer: sso.epoch == organization.epoch,
-            })
+    })
+}
+
+/// Why a request is refused before anybody is asked who sent it (step 1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Unreadable {
+    Method,
+    Upgrade,
+    Path(Ambiguous),
+    /// More cookies than an answer could give back.
+    Cookies,
+    /// Below `/.doorward/`.
+    Handover,
+}
+
+impl Unreadable {
+    const fn code(self) -> ErrorCode {
+        match self {
+            Self::Method | Self::Upgrade => ErrorCode::GateMethodRefused,
+            Self::Path(ambiguous) => ambiguous.code(),
+            Self::Cookies => ErrorCode::GateCookiesTooLarge,
+            Self::Handover => ErrorCode::GateHandoverNotRouted,
         }
-        _ => None,
-    };
-    let facts = Facts {
-        account: signed_in.as_ref().map(|signed_in| AccountFacts {
-            id: signed_in.account.id,
-            name: signed_in.account.name(),
-            display_name: signed_in.account.full_name(),
-            email: signed_in.account.email(),
+    }
+}
+
+/// Method and path of a request. What can be read in two ways is refused, not guessed.
+fn read<'q>(question: &Question<'q>) -> Result<(Method, NormalisedPath<'q>), Unreadable> {
+    let method = Method::from_text(question.method).ok_or(Unreadable::Method)?;
+    let mut upgrades = question.headers.get_all(UPGRADE).iter();
+    if let Some(upgrade) = upgrades.next() {
+        let allowed = upgrade.to_str().is_ok_and(is_allowed_upgrade) && upgrades.next().is_none();
+        if !allowed {
+            return Err(Unreadable::Upgrade);
+        }
+    }
+    let path = normalise_path(question.target).map_err(Unreadable::Path)?;
+    // An allow gives the cookies back, and proxies have little room for an answer's head: nginx makes a 500 of one that
+    // does not fit. The same behind every proxy, whatever it could take itself.
+    let cookies: usize = question.headers.get_all(COOKIE).iter().map(HeaderValue::len).sum();
+    if cookies > COOKIE_BYTES_MAX {
+        return Err(Unreadable::Cookies);
+    }
+    // The hand-over is ours to answer: asked about it, the gate would lead there again and again.
+    if path.as_str().starts_with("/.doorward/") {
+        return Err(Unreadable::Handover);
+    }
+    Ok((method, path))
+}
+
+/// What the store knows of a target.
+struct Place {
+    organization: Option<Arc<store::OrganizationFacts>>,
+    resource_is_public: bool,
+}
+
+impl Place {
+    async fn of(app: &App, target: &Target<'_>, now: Timestamp) -> Result<Self, StoreError> {
+        let organization = match &target.organization {
+            Some(key) => app.store.organization_facts(key, now).await?,
+            None => None,
+        };
+        let resource_is_public = match (&organization, &target.resource) {
+            (Some(organization), Some(resource)) if organization.has_resources => {
+                let (prefix, name) = (resource.prefix, &resource.name);
+                app.store.resource_is_public(organization.id, prefix, name, now).await?
+            }
+            _ => false,
+        };
+        Ok(Self { organization, resource_is_public })
+    }
+}
+
+/// The account that asks, and the SSO done in its session.
+#[derive(Clone, Copy)]
+struct Who<'f> {
+    account: &'f store::AccountFacts,
+    sso: &'f [SsoFacts],
+}
+
+/// What is known, as `decide` wants it.
+fn facts<'f>(who: Option<Who<'f>>, place: &'f Place) -> Facts<'f> {
+    let organization = place.organization.as_deref();
+    let membership = who.zip(organization).and_then(|(who, organization)| {
+        who.account.memberships.iter().find(|membership| membership.organization == organization.id)
+    });
+    let sso_session = who.zip(organization).and_then(|(who, organization)| {
+        let done = who.sso.iter().find(|sso| sso.organization == organization.id)?;
+        Some(SsoSession {
+            authenticated_at: done.authenticated_at,
+            under_live_issuer: done.epoch == organization.epoch,
+        })
+    });
+    Facts {
+        account: who.map(|who| AccountFacts {
+            id: who.account.id,
+            name: who.account.name(),
+            display_name: who.account.full_name(),
+            email: who.account.email(),
         }),
-        owner: match &organization {
+        owner: match organization {
             None => Owner::Nobody,
             Some(organization) if organization.deleted => Owner::DeletedOrganization,
             Some(organization) => Owner::Organization(OrganizationFacts {
@@ -199,47 +292,24 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
             external_collaborator: membership.external_collaborator,
         }),
         sso_session,
-        resource_is_public,
-    };
+        resource_is_public: place.resource_is_public,
+    }
+}
 
-    // Steps 2 to 6: the decision.
-    Ok(match decide(&target, &facts, now) {
-        Decision::Allow(permit) => {
-            let values = app.assertions.headers(
-                app,
-                &permit,
-                signed_in.as_ref(),
-                organization.as_ref(),
-                question.application,
-                now,
-            );
-            let headers = HEADER_NAMES.iter().cloned().zip(values.await?).collect();
-            Answer { outcome: Outcome::Allow, headers, navigation, signed_in }
+/// Where the person goes for the step that is missing.
+fn way_on(app: &App, question: &Question<'_>, step: Step, place: &Place) -> String {
+    let on_own_host = is_on_own_host(app, question);
+    match (step, &place.organization) {
+        (Step::CompleteSso, Some(organization)) => {
+            let next = format!("{}{}", address_of_host(app, question, on_own_host), question.target);
+            app.configuration.base_url.join(&format!(
+                "/organizations/{}/sso?{}",
+                organization.name(),
+                query("next", shortened(&next))
+            ))
         }
-        Decision::Authenticate(step) => {
-            let location = match (step, &organization) {
-                (Step::CompleteSso, Some(organization)) => {
-                    let next = format!("{}{}", address_of_host(app, question, on_own_host), question.target);
-                    app.configuration.base_url.join(&format!(
-                        "/organizations/{}/sso?{}",
-                        organization.name(),
-                        query("next", shortened(&next))
-                    ))
-                }
-                _ => sign_in_address(app, question, on_own_host),
-            };
-            Answer {
-                outcome: Outcome::Authenticate { code: step.code(), location },
-                headers: empty_headers(),
-                navigation,
-                signed_in: None,
-            }
-        }
-        Decision::Deny(reason) => {
-            tracing::debug!(reason = reason.as_str(), "denied");
-            Answer::refused(reason.code(), navigation)
-        }
-    })
+        _ => sign_in_address(app, question, on_own_host),
+    }
 }
 
 /// Most bytes of cookies that a request for an application may bring: what common servers take in a header (8 KiB), and
@@ -247,19 +317,19 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
 const COOKIE_BYTES_MAX: usize = 8 * 1024;
 
 /// Whether an application shares our own host (localhost, or the operator trusts it): then our own session counts.
-fn is_on_own_host(app: &App, application: &Application) -> bool {
-    application.host() == app.configuration.base_url.host
+fn is_on_own_host(app: &App, question: &Question<'_>) -> bool {
+    question.host == app.configuration.base_url.host
 }
 
 /// What a request's own address begins with, to come back to: nothing on our own host, else the application's origin.
 fn address_of_host(app: &App, question: &Question<'_>, on_own_host: bool) -> String {
-    if on_own_host { String::new() } else { origin(app, question.application) }
+    if on_own_host { String::new() } else { origin(app, &question.host) }
 }
 
-/// The origin of an application, as browsers see it.
-pub fn origin(app: &App, application: &Application) -> String {
+/// The origin of an application's host, as browsers see it.
+pub fn origin(app: &App, host: &str) -> String {
     let scheme = if app.https() { "https" } else { "http" };
-    format!("{scheme}://{}", application.host())
+    format!("{scheme}://{host}")
 }
 
 /// Where to sign in: at our own page, or by a hand-over that the application's host begins (rule 11).
@@ -269,7 +339,7 @@ fn sign_in_address(app: &App, question: &Question<'_>, on_own_host: bool) -> Str
     if on_own_host {
         app.configuration.base_url.join(&format!("/login?{}", query("next", target)))
     } else {
-        format!("{}/.doorward/start?{}", origin(app, question.application), query("next", target))
+        format!("{}/.doorward/start?{}", origin(app, &question.host), query("next", target))
     }
 }
 

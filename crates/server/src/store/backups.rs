@@ -93,6 +93,7 @@ const LEFT_OUT: &[Table] = tables![
     "recovery",
     "invitation",
     "join_link",
+    "api_token",
     "change_counter",
     "change",
     "store_generation",

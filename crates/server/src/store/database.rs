@@ -223,6 +223,7 @@ value_from! {
     doorward_core::ids::OrganizationId => |v| Self::Text(v.to_string()),
     doorward_core::ids::ConnectionId => |v| Self::Text(v.to_string()),
     doorward_core::ids::SessionId => |v| Self::Text(v.to_string()),
+    doorward_core::ids::ApiTokenId => |v| Self::Text(v.to_string()),
     doorward_core::ids::RevisionNumber => |v| Self::Int(v.0),
     doorward_core::secret::TokenHash => |v| Self::Text(v.to_text()),
 }

@@ -59,6 +59,18 @@ pub struct AccountFacts {
 }
 
 impl AccountFacts {
+    /// An account that is nowhere a member and signed in nowhere, for a question about somebody of whom nothing may be told.
+    pub fn of_nobody(name: &str) -> Self {
+        Self {
+            id: AccountId::new(0, [0; 10]),
+            texts: Texts::new(name, "", ""),
+            disabled: false,
+            operator: false,
+            memberships: Few::default(),
+            sessions: Few::default(),
+        }
+    }
+
     /// Its name as created.
     pub fn name(&self) -> &str {
         self.texts.first()

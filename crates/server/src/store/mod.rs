@@ -6,6 +6,7 @@
 //! Never here: HTTP, decisions, a clock. No transaction is open while somebody waits for a provider (rule 9).
 
 mod accounts;
+mod api_tokens;
 mod assertion_keys;
 mod attempts;
 mod audit_keys;
@@ -33,6 +34,9 @@ mod sessions;
 pub use accounts::{
     Account, AccountEmail, FailureCount, KnownBrowser, NewAccount, SignInFacts, has_operator, load_account,
     load_account_by_name, load_emails, load_name, load_sign_in, load_sign_in_from, operator_link_is_good,
+};
+pub use api_tokens::{
+    API_TOKEN_LIFETIME_MAX, API_TOKENS_MAX, ApiToken, NewApiToken, load_api_token, load_api_tokens,
 };
 pub use assertion_keys::{ASSERTION_KEY_AGE, ASSERTION_KEY_OVERLAP, AssertionKey, load_assertion_keys};
 pub use attempts::{

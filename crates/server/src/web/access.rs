@@ -21,6 +21,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::timeout;
 
+use super::api;
 use super::page::render_refusal;
 use super::visit::{OrganizationVisit, Visit};
 use crate::app::{App, SharedApp};
@@ -59,6 +60,8 @@ pub enum Access {
     /// As `FreshAdmin`, and having completed SSO if it is live, or with a recovery code in its place: what widens entry
     /// (rule 12).
     FreshAdminWithSso,
+    /// A token of the organization in the path, with the scope of the path's last segment; no cookie counts.
+    ApiToken,
 }
 
 /// Middleware of a route: admits or refuses, and finishes the answer.
@@ -109,6 +112,15 @@ async fn let_in(
 }
 
 async fn judge(app: &SharedApp, access: Access, parts: &mut Parts) -> (Visit, Result<(), Denied>) {
+    if access == Access::ApiToken {
+        // A program asks, whatever it says that it reads: it gets problem documents.
+        let visit = Visit { navigation: false, ..Visit::of_stranger(app, parts) };
+        let name = organization_in_path(parts).await.unwrap_or_default();
+        let admitted = api::admit(app, parts, &name).await.map(|call| {
+            parts.extensions.insert(call);
+        });
+        return (visit, admitted.map_err(Denied::from));
+    }
     match Visit::of(app, parts).await {
         Ok(visit) => {
             let admitted = admit(app, access, &visit, parts).await;
@@ -173,7 +185,7 @@ async fn admit(app: &SharedApp, access: Access, visit: &Visit, parts: &mut Parts
         }
     }
     let needs_organization = match access {
-        Access::Anyone | Access::Account | Access::FreshAccount => false,
+        Access::Anyone | Access::Account | Access::FreshAccount | Access::ApiToken => false,
         Access::Member | Access::Leaving | Access::Admin | Access::FreshAdmin | Access::FreshAdminWithSso => {
             true
         }
@@ -218,9 +230,12 @@ async fn admit(app: &SharedApp, access: Access, visit: &Visit, parts: &mut Parts
             is_admin && is_asked && !sso_complete && !recovered && !is_spared
         }
         Access::FreshAdminWithSso => !sso_complete && !recovered,
-        Access::Anyone | Access::Account | Access::FreshAccount | Access::Member | Access::FreshAdmin => {
-            false
-        }
+        Access::Anyone
+        | Access::Account
+        | Access::FreshAccount
+        | Access::Member
+        | Access::FreshAdmin
+        | Access::ApiToken => false,
     };
     if blocked {
         let to = sso_page(app, organization.name.as_str(), &visit.target);

@@ -8,6 +8,7 @@ use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
 use http::header::{CACHE_CONTROL, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,16 +36,22 @@ const UNANSWERED_MAX: u32 = 10;
 #[derive(Clone, Copy)]
 pub(super) struct FromApplication;
 
-/// Answers a request for `application`, the one in `place` of the configuration's list.
+/// Answers a request on `host` for `application`, the one in `place` of the configuration's list.
 pub(super) async fn serve(
     app: &SharedApp,
-    application: &Application,
-    place: usize,
+    (place, application): (usize, &Application),
+    host: &str,
     request: Request,
 ) -> Response {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let method = request.method().as_str().to_owned();
-    let question = Question { application, method: &method, target: &target, headers: request.headers() };
+    let question = Question {
+        application,
+        host: Cow::Borrowed(host),
+        method: &method,
+        target: &target,
+        headers: request.headers(),
+    };
     let answer = ask(app, question).await;
     let (parts, body) = request.into_parts();
     let visit = Visit::of_stranger(app, &parts);
@@ -63,7 +70,7 @@ pub(super) async fn serve(
         client_address: visit.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         https: app.https(),
     };
-    let stop = until_refused(Arc::clone(app), place, method, target, &parts.headers);
+    let stop = until_refused(Arc::clone(app), place, host.to_owned(), method, target, &parts.headers);
     match app.proxy.forward(&forwarding, Request::from_parts(parts, body), stop).await {
         Ok(mut response) => {
             response.extensions_mut().insert(FromApplication);
@@ -77,7 +84,14 @@ pub(super) async fn serve(
 }
 
 /// Ends when the gate would no longer let the same request through.
-fn until_refused(app: SharedApp, place: usize, method: String, target: String, headers: &HeaderMap) -> Stop {
+fn until_refused(
+    app: SharedApp,
+    place: usize,
+    host: String,
+    method: String,
+    target: String,
+    headers: &HeaderMap,
+) -> Stop {
     let mut kept = HeaderMap::new();
     for cookie in headers.get_all(http::header::COOKIE) {
         kept.append(http::header::COOKIE, cookie.clone());
@@ -87,7 +101,8 @@ fn until_refused(app: SharedApp, place: usize, method: String, target: String, h
         let mut unanswered = 0;
         while unanswered <= UNANSWERED_MAX {
             tokio::time::sleep(LOOK_AGAIN).await;
-            let question = Question { application, method: &method, target: &target, headers: &kept };
+            let host = Cow::Borrowed(host.as_str());
+            let question = Question { application, host, method: &method, target: &target, headers: &kept };
             match is_still_allowed(&app, question).await {
                 Some(true) => unanswered = 0,
                 Some(false) => return,

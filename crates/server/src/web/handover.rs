@@ -11,6 +11,7 @@
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use doorward_core::error_code::ErrorCode;
+use doorward_core::request_target::normalise_host;
 use doorward_core::secret::{Secret, TokenHash};
 use doorward_core::time::Lifetime;
 use http::header::SET_COOKIE;
@@ -34,8 +35,11 @@ use crate::store::{NewTicket, ticket_is_there};
 /// A ticket is worth nothing after this (decisions.md).
 const TICKET_LIFETIME: Lifetime = Lifetime::from_seconds(60);
 
-/// Answers what lies under `/.doorward/` on the main listener. `application`: the one whose host was asked, if any.
-pub(super) async fn serve(app: &SharedApp, application: Option<&Application>, request: Request) -> Response {
+/// An application's host: the one that was asked, or that a hand-over is for.
+type OnHost<'h> = (&'h Application, &'h str);
+
+/// Answers what lies under `/.doorward/` on the main listener. `on`: the application's host that was asked, if it was one.
+pub(super) async fn serve(app: &SharedApp, on: Option<OnHost<'_>>, request: Request) -> Response {
     let (parts, _body) = request.into_parts();
     let visit = Visit::of_stranger(app, &parts);
     // Style and script of the pages that appear on an application's host.
@@ -47,9 +51,9 @@ pub(super) async fn serve(app: &SharedApp, application: Option<&Application>, re
             answer.unwrap_or_else(|| Refusal::new(ErrorCode::PageNotFound).into_response()),
         );
     }
-    let answered = match (parts.uri.path(), application) {
-        ("/.doorward/start", Some(application)) => start(app, application, &visit, &parts),
-        ("/.doorward/ticket", Some(application)) => ticket(app, application, &visit, &parts).await,
+    let answered = match (parts.uri.path(), on) {
+        ("/.doorward/start", Some((_, host))) => start(app, host, &visit, &parts),
+        ("/.doorward/ticket", Some((_, host))) => ticket(app, host, &visit, &parts).await,
         ("/.doorward/sign-out", Some(_)) => Ok(redirect(&app.configuration.base_url.join("/logout"))),
         ("/.doorward/answer", Some(_)) => return answer(app, &visit, &parts).await,
         ("/.doorward/handover", None) => handover(app, &parts).await,
@@ -67,10 +71,10 @@ fn parameters(parts: &Parts) -> HashMap<String, String> {
 }
 
 /// A path of the application's host to go on to; anything else is its front page.
-fn next_on(app: &App, application: &Application, parameters: &HashMap<String, String>) -> String {
+fn next_on(app: &App, host: &str, parameters: &HashMap<String, String>) -> String {
     let front = || "/".to_owned();
     let Some(next) = parameters.get("next").filter(|next| next.starts_with('/')) else { return front() };
-    let base = origin(app, application);
+    let base = origin(app, host);
     match app.return_to(&format!("{base}{next}")) {
         Some(to) => to.location().strip_prefix(base.as_str()).map_or_else(front, str::to_owned),
         None => front(),
@@ -78,11 +82,11 @@ fn next_on(app: &App, application: &Application, parameters: &HashMap<String, St
 }
 
 /// On the application's host: sets the nonce cookie, unless the browser has one, and goes to our own host.
-fn start(app: &App, application: &Application, visit: &Visit, parts: &Parts) -> Result<Response, Refusal> {
+fn start(app: &App, host: &str, visit: &Visit, parts: &Parts) -> Result<Response, Refusal> {
     if !visit.navigation {
         return Err(ErrorCode::AccountSignInNeeded.into());
     }
-    let next = next_on(app, application, &parameters(parts));
+    let next = next_on(app, host, &parameters(parts));
     let (nonce, new) = match Cookie::Handover.read(&parts.headers, app.https()) {
         Some(hash) => (hash, None),
         None => {
@@ -91,10 +95,10 @@ fn start(app: &App, application: &Application, visit: &Visit, parts: &Parts) -> 
         }
     };
     let parameters = query(&[
-        ("host", application.host()),
+        ("host", host),
         ("handover", &nonce.to_text()),
         ("next", &next),
-        ("seen", Sight::of(app, application, &parts.headers).as_str()),
+        ("seen", Sight::of(app, host, &parts.headers).as_str()),
     ]);
     // Our own host's root: hand-over lies beside the base URL's path, not under it (decisions.md).
     let mut response =
@@ -113,18 +117,19 @@ async fn handover(app: &SharedApp, parts: &Parts) -> Result<Response, Refusal> {
     }
     let parameters = parameters(parts);
     let text = |name: &str| parameters.get(name).map_or("", String::as_str);
-    let application = app.configuration.application_on(text("host")).ok_or(ErrorCode::GateReturnRefused)?;
+    let host = normalise_host(text("host"), app.https()).ok_or(ErrorCode::GateReturnRefused)?;
+    let application = app.configuration.application_on(&host).ok_or(ErrorCode::GateReturnRefused)?;
     let handover = TokenHash::from_text(text("handover")).ok_or(ErrorCode::RequestMalformed)?;
-    let next = next_on(app, application, &parameters);
+    let next = next_on(app, &host, &parameters);
     let Some(session) = visit.signed_in.as_ref().and_then(|signed_in| signed_in.session()) else {
         return Ok(redirect(&sign_in_page(app, &visit.target)));
     };
-    let start = loops::count(app, &parts.headers, &format!("{}{next}", application.host()));
+    let start = loops::count(app, &parts.headers, &format!("{host}{next}"));
     if start.goes_in_circles {
         let code = Sight::from_text(text("seen")).code();
         tracing::warn!(%code, application = application.name(), "a browser goes in circles between two hosts");
-        let again = format!("{}{next}", origin(app, application));
-        return Err(Refusal::new(code).with("host", application.host()).with_action("Try again", again));
+        let again = format!("{}{next}", origin(app, &host));
+        return Err(Refusal::new(code).with("host", &*host).with_action("Try again", again));
     }
     let now = app.clock.now();
     let ticket = app.random.token()?;
@@ -132,7 +137,7 @@ async fn handover(app: &SharedApp, parts: &Parts) -> Result<Response, Refusal> {
     tx.insert_ticket(&NewTicket {
         hash: ticket.hash(),
         session: session.id,
-        host: application.host().to_owned(),
+        host: host.as_ref().to_owned(),
         handover,
         next,
         expires_at: now.plus(TICKET_LIFETIME),
@@ -140,7 +145,7 @@ async fn handover(app: &SharedApp, parts: &Parts) -> Result<Response, Refusal> {
     .await?;
     tx.commit(now).await?;
     let parameters = query(&[("ticket", ticket.expose())]);
-    let mut response = redirect(&format!("{}/.doorward/ticket?{parameters}", origin(app, application)));
+    let mut response = redirect(&format!("{}/.doorward/ticket?{parameters}", origin(app, &host)));
     if let Some(cookie) = start.cookie {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
@@ -148,20 +153,14 @@ async fn handover(app: &SharedApp, parts: &Parts) -> Result<Response, Refusal> {
 }
 
 /// On the application's host again: takes the ticket and begins the host's session.
-async fn ticket(
-    app: &SharedApp,
-    application: &Application,
-    visit: &Visit,
-    parts: &Parts,
-) -> Result<Response, Refusal> {
+async fn ticket(app: &SharedApp, host: &str, visit: &Visit, parts: &Parts) -> Result<Response, Refusal> {
     if !visit.navigation {
         return Err(ErrorCode::AccountSignInNeeded.into());
     }
     let parameters = parameters(parts);
     let sent = Secret::new(parameters.get("ticket").cloned().unwrap_or_default());
-    let host = application.host();
     let again = || {
-        let start = format!("{}/.doorward/start?{}", origin(app, application), query(&[("next", "/")]));
+        let start = format!("{}/.doorward/start?{}", origin(app, host), query(&[("next", "/")]));
         Refusal::new(ErrorCode::GateTicketExpired).with_action("Continue", start)
     };
     let now = app.clock.now();

@@ -10,7 +10,6 @@ use doorward_core::time::{Lifetime, Timestamp};
 use http::{HeaderMap, HeaderValue};
 
 use crate::app::App;
-use crate::configuration::Application;
 use crate::cookies::Cookie;
 
 /// Starts for one target that belong together.
@@ -88,13 +87,12 @@ impl Sight {
     const ALL: [Self; 4] = [Self::OtherScheme, Self::OtherHost, Self::UnknownSession, Self::NoCookie];
 
     /// Of a request on an application's host.
-    pub fn of(app: &App, application: &Application, headers: &HeaderMap) -> Self {
+    pub fn of(app: &App, host: &str, headers: &HeaderMap) -> Self {
         let said = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let scheme = if app.https() { "https" } else { "http" };
         if said("x-forwarded-proto").is_some_and(|said| said != scheme) {
             Self::OtherScheme
-        } else if said("x-forwarded-host").is_some_and(|said| !said.eq_ignore_ascii_case(application.host()))
-        {
+        } else if said("x-forwarded-host").is_some_and(|said| !said.eq_ignore_ascii_case(host)) {
             Self::OtherHost
         } else if Cookie::App.read(headers, app.https()).is_some() {
             Self::UnknownSession

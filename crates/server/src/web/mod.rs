@@ -3,6 +3,7 @@
 //! Every page is one line of the route list below, with what it asks of its visitor; `access.rs` enforces it.
 
 pub mod access;
+pub mod api;
 mod applications;
 pub mod assets;
 mod handover;
@@ -145,6 +146,13 @@ pub fn routes() -> Vec<Route> {
         get  "/organizations/{org}/sso/link"                 Member            sso_link::show_link;
         post "/organizations/{org}/sso/link"                 Member            sso_link::ask_admins;
         get  "/organizations/{org}/oidc/consume"             Anyone            sso::consume;
+
+        // The JSON API: the last segment is the scope that a token needs.
+        get  "/api/openapi.json"                             Anyone            api::description;
+        get  "/api/organizations/{org}/decision"             ApiToken          api::decision;
+        get  "/api/organizations/{org}/members"              ApiToken          api::members;
+        get  "/api/organizations/{org}/resources"            ApiToken          api::resources;
+        get  "/api/organizations/{org}/audit-log"            ApiToken          api::audit_log;
     }
 }
 
@@ -182,14 +190,9 @@ fn pages_router(app: &SharedApp, routes: Vec<Route>) -> Router {
 
 /// Not one of our pages: an application's, if one shares our host, else nothing.
 async fn not_a_page(State(app): State<SharedApp>, request: Request) -> Response {
-    let shared = app
-        .configuration
-        .applications
-        .iter()
-        .enumerate()
-        .find(|(_, a)| a.host() == app.configuration.base_url.host);
-    match shared {
-        Some((place, application)) => applications::serve(&app, application, place, request).await,
+    let own_host = app.configuration.base_url.host.as_str();
+    match app.configuration.application_in_place(own_host) {
+        Some(shared) => applications::serve(&app, shared, own_host, request).await,
         None => plain_refusal(&app, request, ErrorCode::PageNotFound),
     }
 }
@@ -255,8 +258,7 @@ async fn dispatch(app: &SharedApp, pages: Router, request: Request) -> Response 
     };
     let Some(host) = host else { return plain_refusal(app, request, ErrorCode::RequestUnknownHost) };
     let own = host == configuration.base_url.host;
-    let application =
-        configuration.applications.iter().enumerate().find(|(_, application)| application.host() == host);
+    let application = configuration.application_in_place(&host);
     let path = request.uri().path();
     let under_doorward = path.starts_with("/.doorward/");
     // Whatever could climb out of it is refused as it is elsewhere, not looked for here.
@@ -270,9 +272,9 @@ async fn dispatch(app: &SharedApp, pages: Router, request: Request) -> Response 
         (true, _) if under_doorward => Box::pin(handover::serve(app, None, request)).await,
         (true, _) => pages.oneshot(request).await.unwrap_or_else(|never| match never {}),
         (false, Some((_, application))) if under_doorward => {
-            Box::pin(handover::serve(app, Some(application), request)).await
+            Box::pin(handover::serve(app, Some((application, &host)), request)).await
         }
-        (false, Some((place, application))) => applications::serve(app, application, place, request).await,
+        (false, Some(placed)) => applications::serve(app, placed, &host, request).await,
         (false, None) => plain_refusal(app, request, ErrorCode::RequestUnknownHost),
     }
 }

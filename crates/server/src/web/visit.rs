@@ -124,4 +124,4 @@ macro_rules! from_extensions {
         }
     )* };
 }
-from_extensions!(Visit, OrganizationVisit);
+from_extensions!(Visit, OrganizationVisit, super::api::ApiCall);

@@ -34,6 +34,12 @@ fn the_reference_of_the_command_line_is_its_own_help() {
 }
 
 #[test]
+fn the_description_of_the_json_api_is_the_one_that_is_served() {
+    let document = doorward::web::api::openapi::document("https://sso.example.com");
+    compare_or_update("docs/reference/openapi.json", &format!("{document:#}\n"));
+}
+
+#[test]
 fn the_reference_of_routes_is_the_route_list() {
     compare_or_update("docs/reference/routes.md", &routes_page());
 }
@@ -223,6 +229,9 @@ fn in_words(access: Access) -> &'static str {
         Access::Anyone => "nothing",
         Access::Account => "an account that is signed in",
         Access::FreshAccount => "an account that signed in within the last 15 minutes",
+        Access::ApiToken => {
+            "a token of the organization for the JSON API, with the scope of the path's last segment; no cookie counts"
+        }
         Access::Member => {
             "a member of the organization, with any role; everybody else meets the page of what does not exist"
         }

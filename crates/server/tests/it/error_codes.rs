@@ -51,6 +51,7 @@ fn tests_of(text: &str) -> Vec<(String, String)> {
 fn provoked() -> Vec<(ErrorCode, String)> {
     let files = [
         ("access", include_str!("access.rs")),
+        ("api", include_str!("api.rs")),
         ("attack", include_str!("attack.rs")),
         ("audit", include_str!("audit.rs")),
         ("bad_input", include_str!("bad_input.rs")),

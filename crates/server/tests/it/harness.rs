@@ -160,7 +160,8 @@ impl Seen {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub on: On,
-    /// Added to the configuration file, before `[[app]]`. `PORT` becomes the main listener's port.
+    /// Added to the configuration file, before `[[app]]`. `PORT` becomes the main listener's port, `UPSTREAM` the address
+    /// of the sample application.
     pub configuration: String,
     /// Whether the provider is shaped like Entra.
     pub entra: bool,
@@ -234,8 +235,13 @@ impl World {
             key = folder.join("master.key").display(),
             idp = idp.address(),
             second = second_idp.as_ref().map_or_else(String::new, |idp| format!(", \"{}\"", idp.address())),
-            more = options.configuration.replace("PORT", &main.to_string()),
+            more = options
+                .configuration
+                .replace("PORT", &main.to_string())
+                .replace("UPSTREAM", &upstream_address.to_string()),
         );
+        // For commands that read it: `--config` names this file.
+        std::fs::write(folder.join("doorward.toml"), &text).unwrap();
         let configuration =
             Configuration::parse(None, &text, []).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
 

@@ -11,6 +11,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody but tests uses it")]
 
 mod access;
+mod api;
 mod assertion;
 mod at_size;
 mod attack;
@@ -20,6 +21,7 @@ mod command_line;
 mod conformance;
 mod docs;
 mod error_codes;
+mod explain;
 mod faults;
 mod fuzz_corpus;
 mod gate;
@@ -39,6 +41,7 @@ mod routes;
 mod rules;
 mod secrets;
 mod serving;
+mod several;
 mod sso;
 mod stolen_password;
 mod store;

@@ -44,6 +44,7 @@ enum Outcome {
     SignInAgain,
     Unknown,
     SsoNeeded,
+    TokenNeeded,
 }
 
 /// The rule of architecture.md §5.10 and §5.12, written down a second time.
@@ -54,6 +55,8 @@ fn expected(route: &Route, visitor: Visitor) -> Outcome {
     match (route.access, visitor) {
         (Access::Member, Member | AdminWithoutSso) if tells_of_members => Outcome::SsoNeeded,
         (Access::Anyone, _) => Outcome::Admitted,
+        // Nobody's cookie counts there.
+        (Access::ApiToken, _) => Outcome::TokenNeeded,
         (_, Stranger) => Outcome::SignIn,
         (Access::FreshAccount | Access::FreshAdmin | Access::FreshAdminWithSso, StaleAdmin) => {
             Outcome::SignInAgain
@@ -79,6 +82,7 @@ fn found(page: &Page) -> Outcome {
         Some("settings.fresh_sign_in_needed") => Outcome::SignInAgain,
         Some("organization.unknown") => Outcome::Unknown,
         Some("settings.sso_needed") => Outcome::SsoNeeded,
+        Some("api.token_needed") => Outcome::TokenNeeded,
         _ if to == "/login" && query.contains("fresh=1") => Outcome::SignInAgain,
         _ if to == "/login" && query.contains("next=") => Outcome::SignIn,
         _ if to.ends_with("/organizations/acme/sso") => Outcome::SsoNeeded,
@@ -170,7 +174,8 @@ fn headers_are_complete(page: &Page, what: &str) {
     assert!(!csp.contains("unsafe") && !csp.contains('*'), "{what}: {csp}");
     let cached = page.header("cache-control").unwrap_or_default();
     // Built-in files and published keys are the same for everybody.
-    let is_for_all = ["/assets/", "/.well-known/"].iter().any(|path| what.contains(path));
+    let is_for_all =
+        ["/assets/", "/.well-known/", "/api/openapi.json"].iter().any(|path| what.contains(path));
     assert!(cached == "no-store" || (is_for_all && page.status == 200), "{what}: {cached:?}");
     for name in page.headers.keys() {
         let name = name.as_str();
@@ -249,7 +254,8 @@ async fn rule_7_a_foreign_organizations_routes_answer_as_those_of_an_unknown_one
         assert_eq!(foreign.status, unknown.status, "{route:?}");
         assert_eq!(foreign.code(), unknown.code(), "{route:?}");
         assert_eq!(foreign.title(), unknown.title(), "{route:?}");
-        assert_eq!(foreign.status, 404, "{route:?}");
+        let status = if route.access == Access::ApiToken { 401 } else { 404 };
+        assert_eq!(foreign.status, status, "{route:?}");
     }
 }
 
