@@ -26,6 +26,7 @@ pub mod opening;
 pub mod outbound;
 pub mod passwords;
 pub mod proxy;
+pub mod proxy_config;
 pub mod random;
 pub mod refusal;
 pub mod sealing;

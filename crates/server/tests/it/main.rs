@@ -32,6 +32,7 @@ mod pages;
 mod people;
 mod provider_faults;
 mod proxy_attacks;
+mod proxy_config;
 mod query_plans;
 mod recovery;
 mod routes;
