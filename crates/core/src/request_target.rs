@@ -425,6 +425,35 @@ impl Pattern {
         }
     }
 
+    /// A path that the pattern matches, encoded as a request has it: `{org}` is `organization`, every other placeholder and a
+    /// `**` is `other`.
+    pub fn example(&self, organization: &str, other: &str) -> String {
+        let text = |segment: &Segment| match segment {
+            Segment::Literal(literal) => literal.clone(),
+            Segment::Organization => organization.to_owned(),
+            Segment::Resource | Segment::Any => other.to_owned(),
+        };
+        let mut segments: Vec<_> = self.head.iter().map(text).collect();
+        if let Some(tail) = &self.tail {
+            segments.push(other.to_owned());
+            segments.extend(tail.iter().map(text));
+        }
+        let mut path = String::from("/");
+        for byte in segments.join("/").bytes() {
+            match byte {
+                b'/' | b'-' | b'.' | b'_' | b'~' => path.push(byte.into()),
+                _ if byte.is_ascii_alphanumeric() => path.push(byte.into()),
+                _ => path.push_str(&format!("%{byte:02X}")),
+            }
+        }
+        path
+    }
+
+    /// Whether it ends with `**`: whatever follows a path that it matches, it matches that too.
+    pub fn is_open_ended(&self) -> bool {
+        self.tail.as_ref().is_some_and(Vec::is_empty)
+    }
+
     /// Matches a decoded path and returns what `{org}` and `{resource}` stand for.
     fn captures<'p>(&self, path: &'p str, case: Case) -> Option<Captures<'p>> {
         // The path has no empty segments but before its first slash and behind its last.

@@ -11,6 +11,7 @@ use crate::configuration::{Configuration, ConfigurationMistake};
 use crate::failure::Failure;
 use crate::gate;
 use crate::logging;
+use crate::probe;
 use crate::proxy::Upstream;
 use crate::proxy_config::{self, MadeFile, ProxyKind, Wanted};
 use crate::random::Random;
@@ -23,6 +24,7 @@ use doorward_core::error_code::ErrorCode;
 use doorward_core::membership::{Role, UnknownRole};
 use std::ffi::OsString;
 use std::io::{BufRead, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// The file that is read when `--config` names none and it is there.
@@ -49,6 +51,8 @@ enum Command {
     Migrate,
     /// Print the configuration of the proxy in front, made from this one
     ProxyConfig(ProxyConfig),
+    /// Look through the proxy in front, from outside, at whether the gate stands there and nothing gets around it
+    Probe(Probe),
     /// Write everything that must be kept to a new file, while serving; without the master key
     Backup(Backup),
     /// Put a backup in the place of an empty database; everybody signs in anew
@@ -96,6 +100,34 @@ struct ProxyConfig {
     /// Only the file of this name, where there are several
     #[arg(long, value_name = "NAME")]
     file: Option<String>,
+}
+
+/// `probe`.
+#[derive(Args, Debug)]
+struct Probe {
+    /// An application's address, as browsers have it
+    url: String,
+    /// Where the proxy listens, if not where the name leads
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    connect: Option<SocketAddr>,
+    /// Certificates (PEM) that are trusted besides the system's
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Which proxy it is [default: the one that its answers name]
+    #[arg(long, value_enum)]
+    proxy: Option<ProxyKind>,
+    /// Listen here in the application's place, to see what it would get
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    echo: Option<SocketAddr>,
+    /// Sign this account in for as long as the probe takes; the audit log says so
+    #[arg(long = "as", value_name = "ACCOUNT", requires = "echo", requires = "organization")]
+    account: Option<String>,
+    /// An organization whose paths are asked for, without enforced single sign-on
+    #[arg(long, value_name = "ORG")]
+    organization: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
 }
 
 fn parse_upstream(text: &str) -> Result<(String, Upstream), String> {
@@ -628,6 +660,11 @@ fn execute(
         let one = |failure: Failure| vec![failure];
         match parsed.command {
             Command::Serve | Command::Check | Command::ProxyConfig(_) => Ok(()),
+            Command::Probe(asked) => {
+                let Probe { url, connect, ca, proxy, echo, account, organization, json } = asked;
+                let wanted = probe::Wanted { url, connect, ca, proxy, echo, account, organization, json };
+                Box::pin(probe::probe(context, wanted, output)).await.map_err(one)
+            }
             Command::Migrate => commands::migrate(&context, output).await.map_err(one),
             Command::Import(import) => commands::import(context, import, output).await.map_err(one),
             Command::Backup(backup) => commands::backup(&context, backup, output).await.map_err(one),
@@ -765,6 +802,9 @@ mod tests {
             "doorward serve --config a.toml",
             "doorward check",
             "doorward migrate",
+            "doorward probe https://hub.example.com",
+            "doorward probe https://hub.example.com --connect 127.0.0.1:443 --ca ca.pem --proxy haproxy --json",
+            "doorward probe https://hub.example.com --echo 127.0.0.1:3000 --as mira --organization acme",
             "doorward proxy-config nginx",
             "doorward proxy-config haproxy --upstream hub=http://127.0.0.1:3000 --upstream wiki=http://wiki:80",
             "doorward proxy-config traefik --certificate a.pem --key b.pem --doorward doorward --file traefik.yaml",
@@ -841,6 +881,7 @@ mod tests {
             ("doorward sso join-link acme --rotate --off", "cannot be used with"),
             ("doorward sso join-link acme --uses 3", "--rotate"),
             ("doorward proxy-config apache", "nginx"),
+            ("doorward probe https://a.example --as mira", "--echo"),
             ("doorward proxy-config nginx --upstream hub", "hub=http://127.0.0.1:3000"),
             ("doorward proxy-config nginx --upstream hub=https://a.example/x", "http://host:port"),
         ] {

@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod opening;
 pub mod outbound;
 pub mod passwords;
+pub mod probe;
 pub mod proxy;
 pub mod proxy_config;
 pub mod random;

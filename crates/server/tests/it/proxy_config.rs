@@ -137,7 +137,8 @@ host = "wiki.example.com:8443"
 "#;
 
 #[test]
-fn every_application_port_and_listener_of_the_configuration_is_in_it_and_a_path_of_base_url_changes_nothing() {
+fn every_application_port_and_listener_of_the_configuration_is_in_it_and_a_path_of_base_url_changes_nothing()
+{
     for proxy in PROXIES {
         let text = made(TWO, &[proxy, "--upstream", "wiki-2=http://wiki.internal"]);
         for part in [
@@ -158,7 +159,8 @@ fn every_application_port_and_listener_of_the_configuration_is_in_it_and_a_path_
             assert!(text.contains(address) || text.contains(&envoys), "{proxy}: {address}");
         }
         assert!(!text.contains("single-sign-on") && !text.contains("/etc/ssl/example"), "{proxy}");
-        let elsewhere = made(TWO, &[proxy, "--upstream", "wiki-2=http://w", "--doorward", "doorward.internal"]);
+        let elsewhere =
+            made(TWO, &[proxy, "--upstream", "wiki-2=http://w", "--doorward", "doorward.internal"]);
         assert!(!elsewhere.contains("10.0.0.5") && elsewhere.contains("doorward.internal"), "{proxy}");
     }
     // An address by name has to be looked up, which Envoy does only where it is told so.
