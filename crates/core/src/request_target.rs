@@ -755,6 +755,22 @@ mod tests {
     }
 
     #[test]
+    fn an_example_of_a_pattern_is_matched_by_it() {
+        for (text, path, open_ended) in [
+            ("/", "/", false),
+            ("/static/**", "/static/x", true),
+            ("/{org}/{resource}/**", "/acme/x/x", true),
+            ("/v1/{name}/**/raw", "/v1/x/x/raw", false),
+            ("/caf\u{e9} menu/{org}", "/caf%C3%A9%20menu/acme", false),
+        ] {
+            let pattern = Pattern::parse(text).unwrap();
+            assert_eq!((pattern.example("acme", "x").as_str(), pattern.is_open_ended()), (path, open_ended));
+            let normalised = normalise_path(path).unwrap();
+            assert!(pattern.captures(normalised.as_str(), Case::Exact).is_some(), "{text}: {path}");
+        }
+    }
+
+    #[test]
     fn the_first_pattern_that_matches_names_organization_and_resource() {
         let resource = |prefix: &str, name: &str| Some((prefix.to_owned(), name.to_owned()));
         let acme = || Some("acme".to_owned());

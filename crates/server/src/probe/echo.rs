@@ -103,8 +103,13 @@ async fn answer(mut stream: TcpStream, kept: &Mutex<Vec<(String, Seen)>>, run: &
         return stream.write_all(busy.as_bytes()).await;
     }
     let key = seen.values("sec-websocket-key").first().map(|key| (*key).to_owned());
-    let websocket =
-        key.filter(|_| seen.values("upgrade").iter().any(|to| to.eq_ignore_ascii_case("websocket")));
+    let names = |name: &str, token: &str| {
+        seen.values(name)
+            .iter()
+            .flat_map(|value| value.split(','))
+            .any(|value| value.trim().eq_ignore_ascii_case(token))
+    };
+    let websocket = key.filter(|_| names("upgrade", "websocket") && names("connection", "upgrade"));
     let body = if seen.method == "HEAD" { "" } else { "doorward probe\n" };
     kept.lock().unwrap_or_else(PoisonError::into_inner).push((agent, seen));
     let Some(key) = websocket else {

@@ -20,6 +20,9 @@ const FORGED: &str = "forged-by-the-probe";
 /// How long a connection to the gate's listener may take: a packet filter lets it hang.
 const GATE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// nginx keeps to itself that the gate refuses its question; the page that it asks for instead says: you may, load it again.
+pub(super) const TO_ITSELF: &str = "a redirect to itself, so the gate refuses the proxy's question:";
+
 const NAVIGATION: [(&str, &str); 3] = [
     ("Accept", "text/html,application/xhtml+xml"),
     ("Sec-Fetch-Mode", "navigate"),
@@ -157,14 +160,18 @@ impl Looks {
             Row::GateListener => self.gate_listener().await,
             Row::Arrives => self.arrives(self.open()).await.map(|_| ()),
             Row::ForgedIdentity => self.forged_identity(str::to_owned, false).await,
-            Row::ForgedUnderscores => self.forged_identity(|name| name.replace('-', "_"), false).await,
+            Row::ForgedUnderscores => {
+                let others = ["X-HTTP-Method-Override", "X-Original-URL", "X-Forwarded-For", "X-Real-IP"];
+                let names = IDENTITY_HEADER_NAMES.into_iter().chain(others);
+                self.nothing_forged_arrives(names.map(|name| name.replace('-', "_"))).await
+            }
             Row::ForgedMixedCase => self.forged_identity(mixed_case, false).await,
             Row::ForgedDoubled => self.forged_identity(str::to_owned, true).await,
             Row::ForgedDots => self.forged_identity(|name| name.replace('-', "."), false).await,
             Row::ForgedOverrides => {
                 let names = OVERRIDE_HEADER_NAMES.into_iter();
-                let kin = ["X-Forwarded-Uri", "X-Forwarded-Method", "X-Forwarded-Prefix", "X_HTTP_METHOD"];
-                self.nothing_forged_arrives(names.chain(kin)).await
+                let kin = ["X-Forwarded-Uri", "X-Forwarded-Method", "X-Forwarded-Prefix"];
+                self.nothing_forged_arrives(names.chain(kin).map(str::to_owned)).await
             }
             Row::ForgedForwarded => {
                 let names = [
@@ -175,9 +182,8 @@ impl Looks {
                     "X-Real-IP",
                     "Forwarded",
                     "Proxy",
-                    "X_Forwarded_For",
                 ];
-                self.nothing_forged_arrives(names.into_iter()).await
+                self.nothing_forged_arrives(names.into_iter().map(str::to_owned)).await
             }
             Row::ConnectionHeader => self.connection_header().await,
             Row::PathAsJudged => self.path_as_judged().await,
@@ -202,13 +208,17 @@ impl Looks {
             Row::HeadAndRange => self.head_and_range().await,
             Row::OtherUpgrades => self.other_upgrades().await,
             Row::WebSocket => self.websocket().await,
-            Row::Identity => self.identity(&[]).await,
+            Row::Identity => self.identity(&[], "close").await,
+            Row::IdentityConnection => {
+                let names: Vec<_> = IDENTITY_HEADER_NAMES.into_iter().collect();
+                self.identity(&[], &format!("close, {}", names.join(", "))).await
+            }
             Row::IdentityReplaced => {
                 let forged: Vec<_> = IDENTITY_HEADER_NAMES
                     .into_iter()
                     .flat_map(|name| [name.to_owned(), name.to_uppercase(), name.replace('-', "_")])
                     .collect();
-                self.identity(&forged).await
+                self.identity(&forged, "close").await
             }
             Row::SessionCookie => {
                 let ours = self.member.as_ref().map(|member| member.cookie.clone()).unwrap_or_default();
@@ -347,10 +357,7 @@ impl Looks {
             .into_iter()
             .any(|address| answer.header("location") == Some(address));
         if itself && (300..400).contains(&answer.status) {
-            return Err(format!(
-                "a redirect to itself: the proxy is not in trusted_proxies ({})",
-                described(&answer)
-            ));
+            return Err(format!("{TO_ITSELF} {}", described(&answer)));
         }
         let code = code(&answer);
         if code.as_deref().is_some_and(|code| code.starts_with("gate.") || code.starts_with("account.")) {
@@ -452,31 +459,41 @@ impl Looks {
         if sent.is_err() { Ok(()) } else { must_be_refused(sent, "a cookie of 70000 bytes") }
     }
 
+    /// Neither past the proxy nor through it: what the gate says of somebody is for the proxy alone.
     async fn gate_listener(&mut self) -> Look {
+        let url = format!("{}{}", self.origin, self.private);
+        let question = |path: &str| {
+            Request::new("GET", path).with("X-Original-Method", "GET").with("X-Original-URL", &url)
+        };
+        let is_the_gates = |answer: &Answer| answer.header("doorward-status").is_some();
         let mut address = self.line.address;
         address.set_port(self.gate_port);
-        let line = Line { address, tls: None };
-        let question = Request::new("GET", "/auth-request")
-            .with("X-Original-Method", "GET")
-            .with("X-Original-URL", &format!("{}{}", self.origin, self.private));
-        let agent = format!("{}gate", self.run);
-        match timeout(GATE_TIMEOUT, line.exchange(&question, &self.host, &agent)).await {
-            Ok(Ok(answer)) if answer.header("doorward-status").is_some() && !address.ip().is_loopback() => {
-                Err(format!(
-                    "{address} answers this machine: {}. Is this machine the proxy's?",
-                    described(&answer)
-                ))
+        // This very machine may ask, if the proxy runs here.
+        if !address.ip().is_loopback() {
+            let line = Line { address, tls: None };
+            let agent = format!("{}gate", self.run);
+            let asked =
+                timeout(GATE_TIMEOUT, line.exchange(&question("/auth-request"), &self.host, &agent)).await;
+            if let Ok(Ok(answer)) = asked
+                && is_the_gates(&answer)
+            {
+                return Err(format!("{address} answers this machine: {}", described(&answer)));
             }
-            // Not reached, refused, or this very machine, whose proxy may ask.
-            _ => Ok(()),
         }
+        for path in ["/_doorward_gate", "/auth-request", "/forward-auth"] {
+            let sent = self.send(question(path)).await.map_err(told)?;
+            if is_the_gates(&sent.answer) {
+                return Err(format!("the proxy shows the gate's own answer at {path}"));
+            }
+        }
+        Ok(())
     }
 
     // === What the application gets
 
     async fn forged_identity(&mut self, spelled: impl Fn(&str) -> String, doubled: bool) -> Look {
         let mut request = self.open();
-        for name in IDENTITY_HEADER_NAMES.into_iter().chain(["Doorward-Other"]) {
+        for name in IDENTITY_HEADER_NAMES {
             request = request.with(&spelled(name), FORGED);
             if doubled {
                 request = request.with(&name.to_lowercase(), &format!("{FORGED} too"));
@@ -485,10 +502,10 @@ impl Looks {
         nothing_forged(&self.arrives(request).await?)
     }
 
-    async fn nothing_forged_arrives(&mut self, names: impl Iterator<Item = &'static str> + Send) -> Look {
+    async fn nothing_forged_arrives(&mut self, names: impl Iterator<Item = String> + Send) -> Look {
         let mut request = self.open();
         for name in names {
-            request = request.with(name, FORGED);
+            request = request.with(&name, FORGED);
         }
         nothing_forged(&self.arrives(request).await?)
     }
@@ -518,18 +535,30 @@ impl Looks {
         }
         request.target.push_str("?x=%2F..%2f&y=a+b%20c");
         let wanted = request.target.clone();
-        let seen = self.arrives(request).await?;
-        if seen.target == wanted { Ok(()) } else { Err(format!("{wanted} arrived as {}", seen.target)) }
+        // With the host in it too, as clients of proxies send it: servers behind could read it otherwise than the gate.
+        let absolute = format!("{}{wanted}", self.origin);
+        for target in [wanted.clone(), absolute] {
+            request.target.clone_from(&target);
+            let seen = self.arrives(request.clone()).await.map_err(|saw| format!("{target}: {saw}"))?;
+            if seen.target != wanted {
+                return Err(format!("{target} arrived as {}", seen.target));
+            }
+        }
+        Ok(())
     }
 
     async fn cookies_arrive(&mut self, ours: &str) -> Look {
+        // The value of a session is nothing to print.
+        let value = ours.split_once('=').map_or("", |(_, value)| value).to_owned();
+        let hidden = |saw: String| saw.replace(&value, "…");
         let cookies = format!("theme=dark; {ours}; lang=de");
         let seen = self.arrives(self.open_without_cookie().with("Cookie", &cookies)).await?;
-        // The value of a session is nothing to print.
-        only(&seen, "cookie", "theme=dark; lang=de").map_err(|saw| {
-            let value = ours.split_once('=').map_or("", |(_, value)| value);
-            saw.replace(value, "…")
-        })
+        only(&seen, "cookie", "theme=dark; lang=de").map_err(hidden)?;
+        let seen = self.arrives(self.open_without_cookie().with("Cookie", ours)).await?;
+        match seen.values("cookie").as_slice() {
+            [] | [""] => Ok(()),
+            values => Err(hidden(format!("Doorward's cookie alone arrived as {values:?}"))),
+        }
     }
 
     async fn head_and_range(&mut self) -> Look {
@@ -543,17 +572,19 @@ impl Looks {
     }
 
     async fn other_upgrades(&mut self) -> Look {
-        let h2c = [
-            ("Connection", "Upgrade, HTTP2-Settings"),
-            ("Upgrade", "h2c"),
-            ("HTTP2-Settings", "AAMAAABkAARAAAAAAAIAAAAA"),
-        ];
-        let sent = self.send(self.open().with_all(&h2c)).await.map_err(told)?;
-        match sent.seen.first() {
-            Some(seen) if !seen.values("upgrade").is_empty() => Err("Upgrade: h2c arrived".to_owned()),
-            Some(_) => Ok(()),
-            None => must_be_refused(Ok(sent), "Upgrade: h2c"),
+        for to in ["h2c", "doorward-probe"] {
+            let upgrade =
+                [("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", to), ("HTTP2-Settings", "AAMAAABk")];
+            let sent = self.send(self.open().with_all(&upgrade)).await.map_err(told)?;
+            match sent.seen.first() {
+                Some(seen) if !seen.values("upgrade").is_empty() => {
+                    return Err(format!("Upgrade: {to} arrived"));
+                }
+                Some(_) => {}
+                None => must_be_refused(Ok(sent), &format!("Upgrade: {to}"))?,
+            }
         }
+        Ok(())
     }
 
     async fn websocket(&mut self) -> Look {
@@ -566,12 +597,20 @@ impl Looks {
         }
     }
 
-    async fn identity(&mut self, forged: &[String]) -> Look {
+    async fn identity(&mut self, forged: &[String], connection: &str) -> Look {
         let Some(member) = &self.member else { return Ok(()) };
         let expected = member.expected.clone();
-        let mut request = Request::new("GET", &self.private).with_all(&API).with("Cookie", &member.cookie);
+        let mut request = Request::new("GET", &self.private)
+            .with_all(&API)
+            .with("Cookie", &member.cookie)
+            .with("Connection", connection);
         for name in forged {
             request = request.with(name, FORGED);
+        }
+        let sent = self.send(request.clone()).await.map_err(told)?;
+        if sent.seen.is_empty() && connection != "close" {
+            // Envoy refuses it.
+            return must_be_refused(Ok(sent), "a Connection header with others' names");
         }
         let seen = self.arrives(request).await?;
         nothing_forged(&seen)?;

@@ -3,6 +3,7 @@
 //! In: the row, the proxy, what was seen. Out: the next step. Invariant: a line that is told is a line of the configuration
 //! that `doorward proxy-config` makes, letter by letter (a test compares).
 
+use super::looks::TO_ITSELF;
 use super::rows::Row;
 use crate::proxy_config::ProxyKind;
 use doorward_core::error_code::{ErrorCode, Fault};
@@ -37,8 +38,14 @@ pub(super) fn next(row: Row, proxy: Option<ProxyKind>, saw: &str, base_host: &st
         code.fault() == Fault::Operator && saw.split([' ', ')']).any(|word| word == code.as_str())
     });
     let told = told.map(|code| code.remedy().to_owned());
-    if row == Row::PublicPage && told.is_none() {
-        return "Add the proxy's address to trusted_proxies under [gate]; `doorward check` says what to list.".to_owned();
+    if saw.starts_with(TO_ITSELF) {
+        return "Add the proxy's address to trusted_proxies under [gate]; `doorward check` says what to list.\n\
+                If it is there, a header of the question is missing: compare location = /_doorward_gate (host.conf)."
+            .to_owned();
+    }
+    if row == Row::PublicPage && told.is_none() && saw.starts_with('5') {
+        return "Look whether the application is running, at the address that the proxy has for it."
+            .to_owned();
     }
     let line = match proxy {
         None => {
@@ -100,13 +107,17 @@ fn nginx(row: Row) -> Remedy {
         Row::TwoHosts => {
             add("Let nginx refuse it, as it does by itself: nothing may rewrite Host before it.", "")
         }
-        Row::GateListener => add("Let [gate] listen be an address that only the proxy reaches.", ""),
+        Row::GateListener => add(
+            "in location = /_doorward_gate (host.conf); and let [gate] listen be an address that only the proxy reaches",
+            "internal;",
+        ),
         Row::ForgedIdentity
         | Row::ForgedMixedCase
         | Row::ForgedDoubled
         | Row::Identity
         | Row::IdentityReplaced
-        | Row::ConnectionHeader => add(
+        | Row::ConnectionHeader
+        | Row::IdentityConnection => add(
             "in ask.conf, and so for each identity header",
             "proxy_set_header Remote-User $doorward_remote_user;",
         ),
@@ -160,7 +171,8 @@ fn traefik(row: Row) -> Remedy {
         | Row::OverrideHeaders
         | Row::ForwardedHeaders
         | Row::HeadAndRange
-        | Row::ConnectionHeader => add(ROUTER, "middlewares: [forged, doorward]"),
+        | Row::ConnectionHeader
+        | Row::IdentityConnection => add(ROUTER, "middlewares: [forged, doorward]"),
         Row::PathTricks | Row::PathAsJudged => add(ENTRY, "sanitizePath: false"),
         Row::ForgedUnderscores => add(ENTRY, "underscoreHeadersStrategy: delete"),
         Row::ForgedIdentity
@@ -222,7 +234,9 @@ fn caddy(row: Row) -> Remedy {
             add("in the application's site, and -Doorward* beside it", "request_header -Remote*")
         }
         Row::ForgedDots => add(SITE, "request_header -Doorward*"),
-        Row::ConnectionHeader | Row::WebSocket => add(SITE, "request_header Connection Upgrade"),
+        Row::ConnectionHeader | Row::IdentityConnection | Row::WebSocket => {
+            add(SITE, "request_header Connection Upgrade")
+        }
         Row::Identity
         | Row::IdentityReplaced
         | Row::CookiesArrive
@@ -249,7 +263,6 @@ fn envoy(row: Row) -> Remedy {
             add("as the first route of the application's virtual host", "- match: { prefix: /.doorward/ }")
         }
         Row::PrivatePage
-        | Row::Browser
         | Row::Fetch
         | Row::Preflight
         | Row::Head
@@ -262,7 +275,8 @@ fn envoy(row: Row) -> Remedy {
         | Row::Arrives
         | Row::BigCookies
         | Row::HeadAndRange => add("first of the http_filters", "- name: envoy.filters.http.ext_authz"),
-        Row::OverrideHeaders
+        Row::Browser
+        | Row::OverrideHeaders
         | Row::ForgedOverrides
         | Row::ForgedDots
         | Row::ForgedIdentity
@@ -282,7 +296,8 @@ fn envoy(row: Row) -> Remedy {
         | Row::CookiesArrive
         | Row::SessionCookie
         | Row::BigCookieArrives
-        | Row::ConnectionHeader => add(
+        | Row::ConnectionHeader
+        | Row::IdentityConnection => add(
             "in the ext_authz filter, below allowed_upstream_headers",
             "patterns: [{ prefix: doorward- }, { prefix: remote- }, { exact: cookie }, { exact: x-forwarded-for }]",
         ),
@@ -330,7 +345,8 @@ fn haproxy(row: Row) -> Remedy {
         | Row::ForgedDots
         | Row::ForgedOverrides
         | Row::ForgedForwarded
-        | Row::ConnectionHeader => add(FRONTEND, DELETE),
+        | Row::ConnectionHeader
+        | Row::IdentityConnection => add(FRONTEND, DELETE),
         Row::Identity
         | Row::IdentityReplaced
         | Row::CookiesArrive

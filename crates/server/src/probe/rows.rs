@@ -63,11 +63,11 @@ rows! {
     ForwardedHeaders   "forwarded-headers"  Nothing "X-Forwarded-Host and its kin change nothing";
     BigCookies         "big-cookies"        Nothing "big cookies are judged or refused";
     TwoHosts           "two-hosts"          Nothing "a request with two hosts is refused";
-    GateListener       "gate-listener"      Nothing "the gate's own listener answers no stranger";
+    GateListener       "gate-listener"      Nothing "the gate's own answers are for the proxy alone";
     // What the application gets.
     Arrives            "arrives"            Echo    "an open page arrives at the application, once";
     ForgedIdentity     "forged-identity"              Echo "identity headers of the browser's making do not arrive";
-    ForgedUnderscores  "forged-identity-underscores"  Echo "nor spelled with underscores";
+    ForgedUnderscores  "forged-identity-underscores"  Echo "nor they and their kin, spelled with underscores";
     ForgedMixedCase    "forged-identity-mixed-case"   Echo "nor in mixed case";
     ForgedDoubled      "forged-identity-doubled"      Echo "nor doubled";
     ForgedDots         "forged-identity-dots"         Echo "nor spelled with dots";
@@ -84,5 +84,6 @@ rows! {
     WebSocket          "websocket"          Echo    "a WebSocket is joined through";
     Identity           "identity"           Member  "every identity header arrives, once, with what the gate says";
     IdentityReplaced   "identity-replaced"  Member  "and replaces what the browser sent under its name";
+    IdentityConnection "identity-connection" Member "and stays, although the browser names it in Connection";
     SessionCookie      "session-cookie"     Member  "the session's cookie stays out of the application";
 }

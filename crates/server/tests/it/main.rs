@@ -30,6 +30,7 @@ mod linking;
 mod oidf;
 mod pages;
 mod people;
+mod probe;
 mod provider_faults;
 mod proxy_attacks;
 mod proxy_config;
