@@ -43,6 +43,7 @@ install_debian_packages() {
     local missing=()
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
     [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
+    has openssl || missing+=(openssl)
     [ -x /usr/sbin/haproxy ] || missing+=(haproxy)
     [ -x /usr/bin/chromium ] || missing+=(chromium)
     has sqlite3 || missing+=(sqlite3)
