@@ -443,7 +443,12 @@ impl Pattern {
             match byte {
                 b'/' | b'-' | b'.' | b'_' | b'~' => path.push(byte.into()),
                 _ if byte.is_ascii_alphanumeric() => path.push(byte.into()),
-                _ => path.push_str(&format!("%{byte:02X}")),
+                _ => {
+                    path.push('%');
+                    let digits = [byte >> 4, byte & 15].into_iter();
+                    let digits = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
+                    path.extend(digits.map(|digit| digit.to_ascii_uppercase()));
+                }
             }
         }
         path

@@ -64,12 +64,12 @@ impl Request {
         if !self.names("connection") {
             text.push_str("Connection: close\r\n");
         }
-        text.push_str(&format!("User-Agent: {agent}\r\n"));
+        text.extend(["User-Agent: ", agent, "\r\n"]);
         for (name, value) in &self.headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
+            text.extend([name.as_str(), ": ", value.as_str(), "\r\n"]);
         }
         if !self.body.is_empty() {
-            text.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
+            text.extend(["Content-Length: ", self.body.len().to_string().as_str(), "\r\n"]);
         }
         text.push_str("\r\n");
         text.push_str(self.body);

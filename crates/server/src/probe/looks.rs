@@ -84,30 +84,8 @@ struct Sent {
 impl Looks {
     /// Looks at one thing.
     pub(super) async fn look(&mut self, row: Row) -> Outcome {
-        match row.needs() {
-            Needs::Nothing => {}
-            Needs::Refusal if !self.private_is_refused => {
-                return Outcome::Skipped("because a private page was not refused");
-            }
-            Needs::Refusal => {}
-            Needs::Public if self.public.is_none() => {
-                return Outcome::Skipped("because the application has no public path");
-            }
-            Needs::Public => {}
-            Needs::Echo | Needs::Member if self.echo.is_none() => {
-                return Outcome::Skipped("it takes --echo, a listener in the application's place");
-            }
-            Needs::Member if self.member.is_none() => {
-                return Outcome::Skipped("it takes --as and --organization, somebody to sign in");
-            }
-            Needs::Echo if self.public.is_none() && self.member.is_none() => {
-                return Outcome::Skipped("because the application has no public path; it takes --as");
-            }
-            // Nothing more is sent, least of all with a session, as long as it may be the application that gets it.
-            Needs::Echo | Needs::Member if row != Row::Arrives && !self.echo_stands => {
-                return Outcome::Skipped("because nothing arrives at --echo");
-            }
-            Needs::Echo | Needs::Member => {}
+        if let Some(why) = self.lacks(row) {
+            return Outcome::Skipped(why);
         }
         let looked = self.look_at(row).await;
         match (row, &looked) {
@@ -118,6 +96,28 @@ impl Looks {
         match looked {
             Ok(()) => Outcome::Passed,
             Err(saw) => Outcome::Failed(saw),
+        }
+    }
+
+    /// What is missing for a look.
+    fn lacks(&self, row: Row) -> Option<&'static str> {
+        let needs = row.needs();
+        let at_the_application = matches!(needs, Needs::Echo | Needs::Member);
+        if needs == Needs::Refusal && !self.private_is_refused {
+            Some("because a private page was not refused")
+        } else if needs == Needs::Public && self.public.is_none() {
+            Some("because the application has no public path")
+        } else if at_the_application && self.echo.is_none() {
+            Some("it takes --echo, a listener in the application's place")
+        } else if needs == Needs::Member && self.member.is_none() {
+            Some("it takes --as and --organization, somebody to sign in")
+        } else if needs == Needs::Echo && self.public.is_none() && self.member.is_none() {
+            Some("because the application has no public path; it takes --as")
+        } else if at_the_application && row != Row::Arrives && !self.echo_stands {
+            // Nothing more is sent, least of all with a session, as long as it may be the application that gets it.
+            Some("because nothing arrives at --echo")
+        } else {
+            None
         }
     }
 
@@ -266,7 +266,7 @@ impl Looks {
 
     /// Sends what must arrive at the application, once, and be answered.
     async fn arrives(&mut self, request: Request) -> Result<Seen, String> {
-        let Sent { answer, mut seen } = self.send(request).await.map_err(told)?;
+        let Sent { answer, mut seen } = self.send(request).await.map_err(|error| told(&error))?;
         match (seen.pop(), seen.is_empty()) {
             (Some(seen), true) if answer.status == 200 || answer.status == 101 => Ok(seen),
             (Some(_), true) => Err(format!("it arrived, but was answered {}", described(&answer))),
@@ -279,14 +279,17 @@ impl Looks {
 
     async fn pages(&mut self) -> Look {
         let page = Request::new("GET", &format!("{}/login", self.base_path)).with_all(&NAVIGATION);
-        let sent = self.send_on(self.pages_line.clone(), self.base_host.clone(), page).await.map_err(told)?;
+        let sent = self
+            .send_on(self.pages_line.clone(), self.base_host.clone(), page)
+            .await
+            .map_err(|error| told(&error))?;
         let ours = sent.answer.header("content-security-policy").is_some();
         if sent.answer.status == 200 && ours { Ok(()) } else { Err(described(&sent.answer)) }
     }
 
     async fn must_be_401(&mut self, request: Request) -> Look {
         let head = request.method == "HEAD";
-        let sent = self.send(request).await.map_err(told)?;
+        let sent = self.send(request).await.map_err(|error| told(&error))?;
         not_reached(&sent)?;
         let answer = &sent.answer;
         if answer.status != 401 || (head && !answer.body.is_empty()) {
@@ -303,7 +306,7 @@ impl Looks {
     /// 401 with a problem document that names the very page.
     async fn must_ask_to_sign_in(&mut self, request: Request) -> Look {
         let target = request.target.clone();
-        let sent = self.send(request).await.map_err(told)?;
+        let sent = self.send(request).await.map_err(|error| told(&error))?;
         not_reached(&sent)?;
         let answer = &sent.answer;
         let document: serde_json::Value = serde_json::from_str(&answer.body).unwrap_or_default();
@@ -332,7 +335,10 @@ impl Looks {
 
     async fn browser(&mut self) -> Look {
         let target = self.private.clone();
-        let sent = self.send(Request::new("GET", &target).with_all(&NAVIGATION)).await.map_err(told)?;
+        let sent = self
+            .send(Request::new("GET", &target).with_all(&NAVIGATION))
+            .await
+            .map_err(|error| told(&error))?;
         not_reached(&sent)?;
         match (sent.answer.status, sent.answer.header("location")) {
             (302, Some(location)) => self.leads_back(location, &target),
@@ -342,7 +348,7 @@ impl Looks {
 
     async fn handover(&mut self) -> Look {
         let start = Request::new("GET", "/.doorward/start?next=%2F").with_all(&NAVIGATION);
-        let sent = self.send(start).await.map_err(told)?;
+        let sent = self.send(start).await.map_err(|error| told(&error))?;
         not_reached(&sent)?;
         let to = format!("{}/.doorward/handover?", self.base_origin);
         let leads = sent.answer.header("location").is_some_and(|location| location.starts_with(&to));
@@ -352,7 +358,7 @@ impl Looks {
     async fn public_page(&mut self) -> Look {
         let Some((target, _)) = self.public.clone() else { return Ok(()) };
         let Sent { answer, .. } =
-            self.send(Request::new("GET", &target).with_all(&API)).await.map_err(told)?;
+            self.send(Request::new("GET", &target).with_all(&API)).await.map_err(|error| told(&error))?;
         let itself = [target.as_str(), &format!("{}{target}", self.origin)]
             .into_iter()
             .any(|address| answer.header("location") == Some(address));
@@ -481,7 +487,7 @@ impl Looks {
             }
         }
         for path in ["/_doorward_gate", "/auth-request", "/forward-auth"] {
-            let sent = self.send(question(path)).await.map_err(told)?;
+            let sent = self.send(question(path)).await.map_err(|error| told(&error))?;
             if is_the_gates(&sent.answer) {
                 return Err(format!("the proxy shows the gate's own answer at {path}"));
             }
@@ -519,7 +525,7 @@ impl Looks {
             .with("Remote-User", FORGED)
             .with("Doorward-Role", FORGED)
             .with("X-Forwarded-For", FORGED);
-        let sent = self.send(request).await.map_err(told)?;
+        let sent = self.send(request).await.map_err(|error| told(&error))?;
         let Some(seen) = sent.seen.first() else {
             // Envoy refuses it.
             return must_be_refused(Ok(sent), "a Connection header with others' names");
@@ -575,7 +581,7 @@ impl Looks {
         for to in ["h2c", "doorward-probe"] {
             let upgrade =
                 [("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", to), ("HTTP2-Settings", "AAMAAABk")];
-            let sent = self.send(self.open().with_all(&upgrade)).await.map_err(told)?;
+            let sent = self.send(self.open().with_all(&upgrade)).await.map_err(|error| told(&error))?;
             match sent.seen.first() {
                 Some(seen) if !seen.values("upgrade").is_empty() => {
                     return Err(format!("Upgrade: {to} arrived"));
@@ -588,7 +594,7 @@ impl Looks {
     }
 
     async fn websocket(&mut self) -> Look {
-        let sent = self.send(self.open().with_all(&WEBSOCKET)).await.map_err(told)?;
+        let sent = self.send(self.open().with_all(&WEBSOCKET)).await.map_err(|error| told(&error))?;
         match sent.answer.status {
             101 if sent.answer.echoed => Ok(()),
             101 => Err("101, but nothing comes back".to_owned()),
@@ -607,7 +613,7 @@ impl Looks {
         for name in forged {
             request = request.with(name, FORGED);
         }
-        let sent = self.send(request.clone()).await.map_err(told)?;
+        let sent = self.send(request.clone()).await.map_err(|error| told(&error))?;
         if sent.seen.is_empty() && connection != "close" {
             // Envoy refuses it.
             return must_be_refused(Ok(sent), "a Connection header with others' names");
@@ -645,7 +651,7 @@ fn mixed_case(name: &str) -> String {
         .collect()
 }
 
-fn told(error: io::Error) -> String {
+fn told(error: &io::Error) -> String {
     format!("no answer: {error}")
 }
 
@@ -678,10 +684,10 @@ fn code(answer: &Answer) -> Option<String> {
 fn described(answer: &Answer) -> String {
     let mut text = answer.status.to_string();
     if let Some(location) = answer.header("location") {
-        text.push_str(&format!(" to {location}"));
+        text.extend([" to ", location]);
     }
     match code(answer) {
-        Some(code) => text.push_str(&format!(" {code}")),
+        Some(code) => text.extend([" ", code.as_str()]),
         None => text.push_str(" that is not Doorward's"),
     }
     text
@@ -693,7 +699,7 @@ fn not_reached(sent: &Sent) -> Look {
 
 /// Refused with a 4xx, by whomever, but not with 401: then it was judged as something else than it is.
 fn must_be_refused(sent: io::Result<Sent>, what: &str) -> Look {
-    let sent = sent.map_err(|error| format!("{what}: {}", told(error)))?;
+    let sent = sent.map_err(|error| format!("{what}: {}", told(&error)))?;
     not_reached(&sent).map_err(|saw| format!("{what}: {saw}"))?;
     match sent.answer.status {
         401 => Err(format!("{what} was judged as something else: {}", described(&sent.answer))),

@@ -73,10 +73,8 @@ enum Outcome {
 
 /// Probes, and writes the report; a failure if anything is wrong.
 pub async fn probe(context: Context, wanted: Wanted, output: &mut dyn Write) -> Result<(), Failure> {
-    let random = context.random.clone();
-    let run: String = random.bytes::<12>()?.iter().map(|byte| format!("{byte:02x}")).collect();
-    let run = format!("{SEGMENT}/{run}-");
-    let (mut looks, account) = prepare(&context.configuration, &wanted, &run).await?;
+    let run = format!("{SEGMENT}/{}-", context.random.token()?.expose());
+    let mut looks = prepare(&context.configuration, &wanted, &run).await?;
     if let Some(address) = wanted.echo {
         let listening = Echo::listen(address, run).await.map_err(|error| {
             let remedy =
@@ -86,27 +84,27 @@ pub async fn probe(context: Context, wanted: Wanted, output: &mut dyn Write) -> 
         })?;
         looks.echo = Some(listening);
     }
-    let Some(account) = account else { return report(&mut looks, &wanted, output).await };
+    let Some(account) = &wanted.account else { return report(&mut looks, &wanted, output).await };
     let operator = context.operator.clone();
     let app = context.app().await?;
-    let session = Session::begin(&app, &account, &looks.host, operator).await?;
-    let reported = match member(&app, &session, &looks).await {
-        Ok(member) => {
-            looks.member = Some(member);
-            report(&mut looks, &wanted, output).await
+    let session = Session::begin(&app, account, &looks.host, operator).await?;
+    let reported = async {
+        looks.member = Some(member(&app, &session, &looks).await?);
+        report(&mut looks, &wanted, output).await
+    };
+    // However it ends, the session ends too.
+    let reported = tokio::select! {
+        reported = reported => reported,
+        _ = tokio::signal::ctrl_c() => {
+            Err(Failure::new(ErrorCode::ServiceUnavailable, "interrupted", "Begin again when you like."))
         }
-        Err(failure) => Err(failure),
     };
     session.end(&app).await?;
     reported
 }
 
-/// Judges what was asked for. Gives the looks without listener and member, and the account's name.
-async fn prepare(
-    configuration: &Configuration,
-    wanted: &Wanted,
-    run: &str,
-) -> Result<(Looks, Option<String>), Failure> {
+/// Judges what was asked for. The looks have no listener and no member yet.
+async fn prepare(configuration: &Configuration, wanted: &Wanted, run: &str) -> Result<Looks, Failure> {
     let base_url = &configuration.base_url;
     let mistake = |what: String, remedy: &str| Failure::new(ErrorCode::ConfigurationMistaken, what, remedy);
     let like = "Name an application's own address, as in https://hub.example.com.";
@@ -178,7 +176,7 @@ async fn prepare(
     };
     let application_line = line(resolve(wanted.connect, &url).await?, name)?;
     let pages_line = line(resolve(wanted.connect, &base_url.url).await?, base_url.hostname())?;
-    let looks = Looks {
+    Ok(Looks {
         run: run.to_owned(),
         line: application_line,
         pages_line,
@@ -197,8 +195,7 @@ async fn prepare(
         number: 0,
         private_is_refused: false,
         echo_stands: false,
-    };
-    Ok((looks, wanted.account.clone()))
+    })
 }
 
 async fn resolve(connect: Option<SocketAddr>, url: &Url) -> Result<SocketAddr, Failure> {

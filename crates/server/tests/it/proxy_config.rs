@@ -41,7 +41,7 @@ fn proxy_config(toml: &str, arguments: &[&str]) -> (u8, String, String) {
 }
 
 fn uuid() -> String {
-    Random::system().bytes::<8>().unwrap().iter().map(|byte| format!("{byte:02x}")).collect()
+    Random::system().token().unwrap().expose().to_owned()
 }
 
 /// What it prints, for a configuration that must do.
@@ -66,7 +66,9 @@ fn files(printed: &str) -> Vec<(String, String)> {
         text.push_str(line);
         text.push('\n');
     }
-    files.iter_mut().for_each(|(_, text)| *text = format!("{}\n", text.trim_end()));
+    for (_, text) in &mut files {
+        *text = format!("{}\n", text.trim_end());
+    }
     files
 }
 
