@@ -32,6 +32,7 @@ export async function prepareDoorward({ baseUrl, listen, gateListen, allow, app,
   let server;
   return {
     folder,
+    listen,
     /** `doorward ARGS…` with `input` as its standard input; returns what it printed. */
     cli,
     sql,

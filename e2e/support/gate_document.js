@@ -5,13 +5,13 @@ import { readFile } from 'node:fs/promises';
 
 const DOCUMENT = new URL('../../docs/gate.md', import.meta.url);
 
-/** The block that shows this file: its first line names it in a comment. nginx's is found by its language. */
+/** The block that shows this file: its first line names it in a comment. */
 export async function shown(file) {
   const document = await readFile(DOCUMENT, 'utf8');
-  const blocks = [...document.matchAll(/^```(\S*)\n([\s\S]*?)^```/gm)].map(([, language, text]) => ({ language, text }));
-  const found = blocks.filter(({ language, text }) => (file === 'nginx' ? language === file : text.split('\n', 1)[0].endsWith(` ${file}`)));
+  const blocks = [...document.matchAll(/^```(\S*)\n([\s\S]*?)^```/gm)].map(([, , text]) => text);
+  const found = blocks.filter((text) => text.split('\n', 1)[0].endsWith(` ${file}`));
   if (found.length !== 1) throw new Error(`docs/gate.md shows ${file} ${found.length} times`);
-  return found[0].text;
+  return found[0];
 }
 
 /** Replaces each `from` (text or a pattern with the flag g) everywhere. */

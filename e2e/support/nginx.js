@@ -1,26 +1,34 @@
-// Debian's nginx in front, with the snippet of docs/gate.md word for word.
+// Debian's nginx in front, with the configuration of docs/gate.md word for word.
 // Goes in: where Doorward, its gate listener and the application listen. Comes out: the port that browsers use.
 // Never here: directives for the gate; whatever is missing in the document must fail the journeys.
 import { writeFile, mkdir } from 'node:fs/promises';
 import { connect } from 'node:net';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { shown, substitute } from './gate_document.js';
 import { run, start, temporaryFolder } from './processes.js';
 
-/** The snippet, with this test's hosts and ports in the place of the document's. */
-export async function gateSnippet({ port, doorward, gate, application, ssoHost, applicationHost }) {
-  return substitute(await shown('nginx'), [
-    ['127.0.0.1:8080', doorward],
-    ['127.0.0.1:8081', gate],
-    ['127.0.0.1:3000', application],
-    ['listen 443 ssl;', `listen 127.0.0.1:${port};`],
-    [/^ *ssl_certificate(_key)? .*\n/gm, ''],
-    ['server_name sso.example.com', `server_name ${ssoHost}`],
-    ['server_name hub.example.com', `server_name ${applicationHost}`],
-    ['https://hub.example.com', `http://${applicationHost}:${port}`],
-    [/(Host +)sso\.example\.com/g, `$1${ssoHost}:${port}`],
-    [/(Host +)hub\.example\.com/g, `$1${applicationHost}:${port}`],
-  ]);
+/** Writes the document's three files into `folder`, with this test's hosts and ports in the place of the document's. Returns the first. */
+async function gateConfiguration(folder, { port, doorward, gate, application, ssoHost, applicationHost }) {
+  const files = {
+    'conf.d/doorward.conf': [
+      ['127.0.0.1:8080', doorward],
+      ['127.0.0.1:8081', gate],
+      ['127.0.0.1:3000', application],
+      ['listen 443 ssl;', `listen 127.0.0.1:${port};`],
+      [/^ *ssl_certificate(_key)? .*\n/gm, ''],
+      ['server_name sso.example.com', `server_name ${ssoHost}`],
+      ['server_name hub.example.com', `server_name ${applicationHost}`],
+      [/(Host +)sso\.example\.com/g, `$1${ssoHost}:${port}`],
+      ['$doorward_host hub.example.com', `$doorward_host ${applicationHost}:${port}`],
+      ['/etc/nginx/doorward/', `${folder}/`],
+    ],
+    'doorward/host.conf': [['https://$doorward_host', 'http://$doorward_host']],
+    'doorward/ask.conf': [],
+  };
+  for (const [file, replacements] of Object.entries(files)) {
+    await writeFile(join(folder, basename(file)), substitute(await shown(`/etc/nginx/${file}`), replacements));
+  }
+  return join(folder, 'doorward.conf');
 }
 
 /** Starts nginx on `port` of 127.0.0.1. */
@@ -39,7 +47,7 @@ events { worker_connections 512; }
 http {
 access_log off;
 ${temporaryPaths.join('\n')}
-${await gateSnippet(addresses)}
+include ${await gateConfiguration(folder, addresses)};
 }
 `,
   );

@@ -31,7 +31,7 @@ async function startTraefik(to) {
       ['/etc/traefik/doorward.yaml', ours],
     ]),
   );
-  await writeFile(ours, substitute(await shown('/etc/traefik/doorward.yaml'), [...servers(to), ...hosts(to)]));
+  await writeFile(ours, substitute(await shown('/etc/traefik/doorward.yaml'), [...servers(to), ...hosts(to), [/^tls:\n.*\n/gm, '']]));
   return startOn(to, 'traefik', join(TOOLS, 'bin/traefik'), [`--configFile=${own}`]);
 }
 
@@ -71,7 +71,7 @@ async function startHaproxy(to) {
   await writeFile(
     file,
     substitute(await shown('/etc/haproxy/haproxy.cfg'), [
-      ['bind :443 ssl crt /etc/ssl/example.com.pem', `bind 127.0.0.1:${to.port}`],
+      ['bind :443 ssl crt /etc/ssl/doorward.pem', `bind 127.0.0.1:${to.port}`],
       ['X-Forwarded-Proto https', 'X-Forwarded-Proto http'],
       ['/etc/haproxy/doorward.lua', lua],
       ['127.0.0.1:8080', to.doorward],

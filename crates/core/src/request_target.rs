@@ -489,6 +489,40 @@ impl Pattern {
         }
     }
 
+    /// A path that the pattern matches, encoded as a request has it: `{org}` is `organization`, every other placeholder and a
+    /// `**` is `other`.
+    pub fn example(&self, organization: &str, other: &str) -> String {
+        let text = |segment: &Segment| match segment {
+            Segment::Literal(literal) => literal.clone(),
+            Segment::Organization => organization.to_owned(),
+            Segment::Resource | Segment::Any => other.to_owned(),
+        };
+        let mut segments: Vec<_> = self.head.iter().map(text).collect();
+        if let Some(tail) = &self.tail {
+            segments.push(other.to_owned());
+            segments.extend(tail.iter().map(text));
+        }
+        let mut path = String::from("/");
+        for byte in segments.join("/").bytes() {
+            match byte {
+                b'/' | b'-' | b'.' | b'_' | b'~' => path.push(byte.into()),
+                _ if byte.is_ascii_alphanumeric() => path.push(byte.into()),
+                _ => {
+                    path.push('%');
+                    let digits = [byte >> 4, byte & 15].into_iter();
+                    let digits = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
+                    path.extend(digits.map(|digit| digit.to_ascii_uppercase()));
+                }
+            }
+        }
+        path
+    }
+
+    /// Whether it ends with `**`: whatever follows a path that it matches, it matches that too.
+    pub fn is_open_ended(&self) -> bool {
+        self.tail.as_ref().is_some_and(Vec::is_empty)
+    }
+
     /// Matches a decoded path and returns what `{org}` and `{resource}` stand for.
     fn captures<'p>(&self, path: &'p str, case: Case) -> Option<Captures<'p>> {
         // The path has no empty segments but before its first slash and behind its last.
@@ -850,6 +884,22 @@ mod tests {
         let hub = hub();
         let path = normalise_path(path).unwrap();
         hub.target(method, HOST, &path).unwrap().0.needed_role
+    }
+
+    #[test]
+    fn an_example_of_a_pattern_is_matched_by_it() {
+        for (text, path, open_ended) in [
+            ("/", "/", false),
+            ("/static/**", "/static/x", true),
+            ("/{org}/{resource}/**", "/acme/x/x", true),
+            ("/v1/{name}/**/raw", "/v1/x/x/raw", false),
+            ("/caf\u{e9} menu/{org}", "/caf%C3%A9%20menu/acme", false),
+        ] {
+            let pattern = Pattern::parse(text).unwrap();
+            assert_eq!((pattern.example("acme", "x").as_str(), pattern.is_open_ended()), (path, open_ended));
+            let normalised = normalise_path(path).unwrap();
+            assert!(pattern.captures(normalised.as_str(), Case::Exact).is_some(), "{text}: {path}");
+        }
     }
 
     #[test]

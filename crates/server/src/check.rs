@@ -20,7 +20,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 /// What to list, by the kind of proxy.
-const WHAT_TO_LIST: &str = "\
+pub(crate) const WHAT_TO_LIST: &str = "\
 nginx, Caddy, Traefik, HAProxy or Envoy on this machine: trusted_proxies = [\"127.0.0.1\", \"::1\"]
 Proxy and doorward in containers of one network: the network's subnet, as `docker network inspect NETWORK` shows it
 Ingress controller in Kubernetes: the pods' network (`kubectl cluster-info dump | grep cluster-cidr`)

@@ -11,6 +11,9 @@ use crate::configuration::{Configuration, ConfigurationMistake};
 use crate::failure::Failure;
 use crate::gate;
 use crate::logging;
+use crate::probe;
+use crate::proxy::Upstream;
+use crate::proxy_config::{self, MadeFile, ProxyKind, Wanted};
 use crate::random::Random;
 use crate::serve::{self, Built};
 use crate::store::Plan;
@@ -22,6 +25,7 @@ use doorward_core::error_code::ErrorCode;
 use doorward_core::membership::{Role, UnknownRole};
 use std::ffi::OsString;
 use std::io::{BufRead, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// The file that is read when `--config` names none and it is there.
@@ -46,6 +50,10 @@ enum Command {
     Check,
     /// Bring the database's schema up to date
     Migrate,
+    /// Print the configuration of the proxy in front, made from this one
+    ProxyConfig(ProxyConfig),
+    /// Look through the proxy in front, from outside, at whether the gate stands there and nothing gets around it
+    Probe(Probe),
     /// Write everything that must be kept to a new file, while serving; without the master key
     Backup(Backup),
     /// Put a backup in the place of an empty database; everybody signs in anew
@@ -152,6 +160,63 @@ pub enum SsoChoice {
     Missing,
     /// The organization has none
     None,
+}
+
+/// `proxy-config`.
+#[derive(Args, Debug)]
+struct ProxyConfig {
+    /// Which proxy
+    #[arg(value_enum)]
+    proxy: ProxyKind,
+    /// Where an application listens [default: its upstream in the configuration]; may be given several times
+    #[arg(long, value_name = "APP=URL", value_parser = parse_upstream)]
+    upstream: Vec<(String, Upstream)>,
+    /// The certificate of all hosts (PEM) [default: a placeholder; Caddy gets its own]
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<String>,
+    /// The file of its key [default: a placeholder]
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<String>,
+    /// Where the proxy reaches Doorward [default: the addresses that it listens on]
+    #[arg(long, value_name = "HOST")]
+    doorward: Option<String>,
+    /// Only the file of this name, where there are several
+    #[arg(long, value_name = "NAME")]
+    file: Option<String>,
+}
+
+/// `probe`.
+#[derive(Args, Debug)]
+struct Probe {
+    /// An application's address, as browsers have it
+    url: String,
+    /// Where the proxy listens, if not where the name leads
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    connect: Option<SocketAddr>,
+    /// Certificates (PEM) that are trusted besides the system's
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Which proxy it is [default: the one that its answers name]
+    #[arg(long, value_enum)]
+    proxy: Option<ProxyKind>,
+    /// Listen here in the application's place, to see what it would get
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    echo: Option<SocketAddr>,
+    /// Sign this account in for as long as the probe takes; the audit log says so
+    #[arg(long = "as", value_name = "ACCOUNT", requires = "echo", requires = "organization")]
+    account: Option<String>,
+    /// An organization whose paths are asked for, without enforced single sign-on
+    #[arg(long, value_name = "ORG")]
+    organization: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_upstream(text: &str) -> Result<(String, Upstream), String> {
+    const LIKE: &str = "write it like hub=http://127.0.0.1:3000";
+    let (name, url) = text.split_once('=').ok_or(LIKE)?;
+    Ok((name.to_owned(), url.parse().map_err(|error| format!("{error}; {LIKE}"))?))
 }
 
 /// `import`.
@@ -679,6 +744,9 @@ fn execute(
     }
     let configuration = loaded.map_err(|mistakes| mistakes.iter().map(mistaken).collect::<Vec<_>>())?;
     logging::start(configuration.log_format, configuration.log_level);
+    if let Command::ProxyConfig(wanted) = parsed.command {
+        return print_proxy_config(&configuration, wanted, output);
+    }
     if matches!(parsed.command, Command::Serve) {
         return runtime.block_on(serve::serve(configuration, clock, random, build)).map(|_| ());
     }
@@ -687,7 +755,12 @@ fn execute(
     runtime.block_on(async {
         let one = |failure: Failure| vec![failure];
         match parsed.command {
-            Command::Serve | Command::Check => Ok(()),
+            Command::Serve | Command::Check | Command::ProxyConfig(_) => Ok(()),
+            Command::Probe(asked) => {
+                let Probe { url, connect, ca, proxy, echo, account, organization, json } = asked;
+                let wanted = probe::Wanted { url, connect, ca, proxy, echo, account, organization, json };
+                Box::pin(probe::probe(context, wanted, output)).await.map_err(one)
+            }
             Command::Migrate => commands::migrate(&context, output).await.map_err(one),
             Command::Import(import) => commands::import(context, import, output).await.map_err(one),
             Command::Backup(backup) => commands::backup(&context, backup, output).await.map_err(one),
@@ -779,6 +852,29 @@ fn execute(
     })
 }
 
+/// `proxy-config`: the files one after the other; the first line of each names its path.
+fn print_proxy_config(
+    configuration: &Configuration,
+    wanted: ProxyConfig,
+    output: &mut dyn Write,
+) -> Result<(), Vec<Failure>> {
+    let ProxyConfig { proxy, upstream, certificate, key, doorward, file } = wanted;
+    let wanted = Wanted { proxy, upstreams: upstream, certificate, key, doorward };
+    let mut files = proxy_config::make(configuration, &wanted)?;
+    if let Some(file) = file {
+        let name = |made: &MadeFile| made.path.rsplit('/').next().unwrap_or_default();
+        let known: Vec<_> = files.iter().map(name).collect();
+        if !known.contains(&file.as_str()) {
+            let remedy = format!("Its files are: {}", known.join(", "));
+            let what = format!("this proxy has no file {file:?}");
+            return Err(Failure::new(ErrorCode::RequestMalformed, what, remedy).into());
+        }
+        files.retain(|made| name(made) == file);
+    }
+    let texts: Vec<_> = files.into_iter().map(|made| made.text).collect();
+    write!(output, "{}", texts.join("\n")).map_err(|error| vec![error.into()])
+}
+
 /// The pages and the gate.
 fn build(app: &SharedApp) -> Built {
     Built { main: web::router(app), gate: gate::door(app, web::write_answer) }
@@ -813,6 +909,12 @@ mod tests {
             "doorward serve --config a.toml",
             "doorward check",
             "doorward migrate",
+            "doorward probe https://hub.example.com",
+            "doorward probe https://hub.example.com --connect 127.0.0.1:443 --ca ca.pem --proxy haproxy --json",
+            "doorward probe https://hub.example.com --echo 127.0.0.1:3000 --as mira --organization acme",
+            "doorward proxy-config nginx",
+            "doorward proxy-config haproxy --upstream hub=http://127.0.0.1:3000 --upstream wiki=http://wiki:80",
+            "doorward proxy-config traefik --certificate a.pem --key b.pem --doorward doorward --file traefik.yaml",
             "doorward account create mira --email m@a.example --password-stdin",
             "doorward account create mira --email m@a.example --password-stdin --full-name M --operator",
             "doorward account password mira --password-stdin",
@@ -896,6 +998,10 @@ mod tests {
             ("doorward explain GET https://hub.example.com/ --sso none", "--account"),
             ("doorward token create --organization acme --name n --days 366", "365"),
             ("doorward token create --organization acme --name n --scope write", "no such scope"),
+            ("doorward proxy-config apache", "nginx"),
+            ("doorward probe https://a.example --as mira", "--echo"),
+            ("doorward proxy-config nginx --upstream hub", "hub=http://127.0.0.1:3000"),
+            ("doorward proxy-config nginx --upstream hub=https://a.example/x", "http://host:port"),
         ] {
             let told = parse(line).unwrap_err();
             assert_eq!(told.exit_code(), 2, "{line}");

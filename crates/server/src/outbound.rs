@@ -725,7 +725,9 @@ fn tls_words(error: &rustls::Error) -> &'static str {
 }
 
 /// One set of TLS settings for the process: the host's authorities and the operator's, TLS 1.2 and 1.3.
-fn tls_settings(extra_authorities_pem: Option<&[u8]>) -> Result<rustls::ClientConfig, OutboundSetupError> {
+pub(crate) fn tls_settings(
+    extra_authorities_pem: Option<&[u8]>,
+) -> Result<rustls::ClientConfig, OutboundSetupError> {
     use rustls::pki_types::pem::PemObject as _;
     let mut authorities = rustls::RootCertStore::empty();
     authorities.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

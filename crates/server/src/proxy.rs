@@ -53,6 +53,18 @@ impl ProxyFault {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Upstream(Authority);
 
+impl Upstream {
+    /// Its name or address, without brackets.
+    pub fn host(&self) -> &str {
+        self.0.host().trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.0.port_u16().unwrap_or(80)
+    }
+}
+
 /// Not an address that the proxy can reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an upstream is http://host:port without a path; the application is reached over a trusted network")]

@@ -218,7 +218,12 @@ impl Sealing {
     }
 
     fn over(path: Option<PathBuf>, ring: Ring) -> Self {
-        Self { path, ring: Arc::new(RwLock::new(Arc::new(ring))), unusable: Arc::default(), sealer: Arc::default() }
+        Self {
+            path,
+            ring: Arc::new(RwLock::new(Arc::new(ring))),
+            unusable: Arc::default(),
+            sealer: Arc::default(),
+        }
     }
 
     fn ring(&self) -> Arc<Ring> {

@@ -73,7 +73,7 @@ impl Context {
     }
 
     /// Everything open, for what the pages do too. Our own listeners are those of the configuration.
-    async fn app(self) -> Result<SharedApp, Failure> {
+    pub(crate) async fn app(self) -> Result<SharedApp, Failure> {
         let Configuration { listen, gate_listen, metrics_listen, .. } = self.configuration;
         let own = [Some(listen), Some(gate_listen), metrics_listen].into_iter().flatten().collect();
         open_app(self.configuration, self.clock, self.random, own).await

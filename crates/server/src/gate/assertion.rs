@@ -10,8 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use doorward_core::assertion::{OpenOrganization, assertion_claims};
 use doorward_core::gate_decision::{
-    Membership, OrganizationFacts as CoreOrganization, Permit, Sso, SsoSession,
-    SsoStanding, open_until,
+    Membership, OrganizationFacts as CoreOrganization, Permit, Sso, SsoSession, SsoStanding, open_until,
 };
 use doorward_core::identity_headers::identity_headers;
 use doorward_core::ids::{OrganizationId, SessionId};

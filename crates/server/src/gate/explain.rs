@@ -7,8 +7,7 @@
 use doorward_core::connection::{Enforcement, sso_session_ends_at};
 use doorward_core::error_code::ErrorCode;
 use doorward_core::gate_decision::{
-    Decision, Facts, Ground, Owner, Permit, Sso, SsoSession, SsoStanding,
-    decide_and_say_why,
+    Decision, Facts, Ground, Owner, Permit, Sso, SsoSession, SsoStanding, decide_and_say_why,
 };
 use doorward_core::ids::OrganizationId;
 use doorward_core::request_target::{
@@ -240,9 +239,10 @@ pub async fn explain(app: &App, question: &Question<'_>, asker: &Asker) -> Resul
     explanation.ground = ground.as_str();
     explanation.reason = reason(ground, &target, &facts);
     explanation.owner = place.organization.as_ref().map(|organization| organization.id);
-    explanation.organization = target.organization.as_deref().map(|name| {
-        OrganizationKnown::of(name, &facts, place.organization.as_deref().map(|o| o.name()))
-    });
+    explanation.organization = target
+        .organization
+        .as_deref()
+        .map(|name| OrganizationKnown::of(name, &facts, place.organization.as_deref().map(|o| o.name())));
     explanation.account = AccountKnown::of(asker, &facts, now);
     explanation.target = Some(TargetRead::of(path.as_str(), &target, &matched, &facts));
     let answer = &mut explanation.answer;
