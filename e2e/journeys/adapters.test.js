@@ -6,7 +6,8 @@ import { after, before, describe, test } from 'node:test';
 import { createServer } from 'node:http';
 import { prepareDoorward } from '../support/doorward.js';
 import { exchange, requestBytes } from '../support/exchange.js';
-import { CASES, ELSEWHERE, FORGED } from '../support/gate_cases.js';
+import { CASES, ELSEWHERE, FORGED, TOKENS } from '../support/gate_cases.js';
+import { hashOf } from '../support/token.js';
 import { startOidcProvider } from '../support/oidc_provider.js';
 import { allLogs, freePort, stopEverything } from '../support/processes.js';
 import { PROXIES } from '../support/proxies.js';
@@ -98,6 +99,18 @@ async function openStage(proxy) {
   await doorward.sqlChange(`INSERT INTO sso_session (session_id, organization_id, epoch, issuer, subject, authenticated_at)
     SELECT host_session.session_id, connection.organization_id, connection.epoch, '${provider.issuer}', 'directory-2', ${Date.now()}
     FROM host_session, connection WHERE host_session.token_hash = '${token}'`);
+  // mira's token is authorised for acme, and writes nothing; alex's is not.
+  await doorward.sqlChange(`UPDATE membership SET last_sso_at = ${Date.now()}, last_sso_epoch = (SELECT epoch FROM connection
+    WHERE connection.organization_id = membership.organization_id)
+    WHERE account_id = (SELECT id FROM account WHERE name_key = 'mira')`);
+  for (const [name, token] of Object.entries(TOKENS)) {
+    await doorward.sqlChange(`INSERT INTO access_token (id, token_hash, account_id, name, ceiling, created_at, expires_at)
+      SELECT '00000000-0000-7000-8000-00000000000${name.length}', '${hashOf(token)}', id, 'e2e', 'read', ${Date.now()}, ${Date.now() + 3_600_000}
+      FROM account WHERE name_key = '${name}' ON CONFLICT DO NOTHING`);
+  }
+  await doorward.sqlChange(`INSERT INTO token_authorization (token_id, organization_id, epoch, authorized_at)
+    SELECT access_token.id, connection.organization_id, connection.epoch, ${Date.now()} FROM access_token, connection
+    WHERE access_token.token_hash = '${hashOf(TOKENS.mira)}' ON CONFLICT DO NOTHING`);
   const stage = { proxy, port, cookies, application, seen: [], last: undefined };
   await untilComplete(stage);
   return { ...stage, stopDoorward: () => doorward.stop(), close: async () => { await front.stop(); await doorward.stop(); } };
@@ -209,6 +222,10 @@ function checkAllowed(stage, row, expect, answer) {
   const cookie = seen.headers.find(([name]) => name.toLowerCase() === 'cookie')?.[1];
   assert.ok(!cookie?.includes('doorward-'), `the application sees ${cookie}`);
   if ('cookie' in expect) assert.equal(cookie || undefined, expect.cookie);
+  // Nor our tokens; what is not ours letter by letter.
+  const authorization = seen.headers.find(([name]) => name.toLowerCase() === 'authorization')?.[1];
+  assert.ok(!authorization?.includes('dwp_'), `the application sees ${authorization}`);
+  assert.equal(authorization || undefined, expect.authorization);
   if (expect.header) assert.equal(seen.headers.find(([name]) => name.toLowerCase() === expect.header[0])?.[1], expect.header[1]);
 }
 

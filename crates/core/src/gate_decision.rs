@@ -16,7 +16,9 @@ use crate::time::{Lifetime, Timestamp};
 /// What was loaded for one request. Borrowed: a decision copies nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// The account that the browser session belongs to, if there is a good one.
+    /// What speaks for the account.
+    pub credential: Credential,
+    /// The account that the credential belongs to, if it is a good one.
     pub account: Option<AccountFacts<'a>>,
     /// Whose name the target's organization segment is; `Nobody` for a target without one.
     pub owner: Owner<'a>,
@@ -26,6 +28,37 @@ pub struct Facts<'a> {
     pub sso_session: Option<SsoSession>,
     /// The target's resource is registered as public. `false` for a resource that nobody registered.
     pub resource_is_public: bool,
+}
+
+/// What speaks for the account. One credential decides: a token is looked at, and the cookie beside it is not
+/// (docs/adr/0040).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Credential {
+    /// A browser session, or nothing.
+    Session,
+    /// A personal access token that is good.
+    Token(TokenFacts),
+    /// A token of ours that is unknown, over, revoked or malformed. It opens nothing, not even what is open to everybody:
+    /// whoever sends it learns so at once.
+    BadToken,
+}
+
+/// A personal access token, as the request's organization sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TokenFacts {
+    /// It gives at most this role, whatever its owner's is.
+    pub ceiling: Role,
+    /// Its owner's word, given in an SSO session, that it may reach the organization.
+    pub authorization: Option<TokenAuthorization>,
+}
+
+/// That a token may reach an organization with SSO.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TokenAuthorization {
+    /// It was given, and its owner's last SSO completed, under the issuer that is live now.
+    pub under_live_issuer: bool,
+    /// When the owner's last SSO is too long ago.
+    pub ends_at: Timestamp,
 }
 
 /// The account that is signed in.
@@ -124,14 +157,20 @@ pub enum Step {
     SignIn,
     /// Complete the organization's single sign-on.
     CompleteSso,
+    /// Send a token that is good, or none.
+    PresentToken,
+    /// Let the token reach the organization, in an SSO session.
+    AuthorizeToken,
 }
 
 impl Step {
-    /// The code of the 401 for whoever can't be redirected.
+    /// The code of the answer for whoever can't be redirected.
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::SignIn => ErrorCode::AccountSignInNeeded,
             Self::CompleteSso => ErrorCode::SsoRequired,
+            Self::PresentToken => ErrorCode::TokenInvalid,
+            Self::AuthorizeToken => ErrorCode::TokenSsoAuthorizationRequired,
         }
     }
 }
@@ -147,6 +186,8 @@ pub enum DenyReason {
     NotMember,
     /// The member's role is too low.
     RoleTooLow,
+    /// The member's role would do, but his token gives less.
+    AboveCeiling,
 }
 
 impl DenyReason {
@@ -157,6 +198,7 @@ impl DenyReason {
             Self::OrganizationDeleted => "organization_deleted",
             Self::NotMember => "not_member",
             Self::RoleTooLow => "role_too_low",
+            Self::AboveCeiling => "above_ceiling",
         }
     }
 
@@ -221,6 +263,9 @@ impl<'a> Permit<'a> {
 
 /// Decides. The order is the order of architecture.md §4.
 pub fn decide<'a>(target: &Target<'_>, facts: &Facts<'a>, now: Timestamp) -> Decision<'a> {
+    if facts.credential == Credential::BadToken {
+        return Decision::Authenticate(Step::PresentToken);
+    }
     let organization = match (&target.organization, facts.owner) {
         (Some(_), Owner::Organization(organization)) => Some(organization),
         (Some(_), Owner::DeletedOrganization | Owner::Nobody) | (None, _) => None,
@@ -249,31 +294,59 @@ pub fn decide<'a>(target: &Target<'_>, facts: &Facts<'a>, now: Timestamp) -> Dec
     if membership.role == Role::NoAccess || membership.role < target.needed_role {
         return Decision::Deny(DenyReason::RoleTooLow);
     }
+    if facts.credential.role(membership.role) < target.needed_role {
+        return Decision::Deny(DenyReason::AboveCeiling);
+    }
 
     // Step 5: the organization's single sign-on. Step 6: go on.
     if standing.sso_is_owed {
-        return Decision::Authenticate(Step::CompleteSso);
+        return Decision::Authenticate(match facts.credential {
+            Credential::Token(_) => Step::AuthorizeToken,
+            Credential::Session | Credential::BadToken => Step::CompleteSso,
+        });
     }
     Decision::Allow(standing.permit(facts))
 }
 
 /// Whether an organization's pages are open to a member now, as far as its single sign-on goes (step 5); `None` if they
-/// are not, else when the SSO that opens them ends (`Some(None)`: none was needed).
+/// are not, else his role there and when the SSO that opens them ends (`None`: none was needed).
 pub fn open_until(
     organization: OrganizationFacts<'_>,
     membership: Membership,
+    credential: Credential,
     sso_session: Option<SsoSession>,
     now: Timestamp,
-) -> Option<Option<Timestamp>> {
-    let standing = Standing::of_member(organization, membership, sso_session, now);
-    standing.place?;
-    let ends = match (standing.sso, organization.sso, sso_session) {
-        (SsoStanding::Complete, Sso::On { session_timeout, .. }, Some(session)) => {
-            Some(sso_session_ends_at(session.authenticated_at, session_timeout))
+) -> Option<(Role, Option<Timestamp>)> {
+    let standing = Standing::of_member(organization, membership, credential, sso_session, now);
+    let role = standing.place?.role;
+    let complete = standing.sso == SsoStanding::Complete;
+    Some((role, credential.sso_ends_at(organization.sso, sso_session).filter(|_| complete)))
+}
+
+impl Credential {
+    /// What a member's role comes to.
+    fn role(self, role: Role) -> Role {
+        match self {
+            Self::Session | Self::BadToken => role,
+            Self::Token(token) => role.min(token.ceiling),
         }
-        _ => None,
-    };
-    Some(ends)
+    }
+
+    /// When the proof of SSO ends that comes with the credential, if there is one under the live issuer: for a browser its
+    /// SSO session, for a token its authorisation. Neither stands in for the other.
+    fn sso_ends_at(self, sso: Sso, sso_session: Option<SsoSession>) -> Option<Timestamp> {
+        let Sso::On { session_timeout, .. } = sso else { return None };
+        match self {
+            Self::Session => sso_session
+                .filter(|session| session.under_live_issuer)
+                .map(|session| sso_session_ends_at(session.authenticated_at, session_timeout)),
+            Self::Token(token) => token
+                .authorization
+                .filter(|authorization| authorization.under_live_issuer)
+                .map(|authorization| authorization.ends_at),
+            Self::BadToken => None,
+        }
+    }
 }
 
 fn decide_without_organization<'a>(
@@ -310,29 +383,25 @@ impl<'a> Standing<'a> {
         else {
             return Self::NONE;
         };
-        Self::of_member(organization, membership, facts.sso_session, now)
+        Self::of_member(organization, membership, facts.credential, facts.sso_session, now)
     }
 
     fn of_member(
         organization: OrganizationFacts<'a>,
         membership: Membership,
+        credential: Credential,
         sso_session: Option<SsoSession>,
         now: Timestamp,
     ) -> Self {
-        if membership.role == Role::NoAccess {
+        let role = credential.role(membership.role);
+        if role == Role::NoAccess {
             return Self::NONE;
         }
-        let place = Place {
-            organization_id: organization.id,
-            organization: organization.name,
-            role: membership.role,
-        };
-        let Sso::On { enforcement, session_timeout } = organization.sso else {
+        let place = Place { organization_id: organization.id, organization: organization.name, role };
+        let Sso::On { enforcement, .. } = organization.sso else {
             return Self { place: Some(place), ..Self::NONE };
         };
-        let complete = sso_session.is_some_and(|session| {
-            session.under_live_issuer && now < sso_session_ends_at(session.authenticated_at, session_timeout)
-        });
+        let complete = credential.sso_ends_at(organization.sso, sso_session).is_some_and(|ends| now < ends);
         let spared = match membership.external_collaborator {
             ExternalCollaborator::No => false,
             ExternalCollaborator::Yes => true,
@@ -392,6 +461,7 @@ mod tests {
     /// A member with the role read, SSO enforced and completed a minute ago.
     fn good() -> Facts<'static> {
         Facts {
+            credential: Credential::Session,
             account: Some(mira()),
             owner: acme(ENFORCED),
             membership: Some(member(Role::Read)),
@@ -638,7 +708,7 @@ mod tests {
     #[test]
     fn every_refusal_shows_one_and_the_same_code() {
         use DenyReason::*;
-        for reason in [Unowned, OrganizationDeleted, NotMember, RoleTooLow] {
+        for reason in [Unowned, OrganizationDeleted, NotMember, RoleTooLow, AboveCeiling] {
             assert_eq!(reason.code(), ErrorCode::GateForbidden, "{}", reason.as_str());
         }
     }
@@ -661,6 +731,7 @@ mod tests {
                 for membership in &memberships {
                     for sso_session in sessions {
                         let facts = Facts {
+                            credential: Credential::Session,
                             account,
                             owner,
                             membership: *membership,
@@ -684,5 +755,104 @@ mod tests {
         }
         // Four roles, of which each gets in: 2 × 3 without SSO, 2 × 3 optional, 3 + 1 enforced.
         assert_eq!(let_in, 4 * (6 + 6 + 4));
+    }
+
+    // === Personal access tokens: credential × SSO × ceiling × role × what is asked for
+
+    const A_MINUTE: Lifetime = Lifetime::from_minutes(1);
+
+    fn authorised(under_live_issuer: bool, ends_at: Timestamp) -> Option<TokenAuthorization> {
+        Some(TokenAuthorization { under_live_issuer, ends_at })
+    }
+
+    fn token(ceiling: Role, authorization: Option<TokenAuthorization>) -> Credential {
+        Credential::Token(TokenFacts { ceiling, authorization })
+    }
+
+    #[test]
+    fn a_token_gives_its_owners_role_up_to_its_ceiling_and_where_sso_is_owed_only_if_it_is_authorised() {
+        let good_until = authorised(true, NOW.plus(A_MINUTE));
+        let authorizations = [
+            (None, false),
+            (good_until, true),
+            (authorised(false, NOW.plus(A_MINUTE)), false),
+            (authorised(true, NOW), false),
+        ];
+        let mut let_in = 0;
+        for sso in [Sso::Off, OPTIONAL, ENFORCED] {
+            for (authorization, proves) in authorizations {
+                for ceiling in Role::ALL {
+                    for role in Role::ALL {
+                        for external_collaborator in [ExternalCollaborator::No, ExternalCollaborator::Yes] {
+                            for needed_role in [Role::Read, Role::Contributor, Role::Write, Role::Admin] {
+                                let spared = external_collaborator == ExternalCollaborator::Yes;
+                                let target = Target { needed_role, ..private() };
+                                let facts = Facts {
+                                    credential: token(ceiling, authorization),
+                                    owner: acme(sso),
+                                    membership: Some(Membership { role, external_collaborator }),
+                                    // An SSO session of the owner's browser is no authorisation of his token.
+                                    sso_session: Some(session(A_MINUTE)),
+                                    ..good()
+                                };
+                                let expected = if role < needed_role {
+                                    Err(Decision::Deny(DenyReason::RoleTooLow))
+                                } else if ceiling < needed_role {
+                                    Err(Decision::Deny(DenyReason::AboveCeiling))
+                                } else if sso == ENFORCED && !proves && !spared {
+                                    Err(Decision::Authenticate(Step::AuthorizeToken))
+                                } else {
+                                    Ok(role.min(ceiling))
+                                };
+                                let decided = match decide(&target, &facts, NOW) {
+                                    Decision::Allow(permit) => Ok(permit.place().unwrap().role),
+                                    other => Err(other),
+                                };
+                                let_in += u32::from(decided.is_ok());
+                                assert_eq!(decided, expected, "{sso:?} {authorization:?} {ceiling} {role}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        // Pairs of role and ceiling for the four needed roles: 16 + 9 + 4 + 1; of 24 settings, 3 owe what they lack.
+        assert_eq!(let_in, 30 * (24 - 3));
+    }
+
+    #[test]
+    fn a_token_that_is_none_opens_nothing_not_even_what_is_public() {
+        let bad = Facts { credential: Credential::BadToken, account: None, membership: None, ..good() };
+        let refused = Decision::Authenticate(Step::PresentToken);
+        for target in [private(), Target { public: true, ..private() }, outside(Unowned::Allow)] {
+            assert_eq!(decide(&target, &bad, NOW), refused);
+            assert_eq!(decide(&target, &Facts { credential: Credential::BadToken, ..good() }, NOW), refused);
+        }
+    }
+
+    #[test]
+    fn a_strangers_token_learns_what_a_strangers_session_learns() {
+        let stranger = Facts { credential: token(Role::Admin, None), membership: None, ..good() };
+        assert_eq!(decide(&private(), &stranger, NOW), Decision::Deny(DenyReason::NotMember));
+        let unknown = Facts { owner: Owner::Nobody, ..stranger };
+        assert_eq!(decide(&private(), &unknown, NOW).code(), DenyReason::NotMember.code());
+    }
+
+    #[test]
+    fn on_a_public_page_a_token_without_authorisation_names_its_owner_and_no_organization() {
+        let public = Target { public: true, ..private() };
+        let facts = Facts { credential: token(Role::Read, None), ..good() };
+        assert_eq!(allowed(&public, &facts), (Some("mira"), None, SsoStanding::Missing, false));
+        let ceiling = Facts { credential: token(Role::NoAccess, None), owner: acme(Sso::Off), ..good() };
+        assert_eq!(allowed(&public, &ceiling), (Some("mira"), None, SsoStanding::None, false));
+    }
+
+    impl Decision<'_> {
+        fn code(&self) -> ErrorCode {
+            match self {
+                Self::Deny(reason) => reason.code(),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

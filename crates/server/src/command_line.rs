@@ -106,6 +106,8 @@ enum AccountCommand {
     Password(AccountPassword),
     /// Give an account one more address; your word proves it
     Email(AccountEmail),
+    /// List an account's access tokens, or revoke one
+    Tokens(AccountTokens),
 }
 
 /// `account create`.
@@ -135,6 +137,16 @@ pub struct AccountPassword {
     /// Read the password from standard input: one line
     #[arg(long, required = true)]
     password_stdin: bool,
+}
+
+/// `account tokens`.
+#[derive(Args, Debug)]
+pub struct AccountTokens {
+    /// User name
+    pub name: String,
+    /// Revoke the token with this id
+    #[arg(long, value_name = "ID")]
+    pub revoke: Option<String>,
 }
 
 /// `account email`.
@@ -607,6 +619,9 @@ fn execute(
             Command::Account(AccountCommand::Email(email)) => {
                 commands::add_email(&context, email, output).await.map_err(one)
             }
+            Command::Account(AccountCommand::Tokens(tokens)) => {
+                commands::list_or_revoke_tokens(&context, tokens, output).await.map_err(one)
+            }
             Command::Org(command) => match command {
                 OrgCommand::Create(create) => commands::create_organization(&context, create, output).await,
                 OrgCommand::List => commands::list_organizations(&context, output).await,
@@ -710,6 +725,8 @@ mod tests {
             "doorward account create mira --email m@a.example --password-stdin --full-name M --operator",
             "doorward account password mira --password-stdin",
             "doorward account email mira --add m@b.example",
+            "doorward account tokens mira",
+            "doorward account tokens mira --revoke 0193f0c2-a7d1-7000-8000-000000000001",
             "doorward org plan acme team",
             "doorward org create acme --name Acme --admin mira",
             "doorward org create acme --name Acme --admin mira --plan enterprise",

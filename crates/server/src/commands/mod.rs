@@ -14,7 +14,7 @@ mod linking;
 mod organizations;
 mod sso;
 
-pub use accounts::{add_email, create_account, set_password};
+pub use accounts::{add_email, create_account, list_or_revoke_tokens, set_password};
 pub use audit_log::{
     VerifyFile, export_audit_log, print_checkpoints, print_public_key, verify_audit_file, verify_audit_logs,
 };

@@ -6,6 +6,7 @@
 
 pub mod assertion;
 pub(crate) mod auth_request;
+mod caller;
 mod ext_authz;
 mod forward_auth;
 mod listener;
@@ -16,23 +17,22 @@ pub use listener::{door, respond};
 use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::gate_decision::{
-    AccountFacts, Decision, ExternalCollaborator, Facts, Membership, OrganizationFacts, Owner, Sso,
-    SsoSession, Step, decide,
+    AccountFacts, Decision, ExternalCollaborator, Facts, Membership, OrganizationFacts, Owner, Sso, Step,
+    decide,
 };
 use doorward_core::identity_headers::{
     IDENTITY_HEADER_COUNT, IdentityHeaders, empty_identity_headers, identity_headers,
 };
 use doorward_core::request_target::{Method, is_allowed_upgrade, is_navigation, normalise_path};
-use http::header::{ACCEPT, UPGRADE};
+use http::header::{ACCEPT, UPGRADE, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::app::{App, SharedApp};
 use crate::configuration::Application;
-use crate::cookies::Cookie;
 use crate::metrics::GateOutcome;
-use crate::session::{SignedIn, signed_in};
 use crate::store::StoreError;
+use caller::{At, Caller};
 
 /// What an adapter has read: one request for an application.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +56,10 @@ pub struct Answer {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// A browser's address bar waits: a redirect or a page helps. Otherwise a problem document does.
     pub navigation: bool,
-    /// Whose session let the request through, for cutting streams at its revocation.
-    pub signed_in: Option<SignedIn>,
+    /// A personal access token was sent: a program asks, whatever else it says of itself, and gets no page.
+    pub by_token: bool,
+    /// A browser asks, which would show a dialogue of its own for the challenge `Basic`.
+    pub browser: bool,
 }
 
 /// Writes an answer that is no allow for the browser that waits for it. The pages' side gives it to the gate, which knows
@@ -71,7 +73,8 @@ pub enum Outcome {
     Allow,
     /// The person signs in, or completes SSO, at this address.
     Authenticate {
-        /// `account.sign_in_needed` or `sso.required`.
+        /// `account.sign_in_needed` or `sso.required`; for a token, `token.invalid` or
+        /// `token.sso_authorization_required`.
         code: ErrorCode,
         /// Where.
         location: String,
@@ -87,7 +90,8 @@ impl Answer {
             outcome: Outcome::Refuse(code),
             headers: headers(empty_identity_headers()),
             navigation,
-            signed_in: None,
+            by_token: false,
+            browser: false,
         }
     }
 }
@@ -106,7 +110,10 @@ pub async fn ask(app: &SharedApp, question: Question<'_>) -> Answer {
     };
     let outcome = match &answer.outcome {
         Outcome::Allow => GateOutcome::Allow,
-        Outcome::Authenticate { code: ErrorCode::SsoRequired, .. } => GateOutcome::CompleteSso,
+        Outcome::Authenticate {
+            code: ErrorCode::SsoRequired | ErrorCode::TokenSsoAuthorizationRequired,
+            ..
+        } => GateOutcome::CompleteSso,
         Outcome::Authenticate { .. } => GateOutcome::SignIn,
         Outcome::Refuse(ErrorCode::GateStoreUnavailable) => GateOutcome::Unavailable,
         Outcome::Refuse(ErrorCode::GateForbidden) => GateOutcome::Deny,
@@ -147,9 +154,11 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
     // What is known of the account, the organization and the resource.
     let now = app.clock.now();
     let on_own_host = is_on_own_host(app, question.application);
-    let cookie = if on_own_host { Cookie::Session } else { Cookie::App };
     let host = (!on_own_host).then(|| question.application.host());
-    let signed_in = signed_in(app, cookie.read(question.headers, app.https()), host).await?;
+    let caller = Caller::of(app, question.headers, host).await?;
+    let account = caller.account();
+    // Whoever sends a token is a program: it is never led to a page.
+    let navigation = navigation && !caller.is_token();
     let organization = match &target.organization {
         Some(key) => app.store.organization_facts(key, now).await?,
         None => None,
@@ -160,27 +169,24 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
         }
         _ => false,
     };
-    let membership = match (&signed_in, &organization) {
-        (Some(signed_in), Some(organization)) => {
-            signed_in.account.memberships.iter().find(|m| m.organization == organization.id)
+    let membership = match (account, &organization) {
+        (Some(account), Some(organization)) => {
+            account.memberships.iter().find(|m| m.organization == organization.id)
         }
         _ => None,
     };
-    let sso_session = match (signed_in.as_ref().and_then(SignedIn::session), &organization) {
-        (Some(session), Some(organization)) => {
-            session.sso.iter().find(|sso| sso.organization == organization.id).map(|sso| SsoSession {
-                authenticated_at: sso.authenticated_at,
-                under_live_issuer: sso.epoch == organization.epoch,
-            })
-        }
-        _ => None,
-    };
+    let at = organization.as_ref().map(|organization| At {
+        id: organization.id,
+        epoch: organization.epoch,
+        token_sso_days: organization.token_sso_days,
+    });
     let facts = Facts {
-        account: signed_in.as_ref().map(|signed_in| AccountFacts {
-            id: signed_in.account.id,
-            name: &signed_in.account.name,
-            display_name: &signed_in.account.full_name,
-            email: &signed_in.account.email,
+        credential: caller.credential(at),
+        account: account.map(|account| AccountFacts {
+            id: account.id,
+            name: &account.name,
+            display_name: &account.full_name,
+            email: &account.email,
         }),
         owner: match &organization {
             None => Owner::Nobody,
@@ -204,7 +210,7 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
                 ExternalCollaborator::No
             },
         }),
-        sso_session,
+        sso_session: caller.sso_session(at),
         resource_is_public,
     };
 
@@ -214,7 +220,7 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
             let assertion = app.assertions.header(
                 app,
                 &permit,
-                signed_in.as_ref(),
+                &caller,
                 organization.as_ref(),
                 question.application,
                 now,
@@ -224,7 +230,13 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
             if let Some((_, value)) = headers.iter_mut().find(|(name, _)| *name == ASSERTION) {
                 *value = assertion;
             }
-            Answer { outcome: Outcome::Allow, headers, navigation, signed_in }
+            Answer {
+                outcome: Outcome::Allow,
+                headers,
+                navigation,
+                by_token: caller.is_token(),
+                browser: false,
+            }
         }
         Decision::Authenticate(step) => {
             let location = match (step, &organization) {
@@ -236,18 +248,20 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
                         query("next", shortened(&next))
                     ))
                 }
+                (Step::PresentToken | Step::AuthorizeToken, _) => tokens_address(app, &caller),
                 _ => sign_in_address(app, question, on_own_host),
             };
             Answer {
                 outcome: Outcome::Authenticate { code: step.code(), location },
                 headers: headers(empty_identity_headers()),
                 navigation,
-                signed_in: None,
+                by_token: caller.is_token(),
+                browser: is_browser(question.headers),
             }
         }
         Decision::Deny(reason) => {
             tracing::debug!(reason = reason.as_str(), "denied");
-            Answer::refused(reason.code(), navigation)
+            Answer { by_token: caller.is_token(), ..Answer::refused(reason.code(), navigation) }
         }
     })
 }
@@ -277,6 +291,21 @@ fn sign_in_address(app: &App, question: &Question<'_>, on_own_host: bool) -> Str
     } else {
         format!("{}/.doorward/start?{}", origin(app, question.application), query("next", target))
     }
+}
+
+/// Where the owner of a token sees to it.
+fn tokens_address(app: &App, caller: &Caller) -> String {
+    let token = match caller {
+        Caller::Token(holder) => holder.token().map(|token| format!("#token-{}", token.id)),
+        _ => None,
+    };
+    app.configuration.base_url.join(&format!("/settings/tokens{}", token.unwrap_or_default()))
+}
+
+/// Whether something in a request says that a browser sent it.
+fn is_browser(headers: &HeaderMap) -> bool {
+    let agent = headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"));
+    agent || headers.keys().any(|name| name.as_str().starts_with("sec-"))
 }
 
 /// Longest address to come back to, in bytes as a query writes it: an answer of the gate has to fit into the 4 KiB that

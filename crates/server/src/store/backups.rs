@@ -86,6 +86,8 @@ const LEFT_OUT: &[Table] = tables![
     "held_identity",
     "recovery_code",
     "recovery",
+    "access_token",
+    "token_authorization",
     "invitation",
     "join_link",
     "change",

@@ -6,7 +6,7 @@
 //! Never here: decisions. Read next: `changes.rs`.
 
 use doorward_core::connection::Enforcement;
-use doorward_core::ids::{AccountId, OrganizationId, SessionId};
+use doorward_core::ids::{AccessTokenId, AccountId, OrganizationId, SessionId};
 use doorward_core::membership::Role;
 use doorward_core::name::{NAME_BYTES_MAX, Name};
 use doorward_core::secret::TokenHash;
@@ -47,6 +47,8 @@ pub struct AccountFacts {
     pub memberships: Vec<MembershipFacts>,
     /// Its browser sessions.
     pub sessions: Vec<SessionFacts>,
+    /// Its personal access tokens.
+    pub access_tokens: Vec<AccessTokenFacts>,
 }
 
 /// One membership.
@@ -90,6 +92,34 @@ pub struct SsoFacts {
     pub authenticated_at: Timestamp,
 }
 
+/// One personal access token.
+#[derive(Debug)]
+pub struct AccessTokenFacts {
+    /// Its id.
+    pub id: AccessTokenId,
+    /// Hash of the token.
+    pub token_hash: TokenHash,
+    /// The most that it gives.
+    pub ceiling: Role,
+    /// When it is over.
+    pub expires_at: Timestamp,
+    /// When it was last used, to within an hour.
+    pub last_used_at: Option<Timestamp>,
+    /// The organizations with SSO that its owner lets it reach.
+    pub authorizations: Vec<AuthorizationFacts>,
+}
+
+/// That a token may reach one organization.
+#[derive(Clone, Copy, Debug)]
+pub struct AuthorizationFacts {
+    /// The organization.
+    pub organization: OrganizationId,
+    /// The connection's epoch then; another one now ends it.
+    pub epoch: i64,
+    /// When the token's owner last completed SSO there, in that epoch.
+    pub last_sso_at: Timestamp,
+}
+
 /// An organization with what decides for it.
 #[derive(Debug)]
 pub struct OrganizationFacts {
@@ -107,6 +137,8 @@ pub struct OrganizationFacts {
     pub epoch: i64,
     /// How long an SSO session lasts.
     pub session_timeout: Lifetime,
+    /// For how many days after their owner's last SSO tokens reach it.
+    pub token_sso_days: i64,
     /// Deleted: its name stays owned, its pages are gone.
     pub deleted: bool,
 }
@@ -316,6 +348,38 @@ impl Store {
         Ok(account.and_then(|account| find_session(account, token)))
     }
 
+    /// The account that this personal access token belongs to, with the token's place in `access_tokens`; `None` for a
+    /// token that nobody has. Whether it is over is not judged here.
+    pub async fn access_token_facts(
+        &self,
+        token: TokenHash,
+        now: Timestamp,
+    ) -> Result<Option<(Arc<AccountFacts>, usize)>, StoreError> {
+        if let Some(id) = self.facts.tokens.get(&token) {
+            let account = self.account_facts(id, now).await?;
+            return Ok(account.and_then(|account| find_access_token(account, token)));
+        }
+        Box::pin(self.load_access_token_facts(token, now)).await
+    }
+
+    async fn load_access_token_facts(
+        &self,
+        token: TokenHash,
+        now: Timestamp,
+    ) -> Result<Option<(Arc<AccountFacts>, usize)>, StoreError> {
+        let sql = "SELECT account_id FROM access_token WHERE token_hash = $1";
+        let Some(row) = self.reader().fetch_optional(sql, values![token]).await? else { return Ok(None) };
+        let id: AccountId = row.parsed("account_id")?;
+        self.facts.tokens.insert(token, id);
+        let account = self.account_facts(id, now).await?;
+        if let Some(found) = account.and_then(|account| find_access_token(account, token)) {
+            return Ok(Some(found));
+        }
+        // As with sessions: another node made it a moment ago.
+        let account = self.load_and_keep_account(id).await?;
+        Ok(account.and_then(|account| find_access_token(account, token)))
+    }
+
     /// An account with everything that decides for it.
     pub async fn account_facts(
         &self,
@@ -354,6 +418,7 @@ impl Store {
             operator: row.flag("operator")?,
             memberships: Vec::new(),
             sessions: Vec::new(),
+            access_tokens: Vec::new(),
         };
         let sql = "SELECT organization_id, role, external_collaborator FROM membership WHERE account_id = $1";
         for row in reader.fetch_all(sql, values![id]).await? {
@@ -399,12 +464,45 @@ impl Store {
                 session.hosts.push((row.known("token_hash", TokenHash::from_text)?, row.text("host")?));
             }
         }
+        // An authorisation without an SSO of its own epoch is worth nothing, and is left out.
+        let sql = "SELECT t.id, t.token_hash, t.ceiling, t.expires_at, t.last_used_at, m.organization_id, \
+                   m.last_sso_epoch, m.last_sso_at FROM access_token t \
+                   LEFT JOIN token_authorization z ON z.token_id = t.id \
+                   LEFT JOIN membership m ON m.organization_id = z.organization_id AND m.account_id = t.account_id \
+                   AND m.last_sso_epoch = z.epoch WHERE t.account_id = $1 ORDER BY t.id LIMIT 5000";
+        for row in reader.fetch_all(sql, values![id]).await? {
+            let token: AccessTokenId = row.parsed("id")?;
+            if account.access_tokens.last().is_none_or(|last| last.id != token) {
+                account.access_tokens.push(AccessTokenFacts {
+                    id: token,
+                    token_hash: row.known("token_hash", TokenHash::from_text)?,
+                    ceiling: row.parsed("ceiling")?,
+                    expires_at: row.time("expires_at")?,
+                    last_used_at: row.opt_int("last_used_at")?.map(Timestamp::from_millis),
+                    authorizations: Vec::new(),
+                });
+            }
+            if let (Some(epoch), Some(last_sso_at)) =
+                (row.opt_int("last_sso_epoch")?, row.opt_int("last_sso_at")?)
+                && let Some(token) = account.access_tokens.last_mut()
+            {
+                token.authorizations.push(AuthorizationFacts {
+                    organization: row.parsed("organization_id")?,
+                    epoch,
+                    last_sso_at: Timestamp::from_millis(last_sso_at),
+                });
+            }
+        }
         // Most lists have one entry, for which a growing list keeps room for four: three quarters of what is cached.
         for session in &mut account.sessions {
             session.sso.shrink_to_fit();
             session.hosts.shrink_to_fit();
         }
         account.sessions.shrink_to_fit();
+        for token in &mut account.access_tokens {
+            token.authorizations.shrink_to_fit();
+        }
+        account.access_tokens.shrink_to_fit();
         account.memberships.shrink_to_fit();
         Ok(Some(account))
     }
@@ -429,8 +527,8 @@ impl Store {
 
     async fn load_organization_facts(&self, key: &str) -> Result<Option<Arc<OrganizationFacts>>, StoreError> {
         let stamp = self.facts.sequence.load(Ordering::Acquire);
-        let sql = "SELECT o.id, n.spelled, o.display_name, o.plan, o.session_timeout, o.deleted_at, c.live, c.enforcement, \
-                   c.epoch FROM organization o JOIN name n ON n.name_key = o.name_key \
+        let sql = "SELECT o.id, n.spelled, o.display_name, o.plan, o.session_timeout, o.token_sso_days, o.deleted_at, c.live, \
+                   c.enforcement, c.epoch FROM organization o JOIN name n ON n.name_key = o.name_key \
                    LEFT JOIN connection c ON c.organization_id = o.id WHERE o.name_key = $1";
         let organization = match self.reader().fetch_optional(sql, values![key]).await? {
             None => None,
@@ -447,6 +545,7 @@ impl Store {
                     sso: enforcement,
                     epoch: row.opt_int("epoch")?.unwrap_or(0),
                     session_timeout: Lifetime::from_millis(row.int("session_timeout")?),
+                    token_sso_days: row.int("token_sso_days")?,
                     deleted: row.opt_int("deleted_at")?.is_some(),
                 }))
             }
@@ -505,6 +604,11 @@ fn find_session(account: Arc<AccountFacts>, token: TokenHash) -> Option<(Arc<Acc
         }
     });
     found.map(|(place, host)| (account, place, host))
+}
+
+fn find_access_token(account: Arc<AccountFacts>, token: TokenHash) -> Option<(Arc<AccountFacts>, usize)> {
+    let place = account.access_tokens.iter().position(|known| known.token_hash == token)?;
+    Some((account, place))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (6, "throttle", include_str!("../../../../migrations/0006_throttle.sql")),
     (7, "indexes", include_str!("../../../../migrations/0007_indexes.sql")),
     (8, "assertion", include_str!("../../../../migrations/0008_assertion.sql")),
+    (12, "access_tokens", include_str!("../../../../migrations/0012_access_tokens.sql")),
 ];
 
 fn migrator() -> Migrator {

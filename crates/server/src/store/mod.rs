@@ -5,6 +5,7 @@
 //! one; each that reads what an organization owns takes that organization's id (rule 7).
 //! Never here: HTTP, decisions, a clock. No transaction is open while somebody waits for a provider (rule 9).
 
+mod access_tokens;
 mod accounts;
 mod assertion_keys;
 mod attempts;
@@ -28,6 +29,10 @@ mod recovery;
 mod sealed_columns;
 mod sessions;
 
+pub use access_tokens::{
+    AccessToken, EndedToken, NewAccessToken, ReachingToken, load_access_tokens, load_reaching_tokens,
+    load_token_sso_days,
+};
 pub use accounts::{
     Account, AccountEmail, FailureCount, KnownBrowser, NewAccount, SignInFacts, has_operator, load_account,
     load_account_by_name, load_emails, load_name, load_sign_in, load_sign_in_from, operator_link_is_good,
@@ -49,7 +54,10 @@ pub use connections::{
     load_member_links, load_revision, load_state, load_test,
 };
 pub use database::{Query, Reader, Row, StoreError, Synchronous, Value};
-pub use facts::{AccountFacts, FactsCache, MembershipFacts, OrganizationFacts, SessionFacts, SsoFacts};
+pub use facts::{
+    AccessTokenFacts, AccountFacts, AuthorizationFacts, FactsCache, MembershipFacts, OrganizationFacts,
+    SessionFacts, SsoFacts,
+};
 pub use held_identities::{
     HELD_LIFETIME, HeldIdentity, LINK_REQUESTS_MAX, LinkRequest, REQUEST_LIFETIME, count_link_requests,
     load_held, load_link_request_of, load_link_requests,

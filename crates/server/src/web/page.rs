@@ -109,10 +109,16 @@ pub enum Done {
     JoinLinkOff,
     /// The account became a member.
     Joined,
+    /// An access token is over.
+    TokenRevoked,
+    /// An access token may reach an organization.
+    TokenAuthorized,
+    /// It may no longer.
+    TokenAuthorizationRevoked,
 }
 
 impl Done {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 25] = [
         Self::Saved,
         Self::OrganizationCreated,
         Self::MemberAdded,
@@ -135,6 +141,9 @@ impl Done {
         Self::JoinLinkMade,
         Self::JoinLinkOff,
         Self::Joined,
+        Self::TokenRevoked,
+        Self::TokenAuthorized,
+        Self::TokenAuthorizationRevoked,
     ];
 
     /// The word in the address.
@@ -162,6 +171,9 @@ impl Done {
             Self::JoinLinkMade => "join-link-made",
             Self::JoinLinkOff => "join-link-off",
             Self::Joined => "joined",
+            Self::TokenRevoked => "token-revoked",
+            Self::TokenAuthorized => "token-authorized",
+            Self::TokenAuthorizationRevoked => "token-authorization-revoked",
         }
     }
 
@@ -179,7 +191,9 @@ impl Done {
             Self::RoleChanged => "The role is changed.",
             Self::MemberRemoved => "The member is removed; what the membership opened is closed.",
             Self::Left => "You have left the organization.",
-            Self::PasswordChanged => "Your password is changed. Your other sessions have ended.",
+            Self::PasswordChanged => {
+                "Your password is changed. Your other sessions and your access tokens have ended."
+            }
             Self::SessionsEnded => "Ended.",
             Self::SsoEnabled => "Single sign-on is enabled.",
             Self::SsoDisabled => "Single sign-on is disabled. Its settings are kept.",
@@ -197,6 +211,9 @@ impl Done {
             Self::JoinLinkMade => "The new SSO join link works now. An older one no longer does.",
             Self::JoinLinkOff => "The SSO join link is turned off.",
             Self::Joined => "You are a member now.",
+            Self::TokenRevoked => "The token is revoked. Whatever still uses it is refused from now on.",
+            Self::TokenAuthorized => "The token is authorised.",
+            Self::TokenAuthorizationRevoked => "The authorisation is taken back.",
         }
     }
 }
@@ -273,6 +290,8 @@ pub enum Tab {
     Sso,
     /// Session time-out and what concerns members at SSO.
     SsoUsers,
+    /// Access tokens that reach it.
+    Tokens,
     /// What was done by whom.
     AuditLog,
 }
@@ -285,6 +304,7 @@ impl Tab {
             Self::Members => "/settings/members",
             Self::Sso => "/settings/sso",
             Self::SsoUsers => "/settings/sso/users",
+            Self::Tokens => "/settings/tokens",
             Self::AuditLog => "/settings/audit-log",
         }
     }
@@ -296,11 +316,13 @@ impl Tab {
             Self::Members => "Members",
             Self::Sso => "SSO",
             Self::SsoUsers => "Users management",
+            Self::Tokens => "Access tokens",
             Self::AuditLog => "Audit log",
         }
     }
 
-    const ALL: [Self; 5] = [Self::General, Self::Members, Self::Sso, Self::SsoUsers, Self::AuditLog];
+    const ALL: [Self; 6] =
+        [Self::General, Self::Members, Self::Sso, Self::SsoUsers, Self::Tokens, Self::AuditLog];
 }
 
 /// An organization above its settings pages.

@@ -10,6 +10,7 @@
 #![allow(clippy::format_push_string, clippy::format_collect, clippy::type_complexity, reason = "tests")]
 #![allow(missing_docs, unreachable_pub, reason = "nobody but tests uses it")]
 
+mod access_tokens;
 mod assertion;
 mod at_size;
 mod attack;
