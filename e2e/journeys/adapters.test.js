@@ -103,9 +103,9 @@ async function openStage(proxy) {
   await doorward.sqlChange(`UPDATE membership SET last_sso_at = ${Date.now()}, last_sso_epoch = (SELECT epoch FROM connection
     WHERE connection.organization_id = membership.organization_id)
     WHERE account_id = (SELECT id FROM account WHERE name_key = 'mira')`);
-  for (const [name, token] of Object.entries(TOKENS)) {
+  for (const [place, [name, token]] of Object.entries(TOKENS).entries()) {
     await doorward.sqlChange(`INSERT INTO access_token (id, token_hash, account_id, name, ceiling, created_at, expires_at)
-      SELECT '00000000-0000-7000-8000-00000000000${name.length}', '${hashOf(token)}', id, 'e2e', 'read', ${Date.now()}, ${Date.now() + 3_600_000}
+      SELECT '00000000-0000-7000-8000-00000000000${place}', '${hashOf(token)}', id, 'e2e', 'read', ${Date.now()}, ${Date.now() + 3_600_000}
       FROM account WHERE name_key = '${name}' ON CONFLICT DO NOTHING`);
   }
   await doorward.sqlChange(`INSERT INTO token_authorization (token_id, organization_id, epoch, authorized_at)
@@ -183,6 +183,12 @@ function check(stage, row, expect, answer) {
   const document = JSON.parse(answer.body);
   assert.equal(document.code, expect.code);
   assert.equal(document.status, expect.status);
+  if (expect.code?.startsWith('token.')) {
+    // A program is led nowhere; its owner is told the page.
+    assert.equal(answer.header('location'), undefined);
+    assert.match(document.authorize_url ?? document.tokens_url, /^http:\/\/localhost:\d+\/settings\/tokens/);
+    return undefined;
+  }
   if (expect.status === 401) assert.match(document.sign_in_url, /^http:\/\/(hub\.)?localhost:\d+\/(\.doorward\/start|organizations\/acme\/sso)\?next=/);
   return undefined;
 }

@@ -267,7 +267,7 @@ async fn with_enforced_sso_a_token_reaches_the_organization_only_once_its_owner_
         let page = ada.post(&address, &[("token", &id), ("organization", "acme")]).await;
         assert_eq!(page.code().as_deref(), Some("token.missing"));
         let page = authorize(&world, &eve, "eve", "eves", "acme").await;
-        assert_eq!(page.code().as_deref(), Some("organization.unknown"));
+        assert_eq!(page.code().as_deref(), Some("token.missing"));
     }
 }
 

@@ -50,6 +50,7 @@ fn tests_of(text: &str) -> Vec<(String, String)> {
 /// `code → file::test`, the first one found.
 fn provoked() -> Vec<(ErrorCode, String)> {
     let files = [
+        ("access_tokens", include_str!("access_tokens.rs")),
         ("attack", include_str!("attack.rs")),
         ("audit", include_str!("audit.rs")),
         ("bad_input", include_str!("bad_input.rs")),

@@ -344,7 +344,7 @@ impl TokenForm {
         let key = self.organization.to_ascii_lowercase();
         let all = load_organizations_of(&mut app.store.reader(), visit.account()?.account.id).await?;
         let found = all.into_iter().find(|member| member.organization.name.key() == key);
-        found.ok_or_else(|| ErrorCode::OrganizationUnknown.into())
+        found.ok_or_else(|| ErrorCode::TokenMissing.into())
     }
 }
 
@@ -393,7 +393,7 @@ pub async fn authorize_token(
         return Err(ErrorCode::AccountSignInNeeded.into());
     }
     if tx.hold_role(id, account.id).await?.is_none_or(|role| role == Role::NoAccess) {
-        return Err(ErrorCode::OrganizationUnknown.into());
+        return Err(ErrorCode::TokenMissing.into());
     }
     let since = sso_since(&member, now);
     let authorized = tx.authorize_token(token, account.id, session, id, since, now).await?;
