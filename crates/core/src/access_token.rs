@@ -91,49 +91,54 @@ pub enum Presented {
 /// Reads the values of `Authorization`: `Bearer` with the token, or `Basic` with the token as the password and any user
 /// name, as git hosts take it. `values`: each header's octets.
 pub fn presented<'v>(values: impl Iterator<Item = &'v [u8]>) -> Presented {
-    let mut count = 0;
-    let mut ours = None;
     // A proxy may have joined two headers by a comma. No credentials of ours hold one.
-    for value in values.flat_map(|value| value.split(|b| *b == b',')) {
-        count += 1;
-        if let Some(token) = of_credentials(value) {
-            ours = Some(token);
-        }
-    }
-    match ours {
-        None => Presented::Foreign,
-        Some(Some(token)) if count == 1 => Presented::Token(token),
-        Some(_) => Presented::Unreadable,
+    let all: Vec<Presented> =
+        values.flat_map(|value| value.split(|b| *b == b',')).map(of_credentials).collect();
+    match all.as_slice() {
+        [only] => *only,
+        all if all.iter().all(|one| *one == Presented::Foreign) => Presented::Foreign,
+        _ => Presented::Unreadable,
     }
 }
 
 /// Longest value that is looked into, in bytes: a proxy takes no longer head anyway.
 const CREDENTIALS_BYTES_MAX: usize = 64 * 1024;
 
-/// `None`: nothing of ours. `Some(None)`: ours, and no token that can be good.
-fn of_credentials(value: &[u8]) -> Option<Option<TokenHash>> {
+/// What one value holds.
+fn of_credentials(value: &[u8]) -> Presented {
     let value = value.trim_ascii();
-    let at = value.iter().position(u8::is_ascii_whitespace)?;
-    let (scheme, credentials) = value.split_at_checked(at)?;
+    let at = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
+    let (scheme, credentials) = value.split_at_checked(at).unwrap_or_default();
     let credentials = credentials.trim_ascii_start();
-    if credentials.starts_with(TOKEN_PREFIX.as_bytes()) {
-        let token = std::str::from_utf8(credentials).ok().and_then(access_token_hash);
-        return Some(token.filter(|_| scheme.eq_ignore_ascii_case(b"bearer")));
+    if is_ours(credentials) {
+        return if scheme.eq_ignore_ascii_case(b"bearer") {
+            read(credentials)
+        } else {
+            Presented::Unreadable
+        };
     }
     if !scheme.eq_ignore_ascii_case(b"basic") || credentials.len() > CREDENTIALS_BYTES_MAX {
-        return None;
+        return Presented::Foreign;
     }
     // Some decoders are generous; what an application could read must be read here.
-    let pair = [&STANDARD, &URL_SAFE].into_iter().find_map(|base64| base64.decode(credentials).ok())?;
-    let at = pair.iter().position(|b| *b == b':').unwrap_or(pair.len());
-    let (name, password) = pair.split_at_checked(at)?;
-    let password = password.get(1..).unwrap_or_default();
-    if name.starts_with(TOKEN_PREFIX.as_bytes()) {
-        return Some(None);
+    let decoded = [&STANDARD, &URL_SAFE].into_iter().find_map(|base64| base64.decode(credentials).ok());
+    let pair = decoded.unwrap_or_default();
+    let mut parts = pair.splitn(2, |b| *b == b':');
+    let (name, password) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    match (is_ours(name), is_ours(password)) {
+        (true, _) => Presented::Unreadable,
+        (false, true) => read(password),
+        (false, false) => Presented::Foreign,
     }
-    password
-        .starts_with(TOKEN_PREFIX.as_bytes())
-        .then(|| std::str::from_utf8(password).ok().and_then(access_token_hash))
+}
+
+fn is_ours(text: &[u8]) -> bool {
+    text.starts_with(TOKEN_PREFIX.as_bytes())
+}
+
+fn read(token: &[u8]) -> Presented {
+    let hash = std::str::from_utf8(token).ok().and_then(access_token_hash);
+    hash.map_or(Presented::Unreadable, Presented::Token)
 }
 
 const GENEROUS: GeneralPurposeConfig = GeneralPurposeConfig::new()

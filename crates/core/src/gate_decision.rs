@@ -761,8 +761,8 @@ mod tests {
 
     const A_MINUTE: Lifetime = Lifetime::from_minutes(1);
 
-    fn authorised(under_live_issuer: bool, ends_at: Timestamp) -> Option<TokenAuthorization> {
-        Some(TokenAuthorization { under_live_issuer, ends_at })
+    fn authorised(under_live_issuer: bool, ends_at: Timestamp) -> TokenAuthorization {
+        TokenAuthorization { under_live_issuer, ends_at }
     }
 
     fn token(ceiling: Role, authorization: Option<TokenAuthorization>) -> Credential {
@@ -771,12 +771,11 @@ mod tests {
 
     #[test]
     fn a_token_gives_its_owners_role_up_to_its_ceiling_and_where_sso_is_owed_only_if_it_is_authorised() {
-        let good_until = authorised(true, NOW.plus(A_MINUTE));
         let authorizations = [
             (None, false),
-            (good_until, true),
-            (authorised(false, NOW.plus(A_MINUTE)), false),
-            (authorised(true, NOW), false),
+            (Some(authorised(true, NOW.plus(A_MINUTE))), true),
+            (Some(authorised(false, NOW.plus(A_MINUTE))), false),
+            (Some(authorised(true, NOW)), false),
         ];
         let mut let_in = 0;
         for sso in [Sso::Off, OPTIONAL, ENFORCED] {
