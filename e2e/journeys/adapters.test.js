@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { createServer } from 'node:http';
 import { exchange, requestBytes } from '../support/exchange.js';
-import { CASES, ELSEWHERE, FORGED } from '../support/gate_cases.js';
+import { CASES, ELSEWHERE, FORGED, TOKENS } from '../support/gate_cases.js';
 import { HOST, openHouse } from '../support/gate_stage.js';
 import { stopEverything } from '../support/processes.js';
 import { PROXIES } from '../support/proxies.js';
@@ -118,6 +118,12 @@ function check(stage, row, expect, answer) {
   const document = JSON.parse(answer.body);
   assert.equal(document.code, expect.code);
   assert.equal(document.status, expect.status);
+  if (expect.code?.startsWith('token.')) {
+    // A program is led nowhere; its owner is told the page.
+    assert.equal(answer.header('location'), undefined);
+    assert.match(document.authorize_url ?? document.tokens_url, /^http:\/\/localhost:\d+\/settings\/tokens/);
+    return undefined;
+  }
   if (expect.status === 401) assert.match(document.sign_in_url, /^http:\/\/(hub\.)?localhost:\d+\/(\.doorward\/start|organizations\/acme\/sso)\?next=/);
   return undefined;
 }
@@ -157,6 +163,10 @@ function checkAllowed(stage, row, expect, answer) {
   const cookie = seen.headers.find(([name]) => name.toLowerCase() === 'cookie')?.[1];
   assert.ok(!cookie?.includes('doorward-'), `the application sees ${cookie}`);
   if ('cookie' in expect) assert.equal(cookie || undefined, expect.cookie);
+  // Nor our tokens; what is not ours letter by letter.
+  const authorization = seen.headers.find(([name]) => name.toLowerCase() === 'authorization')?.[1];
+  assert.ok(!authorization?.includes('dwp_'), `the application sees ${authorization}`);
+  assert.equal(authorization || undefined, expect.authorization);
   if (expect.header) assert.equal(seen.headers.find(([name]) => name.toLowerCase() === expect.header[0])?.[1], expect.header[1]);
 }
 

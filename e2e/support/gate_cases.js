@@ -3,7 +3,11 @@
 // these statuses, ELSEWHERE, or by asking Doorward something else, whose answer is then written out. All else is a difference.
 // Invariant: whatever a row sends under a name that is not the client's contains FORGED, and no application ever sees that word.
 
+import { tokenOf } from './token.js';
+
 export const FORGED = 'forged';
+/** Tokens of people of the stage: mira's is authorised for acme and reads alone, alex's is not authorised. */
+export const TOKENS = { mira: tokenOf(4), alex: tokenOf(10) };
 /** The proxy takes the request for another site of its own: neither Doorward's gate nor the application hears of it. */
 export const ELSEWHERE = 'elsewhere';
 
@@ -34,6 +38,11 @@ const problem = (status, code) => ({ kind: 'problem', status, code });
 
 const SIGN_IN_NEEDED = problem(401, 'account.sign_in_needed');
 const AMBIGUOUS = problem(400, 'gate.ambiguous_target');
+
+const TOKEN_INVALID = problem(401, 'token.invalid');
+const MIRA_BY_TOKEN = { ...MIRA_AT_ACME, 'doorward-role': 'read' };
+const bearer = (token) => ['Authorization', `Bearer ${token}`];
+const basic = (pair) => ['Authorization', `Basic ${Buffer.from(pair).toString('base64')}`];
 
 const row = (name, request, expect, early = {}) => ({ name, headers: API, method: 'GET', target: '/acme/secret', version: '1.1', ...request, expect, early });
 
@@ -164,6 +173,21 @@ export const CASES = [
   row('our cookie in a second Cookie header', { as: 'mira', cookies: ['theme=dark'], extra: [['Cookie', 'OURS']] }, allow(MIRA_AT_ACME, { cookie: 'theme=dark' }), { envoy: SIGN_IN_NEEDED }), // Envoy joins the two by a comma
   row('our cookie, wrong', { cookies: ['doorward-app=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'] }, SIGN_IN_NEEDED),
   row('our cookie under the name of our own host', { as: 'mira', cookies: ['doorward-session=VALUE'] }, SIGN_IN_NEEDED),
+  // --- Personal access tokens, and credentials that are not ours
+  row('a token', { extra: [bearer(TOKENS.mira)] }, allow(MIRA_BY_TOKEN)),
+  row('a token as the password of Basic', { extra: [basic(`anybody:${TOKENS.mira}`)] }, allow(MIRA_BY_TOKEN)),
+  row('a token beside the cookie of somebody else', { as: 'alex', extra: [bearer(TOKENS.mira)] }, allow(MIRA_BY_TOKEN)),
+  row('a token above its ceiling', { method: 'POST', body: 'a=1', extra: [bearer(TOKENS.mira)] }, problem(403, 'gate.forbidden')),
+  row('a token that is not authorised', { extra: [bearer(TOKENS.alex)] }, problem(403, 'token.sso_authorization_required')),
+  row('a token that is not authorised, as a browser would ask', { headers: BROWSER, extra: [bearer(TOKENS.alex)] }, problem(403, 'token.sso_authorization_required')),
+  row('a token that nobody has', { headers: BROWSER, extra: [bearer(tokenOf(77))] }, TOKEN_INVALID),
+  row('a token that is mistyped, on a public page', { target: '/', extra: [bearer(`${TOKENS.mira.slice(0, -1)}!`)] }, TOKEN_INVALID),
+  row('a token on a public page', { target: '/static/a', extra: [bearer(TOKENS.mira)] }, allow(MIRA)),
+  row('a token on a public resource goes no further', { target: '/acme/website', extra: [basic(`:${TOKENS.alex}`)] }, allow({ ...ALEX, 'doorward-sso': 'missing' })),
+  row('an application\'s own bearer, nobody', { extra: [['Authorization', 'Bearer abc.def']] }, SIGN_IN_NEEDED),
+  row('an application\'s own bearer, a member', { as: 'mira', extra: [['Authorization', 'Bearer abc.def']] }, allow(MIRA_AT_ACME, { authorization: 'Bearer abc.def' })),
+  row('an application\'s own Basic, on a public page', { target: '/', extra: [basic('mira:swordfish')] }, allow({}, { authorization: basic('mira:swordfish')[1] })),
+
   row('a broken Cookie header', { cookies: ['=;;; =x', 'doorward-app', 'a=\x80\xff'] }, SIGN_IN_NEEDED),
   row('500 cookies', { cookies: Array.from({ length: 500 }, (_, n) => `c${n}=${n}`) }, SIGN_IN_NEEDED),
   row('a cookie of 7000 bytes', { as: 'mira', cookies: [`big=${'x'.repeat(7000)}`, 'OURS'] }, allow(MIRA_AT_ACME, { cookie: `big=${'x'.repeat(7000)}` })),

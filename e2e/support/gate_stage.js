@@ -8,6 +8,8 @@ import { allLogs, freePort } from './processes.js';
 import { PROXIES } from './proxies.js';
 import { populate } from './stage.js';
 import { ask } from './http.js';
+import { TOKENS } from './gate_cases.js';
+import { hashOf } from './token.js';
 import { signInThrough } from './visitor.js';
 
 /** The application's host, without its port. */
@@ -40,10 +42,26 @@ export async function openHouse() {
     await doorward.sqlChange(`INSERT INTO sso_session (session_id, organization_id, epoch, issuer, subject, authenticated_at)
       SELECT host_session.session_id, connection.organization_id, connection.epoch, '${provider.issuer}', 'directory-2', ${Date.now()}
       FROM host_session, connection WHERE host_session.token_hash = '${token}'`);
+    await giveTokens(doorward);
     await untilComplete(port, cookies.mira);
     return { port, cookies, stopDoorward: () => doorward.stop(), close: async () => { await front.stop(); await doorward.stop(); } };
   };
   return { open, close: () => provider.stop() };
+}
+
+/** mira's token is authorised for acme, and writes nothing; alex's is not authorised. */
+async function giveTokens({ sqlChange }) {
+  await sqlChange(`UPDATE membership SET last_sso_at = ${Date.now()}, last_sso_epoch = (SELECT epoch FROM connection
+    WHERE connection.organization_id = membership.organization_id)
+    WHERE account_id = (SELECT id FROM account WHERE name_key = 'mira')`);
+  for (const [place, [name, token]] of Object.entries(TOKENS).entries()) {
+    await sqlChange(`INSERT INTO access_token (id, token_hash, account_id, name, ceiling, created_at, expires_at)
+      SELECT '00000000-0000-7000-8000-00000000000${place}', '${hashOf(token)}', id, 'e2e', 'read', ${Date.now()}, ${Date.now() + 3_600_000}
+      FROM account WHERE name_key = '${name}' ON CONFLICT DO NOTHING`);
+  }
+  await sqlChange(`INSERT INTO token_authorization (token_id, organization_id, epoch, authorized_at)
+    SELECT access_token.id, connection.organization_id, connection.epoch, ${Date.now()} FROM access_token, connection
+    WHERE access_token.token_hash = '${hashOf(TOKENS.mira)}' ON CONFLICT DO NOTHING`);
 }
 
 /** Until the node has read the change that made mira's SSO session: it does so every 250 ms. */

@@ -115,8 +115,8 @@ pub fn assertion_claims(
 mod tests {
     use super::*;
     use crate::gate_decision::{
-        AccountFacts, Decision, ExternalCollaborator, Facts, Membership, OrganizationFacts, Owner, Sso,
-        SsoSession, decide,
+        AccountFacts, Credential, Decision, ExternalCollaborator, Facts, Membership, OrganizationFacts,
+        Owner, Sso, SsoSession, decide,
     };
     use crate::ids::{AccountId, OrganizationId};
     use crate::request_target::{Target, Unowned};
@@ -133,6 +133,7 @@ mod tests {
         };
         let session = SsoSession { authenticated_at: NOW, under_live_issuer: true };
         let facts = Facts {
+            credential: Credential::Session,
             account: account.then_some(AccountFacts {
                 id: AccountId::new(1, [1; 10]),
                 name: "mira",

@@ -43,10 +43,12 @@ audit_actions! {
     AccountSignInFailed = "account.sign_in_failed", "A wrong password was given for an account. The first one tells where from; those of the hour after it are counted in one more entry.", "name, count";
     AccountSignOut = "account.sign_out", "Somebody signed out.", "";
     AccountName = "account.name", "An account's person changed the name that is shown.", "before, after";
-    AccountPassword = "account.password", "An account's password was changed; its other sessions ended.", "name";
+    AccountPassword = "account.password", "An account's password was changed; its other sessions and its access tokens ended.", "name";
     AccountEmail = "account.email", "An e-mail address of an account was proved, by the operator's word.", "name, address";
     AccountDelete = "account.delete", "An account was deleted with all that was its own; neither its id nor its name is given again.", "name";
     AccountSessionEnd = "account.session_end", "One or all sessions of an account were ended.", "count";
+    AccountTokenCreate = "account.token.create", "A personal access token was made.", "token, name, role, expires_at";
+    AccountTokenRevoke = "account.token.revoke", "Personal access tokens were revoked: one, or all by a new password.", "account, token, name, count";
     OrgCreate = "org.create", "An organization was made.", "name, plan";
     OrgSettings = "org.settings", "General settings of the organization were changed.", "before, after";
     OrgAddUser = "org.add_user", "An account became a member.", "account, role";
@@ -78,6 +80,9 @@ audit_actions! {
     OrgSsoLoginFailed = "org.sso_login_failed", "A member's SSO ended without a session.", "code, step";
     OrgApiTokenCreate = "org.api_token.create", "A token for the JSON API was made.", "token, name, scopes, expires_at";
     OrgApiTokenRevoke = "org.api_token.revoke", "A token for the JSON API was revoked.", "token, name";
+    OrgTokenAuthorize = "org.token.authorize", "A member authorised a personal access token of his for the organization.", "account, token, name, role";
+    OrgTokenRevoke = "org.token.revoke", "A personal access token reaches the organization no longer: the member or an admin took its authorisation back, or it was revoked.", "account, token, name";
+    OrgSettingsTokens = "org.settings.tokens", "For how many days after their owner's last SSO tokens reach the organization was changed.", "before, after";
     ResourceSet = "resource.set", "A resource was registered as public or private.", "name, prefix, public";
     AuditChainStart = "audit.chain_start", "From here on each entry carries a hash; the entries before are bound by their number and their SHA-256.", "events, sha256";
     AuditKeyNew = "audit.key_new", "A key of the audit log's chain was made: the first one, or in the place of another. lost: keys that were gone.", "key, lost";

@@ -182,6 +182,15 @@ error_codes! {
     SsoRequired = "sso.required", Member, 401, "Single sign-on is needed", "This organization's pages open after its single sign-on.", "Complete single sign-on at the address given.";
     SsoForeignIssuer = "sso.foreign_issuer", Provider, 400, "This start belongs to another provider", "The sign-in was started in the name of an issuer other than this organization's.", "Start from this organization's own page.";
 
+    // Personal access tokens.
+    TokenInvalid = "token.invalid", Member, 401, "This token is not good", "The access token is mistyped, unknown, over or revoked, or there was more than one credential.", "Make a new token under Access tokens and give it to the program as Authorization: Bearer, or as the password of Basic.";
+    TokenSsoAuthorizationRequired = "token.sso_authorization_required", Member, 403, "The token is not authorised for this organization", "The organization asks for its single sign-on, and a token reaches it only while its owner has authorised it and completed single sign-on lately.", "Open the address in authorize_url, complete single sign-on and press Authorise.";
+    TokenNameInvalid = "token.name_invalid", Member, 422, "This name can't be used", "A token's name has 1 to 100 characters, and no control characters.", "Write what the token is for, such as laptop or nightly build.";
+    TokenDaysInvalid = "token.days_invalid", Member, 422, "This lifetime can't be used", "A token is good for a whole number of days from 1 to 365.", "Choose between 1 and 365 days.";
+    TokenTooMany = "token.too_many", Member, 409, "There are many tokens", "An account has at most 50 access tokens.", "Revoke one that is no longer used.";
+    TokenMissing = "token.missing", Member, 404, "There is no such token", "It was revoked already, has expired, or is not authorised here.", "Reload the page.";
+    TokenSsoDaysInvalid = "token.sso_days_invalid", Admin, 422, "This number of days can't be used", "Tokens reach an organization for 1 to 30 days after their owner's last single sign-on.", "Choose a whole number from 1 to 30.";
+
     // The gate.
     GateForbidden = "gate.forbidden", Member, 403, "This is not yours to see", "The page does not exist, or the account may not see it.", "Sign in with another account, or ask an admin of the organization.";
     GateAmbiguousTarget = "gate.ambiguous_target", Member, 400, "This address can be read in two ways", "The address contains something that servers understand differently, so it is not passed on.", "Follow the link from the application's own pages, or correct the address.";

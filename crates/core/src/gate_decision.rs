@@ -16,7 +16,9 @@ use crate::time::{Lifetime, Timestamp};
 /// What was loaded for one request. Borrowed: a decision copies nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// The account that the browser session belongs to, if there is a good one.
+    /// What speaks for the account.
+    pub credential: Credential,
+    /// The account that the credential belongs to, if it is a good one.
     pub account: Option<AccountFacts<'a>>,
     /// Whose name the target's organization segment is; `Nobody` for a target without one.
     pub owner: Owner<'a>,
@@ -26,6 +28,37 @@ pub struct Facts<'a> {
     pub sso_session: Option<SsoSession>,
     /// The target's resource is registered as public. `false` for a resource that nobody registered.
     pub resource_is_public: bool,
+}
+
+/// What speaks for the account. One credential decides: a token is looked at, and the cookie beside it is not
+/// (docs/adr/0040).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Credential {
+    /// A browser session, or nothing.
+    Session,
+    /// A personal access token that is good.
+    Token(TokenFacts),
+    /// A token of ours that is unknown, over, revoked or malformed. It opens nothing, not even what is open to everybody:
+    /// whoever sends it learns so at once.
+    BadToken,
+}
+
+/// A personal access token, as the request's organization sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TokenFacts {
+    /// It gives at most this role, whatever its owner's is.
+    pub ceiling: Role,
+    /// Its owner's word, given in an SSO session, that it may reach the organization.
+    pub authorization: Option<TokenAuthorization>,
+}
+
+/// That a token may reach an organization with SSO.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TokenAuthorization {
+    /// It was given, and its owner's last SSO completed, under the issuer that is live now.
+    pub under_live_issuer: bool,
+    /// When the owner's last SSO is too long ago.
+    pub ends_at: Timestamp,
 }
 
 /// The account that is signed in.
@@ -135,14 +168,20 @@ pub enum Step {
     SignIn,
     /// Complete the organization's single sign-on.
     CompleteSso,
+    /// Send a token that is good, or none.
+    PresentToken,
+    /// Let the token reach the organization, in an SSO session.
+    AuthorizeToken,
 }
 
 impl Step {
-    /// The code of the 401 for whoever can't be redirected.
+    /// The code of the answer for whoever can't be redirected.
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::SignIn => ErrorCode::AccountSignInNeeded,
             Self::CompleteSso => ErrorCode::SsoRequired,
+            Self::PresentToken => ErrorCode::TokenInvalid,
+            Self::AuthorizeToken => ErrorCode::TokenSsoAuthorizationRequired,
         }
     }
 }
@@ -158,6 +197,8 @@ pub enum DenyReason {
     NotMember,
     /// The member's role is too low.
     RoleTooLow,
+    /// The member's role would do, but his token gives less.
+    AboveCeiling,
 }
 
 impl DenyReason {
@@ -168,6 +209,7 @@ impl DenyReason {
             Self::OrganizationDeleted => "organization_deleted",
             Self::NotMember => "not_member",
             Self::RoleTooLow => "role_too_low",
+            Self::AboveCeiling => "above_ceiling",
         }
     }
 
@@ -191,6 +233,8 @@ pub enum SsoStanding {
 /// What a decision rests on, for whoever asks why. Decides nothing: [`decide_and_say_why`] gives it beside the decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ground {
+    /// A token of ours was sent that is none, or no more.
+    BadToken,
     /// The operator declared the path public.
     PublicPath,
     /// The resource is registered as public, and the request only reads.
@@ -207,8 +251,12 @@ pub enum Ground {
     NotMember,
     /// The member's role is too low.
     RoleTooLow,
+    /// The token's ceiling is too low, though the member's role is not.
+    AboveCeiling,
     /// SSO is enforced, and this member has none that is still good.
     SsoMissing,
+    /// SSO is enforced, and the token is not authorised for the organization, or no more.
+    TokenNotAuthorized,
     /// SSO is optional here and missing.
     SsoSkipped,
     /// Nothing is against it.
@@ -217,7 +265,8 @@ pub enum Ground {
 
 impl Ground {
     /// All grounds.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
+        Self::BadToken,
         Self::PublicPath,
         Self::PublicResource,
         Self::Unowned,
@@ -226,7 +275,9 @@ impl Ground {
         Self::NoAccount,
         Self::NotMember,
         Self::RoleTooLow,
+        Self::AboveCeiling,
         Self::SsoMissing,
+        Self::TokenNotAuthorized,
         Self::SsoSkipped,
         Self::NothingAgainst,
     ];
@@ -234,6 +285,7 @@ impl Ground {
     /// Its name for programs.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::BadToken => "bad_token",
             Self::PublicPath => "public_path",
             Self::PublicResource => "public_resource",
             Self::Unowned => "unowned",
@@ -242,7 +294,9 @@ impl Ground {
             Self::NoAccount => "no_account",
             Self::NotMember => "not_member",
             Self::RoleTooLow => "role_too_low",
+            Self::AboveCeiling => "above_ceiling",
             Self::SsoMissing => "sso_missing",
+            Self::TokenNotAuthorized => "token_not_authorized",
             Self::SsoSkipped => "sso_skipped",
             Self::NothingAgainst => "nothing_against",
         }
@@ -256,9 +310,10 @@ impl Ground {
             | Self::Unowned
             | Self::UnownedName
             | Self::OrganizationDeleted => 2,
-            Self::NoAccount => 3,
-            Self::NotMember | Self::RoleTooLow => 4,
-            Self::SsoMissing | Self::SsoSkipped => 5,
+            // Judged first of all, on public pages too: who it is that asks.
+            Self::BadToken | Self::NoAccount => 3,
+            Self::NotMember | Self::RoleTooLow | Self::AboveCeiling => 4,
+            Self::SsoMissing | Self::TokenNotAuthorized | Self::SsoSkipped => 5,
             Self::NothingAgainst => 6,
         }
     }
@@ -266,6 +321,7 @@ impl Ground {
     /// In words.
     pub const fn in_words(self) -> &'static str {
         match self {
+            Self::BadToken => "The access token is unknown, over, or not whole.",
             Self::PublicPath => "The path is declared public.",
             Self::PublicResource => "The resource is public, and the request only reads.",
             Self::Unowned => "The path belongs to no organization, so the application's `unowned` decides.",
@@ -276,6 +332,10 @@ impl Ground {
             Self::NoAccount => "Nobody is signed in.",
             Self::NotMember => "The account is not a member of the organization.",
             Self::RoleTooLow => "The member's role is lower than the one that is needed.",
+            Self::AboveCeiling => "The access token's ceiling is lower than the role that is needed.",
+            Self::TokenNotAuthorized => {
+                "The organization enforces single sign-on, and the access token is not authorised for it."
+            }
             Self::SsoMissing => {
                 "The organization enforces single sign-on, and the member has none that is still good."
             }
@@ -338,6 +398,9 @@ pub fn decide_and_say_why<'a>(
     facts: &Facts<'a>,
     now: Timestamp,
 ) -> (Decision<'a>, Ground) {
+    if facts.credential == Credential::BadToken {
+        return (Decision::Authenticate(Step::PresentToken), Ground::BadToken);
+    }
     let organization = match (&target.organization, facts.owner) {
         (Some(_), Owner::Organization(organization)) => Some(organization),
         (Some(_), Owner::DeletedOrganization | Owner::Nobody) | (None, _) => None,
@@ -367,10 +430,20 @@ pub fn decide_and_say_why<'a>(
     if membership.role == Role::NoAccess || membership.role < target.needed_role {
         return (Decision::Deny(DenyReason::RoleTooLow), Ground::RoleTooLow);
     }
+    if facts.credential.role(membership.role) < target.needed_role {
+        return (Decision::Deny(DenyReason::AboveCeiling), Ground::AboveCeiling);
+    }
 
     // Step 5: the organization's single sign-on. Step 6: go on.
     if standing.sso_is_owed {
-        return (Decision::Authenticate(Step::CompleteSso), Ground::SsoMissing);
+        return match facts.credential {
+            Credential::Token(_) => {
+                (Decision::Authenticate(Step::AuthorizeToken), Ground::TokenNotAuthorized)
+            }
+            Credential::Session | Credential::BadToken => {
+                (Decision::Authenticate(Step::CompleteSso), Ground::SsoMissing)
+            }
+        };
     }
     let permit = standing.permit(facts);
     let ground = if permit.banner { Ground::SsoSkipped } else { Ground::NothingAgainst };
@@ -378,28 +451,52 @@ pub fn decide_and_say_why<'a>(
 }
 
 /// Whether an organization's pages are open to a member now, as far as its single sign-on goes (step 5); `None` if they
-/// are not, else when the SSO that opens them ends, or his being spared it (`Some(None)`: none is needed).
+/// are not, else his role there and when the SSO that opens them ends, or his being spared it (`None`: none is needed).
 pub fn open_until(
     organization: OrganizationFacts<'_>,
     membership: Membership,
+    credential: Credential,
     sso_session: Option<SsoSession>,
     now: Timestamp,
-) -> Option<Option<Timestamp>> {
-    let standing = Standing::of_member(organization, membership, sso_session, now);
-    standing.place?;
-    let ends = match (standing.sso, organization.sso, sso_session) {
-        (SsoStanding::Complete, Sso::On { session_timeout, .. }, Some(session)) => {
-            Some(sso_session_ends_at(session.authenticated_at, session_timeout))
-        }
-        (SsoStanding::None, Sso::On { enforcement: Enforcement::Enforced, .. }, _) => {
-            match membership.external_collaborator {
-                ExternalCollaborator::Until(end) => Some(end),
-                ExternalCollaborator::No | ExternalCollaborator::Yes => None,
-            }
-        }
+) -> Option<(Role, Option<Timestamp>)> {
+    let standing = Standing::of_member(organization, membership, credential, sso_session, now);
+    let role = standing.place?.role;
+    let ends = match (standing.sso, organization.sso, membership.external_collaborator) {
+        (SsoStanding::Complete, _, _) => credential.sso_ends_at(organization.sso, sso_session),
+        (
+            SsoStanding::None,
+            Sso::On { enforcement: Enforcement::Enforced, .. },
+            ExternalCollaborator::Until(end),
+        ) => Some(end),
         _ => None,
     };
-    Some(ends)
+    Some((role, ends))
+}
+
+impl Credential {
+    /// What a member's role comes to.
+    fn role(self, role: Role) -> Role {
+        match self {
+            Self::Session | Self::BadToken => role,
+            Self::Token(token) => role.min(token.ceiling),
+        }
+    }
+
+    /// When the proof of SSO ends that comes with the credential, if there is one under the live issuer: for a browser its
+    /// SSO session, for a token its authorisation. Neither stands in for the other.
+    fn sso_ends_at(self, sso: Sso, sso_session: Option<SsoSession>) -> Option<Timestamp> {
+        let Sso::On { session_timeout, .. } = sso else { return None };
+        match self {
+            Self::Session => sso_session
+                .filter(|session| session.under_live_issuer)
+                .map(|session| sso_session_ends_at(session.authenticated_at, session_timeout)),
+            Self::Token(token) => token
+                .authorization
+                .filter(|authorization| authorization.under_live_issuer)
+                .map(|authorization| authorization.ends_at),
+            Self::BadToken => None,
+        }
+    }
 }
 
 fn decide_without_organization<'a>(
@@ -443,29 +540,25 @@ impl<'a> Standing<'a> {
         else {
             return Self::NONE;
         };
-        Self::of_member(organization, membership, facts.sso_session, now)
+        Self::of_member(organization, membership, facts.credential, facts.sso_session, now)
     }
 
     fn of_member(
         organization: OrganizationFacts<'a>,
         membership: Membership,
+        credential: Credential,
         sso_session: Option<SsoSession>,
         now: Timestamp,
     ) -> Self {
-        if membership.role == Role::NoAccess {
+        let role = credential.role(membership.role);
+        if role == Role::NoAccess {
             return Self::NONE;
         }
-        let place = Place {
-            organization_id: organization.id,
-            organization: organization.name,
-            role: membership.role,
-        };
-        let Sso::On { enforcement, session_timeout } = organization.sso else {
+        let place = Place { organization_id: organization.id, organization: organization.name, role };
+        let Sso::On { enforcement, .. } = organization.sso else {
             return Self { place: Some(place), ..Self::NONE };
         };
-        let complete = sso_session.is_some_and(|session| {
-            session.under_live_issuer && now < sso_session_ends_at(session.authenticated_at, session_timeout)
-        });
+        let complete = credential.sso_ends_at(organization.sso, sso_session).is_some_and(|ends| now < ends);
         let sso = match (complete, membership.external_collaborator.spares(now)) {
             (true, _) => SsoStanding::Complete,
             (false, true) => SsoStanding::None,
@@ -520,6 +613,7 @@ mod tests {
     /// A member with the role read, SSO enforced and completed a minute ago.
     fn good() -> Facts<'static> {
         Facts {
+            credential: Credential::Session,
             account: Some(mira()),
             owner: acme(ENFORCED),
             membership: Some(member(Role::Read)),
@@ -766,7 +860,7 @@ mod tests {
     #[test]
     fn every_refusal_shows_one_and_the_same_code() {
         use DenyReason::*;
-        for reason in [Unowned, OrganizationDeleted, NotMember, RoleTooLow] {
+        for reason in [Unowned, OrganizationDeleted, NotMember, RoleTooLow, AboveCeiling] {
             assert_eq!(reason.code(), ErrorCode::GateForbidden, "{}", reason.as_str());
         }
     }
@@ -818,6 +912,7 @@ mod tests {
                 for membership in &memberships {
                     for sso_session in sessions {
                         let facts = Facts {
+                            credential: Credential::Session,
                             account,
                             owner,
                             membership: *membership,
@@ -841,5 +936,103 @@ mod tests {
         }
         // Four roles, of which each gets in: 2 × 3 without SSO, 2 × 3 optional, 3 + 1 enforced.
         assert_eq!(let_in, 4 * (6 + 6 + 4));
+    }
+
+    // === Personal access tokens: credential × SSO × ceiling × role × what is asked for
+
+    const A_MINUTE: Lifetime = Lifetime::from_minutes(1);
+
+    fn authorised(under_live_issuer: bool, ends_at: Timestamp) -> TokenAuthorization {
+        TokenAuthorization { under_live_issuer, ends_at }
+    }
+
+    fn token(ceiling: Role, authorization: Option<TokenAuthorization>) -> Credential {
+        Credential::Token(TokenFacts { ceiling, authorization })
+    }
+
+    #[test]
+    fn a_token_gives_its_owners_role_up_to_its_ceiling_and_where_sso_is_owed_only_if_it_is_authorised() {
+        let authorizations = [
+            (None, false),
+            (Some(authorised(true, NOW.plus(A_MINUTE))), true),
+            (Some(authorised(false, NOW.plus(A_MINUTE))), false),
+            (Some(authorised(true, NOW)), false),
+        ];
+        let mut let_in = 0;
+        for sso in [Sso::Off, OPTIONAL, ENFORCED] {
+            for (authorization, proves) in authorizations {
+                for ceiling in Role::ALL {
+                    for role in Role::ALL {
+                        for external_collaborator in [ExternalCollaborator::No, ExternalCollaborator::Yes] {
+                            for needed_role in [Role::Read, Role::Contributor, Role::Write, Role::Admin] {
+                                let spared = external_collaborator == ExternalCollaborator::Yes;
+                                let target = Target { needed_role, ..private() };
+                                let facts = Facts {
+                                    credential: token(ceiling, authorization),
+                                    owner: acme(sso),
+                                    membership: Some(Membership { role, external_collaborator }),
+                                    // An SSO session of the owner's browser is no authorisation of his token.
+                                    sso_session: Some(session(A_MINUTE)),
+                                    ..good()
+                                };
+                                let expected = if role < needed_role {
+                                    Err(Decision::Deny(DenyReason::RoleTooLow))
+                                } else if ceiling < needed_role {
+                                    Err(Decision::Deny(DenyReason::AboveCeiling))
+                                } else if sso == ENFORCED && !proves && !spared {
+                                    Err(Decision::Authenticate(Step::AuthorizeToken))
+                                } else {
+                                    Ok(role.min(ceiling))
+                                };
+                                let decided = match decide(&target, &facts, NOW) {
+                                    Decision::Allow(permit) => Ok(permit.place().unwrap().role),
+                                    other => Err(other),
+                                };
+                                let_in += u32::from(decided.is_ok());
+                                assert_eq!(decided, expected, "{sso:?} {authorization:?} {ceiling} {role}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        // Pairs of role and ceiling for the four needed roles: 16 + 9 + 4 + 1; of 24 settings, 3 owe what they lack.
+        assert_eq!(let_in, 30 * (24 - 3));
+    }
+
+    #[test]
+    fn a_token_that_is_none_opens_nothing_not_even_what_is_public() {
+        let bad = Facts { credential: Credential::BadToken, account: None, membership: None, ..good() };
+        let refused = Decision::Authenticate(Step::PresentToken);
+        for target in [private(), Target { public: true, ..private() }, outside(Unowned::Allow)] {
+            assert_eq!(decide(&target, &bad, NOW), refused);
+            assert_eq!(decide(&target, &Facts { credential: Credential::BadToken, ..good() }, NOW), refused);
+        }
+    }
+
+    #[test]
+    fn a_strangers_token_learns_what_a_strangers_session_learns() {
+        let stranger = Facts { credential: token(Role::Admin, None), membership: None, ..good() };
+        assert_eq!(decide(&private(), &stranger, NOW), Decision::Deny(DenyReason::NotMember));
+        let unknown = Facts { owner: Owner::Nobody, ..stranger };
+        assert_eq!(decide(&private(), &unknown, NOW).code(), DenyReason::NotMember.code());
+    }
+
+    #[test]
+    fn on_a_public_page_a_token_without_authorisation_names_its_owner_and_no_organization() {
+        let public = Target { public: true, ..private() };
+        let facts = Facts { credential: token(Role::Read, None), ..good() };
+        assert_eq!(allowed(&public, &facts), (Some("mira"), None, SsoStanding::Missing, false));
+        let ceiling = Facts { credential: token(Role::NoAccess, None), owner: acme(Sso::Off), ..good() };
+        assert_eq!(allowed(&public, &ceiling), (Some("mira"), None, SsoStanding::None, false));
+    }
+
+    impl Decision<'_> {
+        fn code(&self) -> ErrorCode {
+            match self {
+                Self::Deny(reason) => reason.code(),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

@@ -132,8 +132,8 @@ mod tests {
     use super::*;
     use crate::connection::Enforcement;
     use crate::gate_decision::{
-        AccountFacts, Decision, ExternalCollaborator, Facts, Membership, OrganizationFacts, Owner, Sso,
-        SsoSession, decide,
+        AccountFacts, Credential, Decision, ExternalCollaborator, Facts, Membership, OrganizationFacts,
+        Owner, Sso, SsoSession, decide,
     };
     use crate::ids::{AccountId, OrganizationId};
     use crate::membership::Role;
@@ -152,6 +152,7 @@ mod tests {
             unowned: Unowned::Deny,
         };
         let facts = Facts {
+            credential: Credential::Session,
             account: Some(AccountFacts {
                 id: AccountId::new(1, [1; 10]),
                 name: "mira",

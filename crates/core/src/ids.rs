@@ -71,6 +71,11 @@ id! {
     ApiTokenId
 }
 
+id! {
+    /// A personal access token; the token itself is another thing.
+    AccessTokenId
+}
+
 /// Number of a revision within its connection, from 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RevisionNumber(pub i64);

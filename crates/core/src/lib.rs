@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::string_slice, reason = "tests slice texts of their own"))]
 
+pub mod access_token;
 pub mod api_scope;
 pub mod assertion;
 pub mod audit_event;

@@ -256,6 +256,8 @@ enum AccountCommand {
     Email(AccountEmail),
     /// Delete an account with all that is its own; its name is never given again
     Delete(AccountDelete),
+    /// List an account's access tokens, or revoke one
+    Tokens(AccountTokens),
 }
 
 /// `account create`.
@@ -285,6 +287,16 @@ pub struct AccountPassword {
     /// Read the password from standard input: one line
     #[arg(long, required = true)]
     password_stdin: bool,
+}
+
+/// `account tokens`.
+#[derive(Args, Debug)]
+pub struct AccountTokens {
+    /// User name
+    pub name: String,
+    /// Revoke the token with this id
+    #[arg(long, value_name = "ID")]
+    pub revoke: Option<String>,
 }
 
 /// `account email`.
@@ -779,6 +791,9 @@ fn execute(
             Command::Account(AccountCommand::Delete(delete)) => {
                 commands::delete_account(&context, delete, output).await.map_err(one)
             }
+            Command::Account(AccountCommand::Tokens(tokens)) => {
+                commands::list_or_revoke_tokens(&context, tokens, output).await.map_err(one)
+            }
             Command::Org(command) => match command {
                 OrgCommand::Create(create) => commands::create_organization(&context, create, output).await,
                 OrgCommand::List => commands::list_organizations(&context, output).await,
@@ -919,6 +934,8 @@ mod tests {
             "doorward account create mira --email m@a.example --password-stdin --full-name M --operator",
             "doorward account password mira --password-stdin",
             "doorward account email mira --add m@b.example",
+            "doorward account tokens mira",
+            "doorward account tokens mira --revoke 0193f0c2-a7d1-7000-8000-000000000001",
             "doorward org plan acme team",
             "doorward org create acme --name Acme --admin mira",
             "doorward org create acme --name Acme --admin mira --plan enterprise",

@@ -4,6 +4,7 @@
 //! knows no HTTP; only `main` loads the configuration. Start with `web/mod.rs` (the route list), `sso/mod.rs` (the
 //! trip to the provider) and `gate/mod.rs` (what happens to a request).
 
+pub mod access_token;
 pub mod account_end;
 pub mod app;
 pub mod audit_chain;

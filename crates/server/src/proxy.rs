@@ -3,7 +3,7 @@
 //! In: a request, the identity headers to set, and a future that ends the exchange. Out: the application's response,
 //! streamed, or a `ProxyFault`. Nothing is buffered; WebSockets are joined through.
 //! Never here: whether the request may go on. That was decided before; this file only keeps the decision whole.
-//! Invariant: a header of ours reaches the application with our value or not at all, and our cookies never do
+//! Invariant: a header of ours reaches the application with our value or not at all, and our cookies and tokens never do
 //! (rule 11; conformance.md V01, V07).
 
 use axum::body::Body;
@@ -23,6 +23,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::oneshot;
+
+use crate::access_token;
 
 /// How long the application may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -235,6 +237,9 @@ fn prepare_request(
     remove_hop_by_hop(headers);
     remove_what_is_not_the_clients(headers);
     remove_own_cookies(headers, forwarding.own_cookie_names);
+    if access_token::without_ours(headers).next().is_none() {
+        headers.remove(header::AUTHORIZATION);
+    }
 
     // From here on nothing is removed, so nothing that the client names in `Connection` can undo it (V07).
     if let Some(host) = host {

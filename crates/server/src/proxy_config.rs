@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 
 /// What a proxy must set on a request as the gate answers, beside the identity headers, and take off where the answer has
 /// nothing: credentials of ours, which the application never sees. Every template goes through this list.
-const CREDENTIALS: [&str; 1] = ["Cookie"];
+const CREDENTIALS: [&str; 2] = ["Cookie", "Authorization"];
 
 /// What is never the client's to say, beside [`OVERRIDE_HEADER_NAMES`] and what every proxy writes itself.
 const FORWARDED: [&str; 5] =

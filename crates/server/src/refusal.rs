@@ -72,8 +72,8 @@ impl Refusal {
         StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// For a program: `application/problem+json` (RFC 9457). `sign_in` names the address that helps a 401.
-    pub fn problem(&self, request_id: &str, sign_in: Option<&str>) -> Response {
+    /// For a program: `application/problem+json` (RFC 9457). `helps`: the name and the address of a page that helps.
+    pub fn problem(&self, request_id: &str, helps: Option<(&str, &str)>) -> Response {
         let mut body = json!({
             "type": format!("urn:doorward:error:{}", self.code),
             "title": self.code.title(),
@@ -83,8 +83,8 @@ impl Refusal {
             "next_step": self.code.remedy(),
             "request_id": request_id,
         });
-        if let (Some(sign_in), Some(members)) = (sign_in, body.as_object_mut()) {
-            members.insert("sign_in_url".to_owned(), json!(sign_in));
+        if let (Some((name, address)), Some(members)) = (helps, body.as_object_mut()) {
+            members.insert(name.to_owned(), json!(address));
         }
         let mut response = Response::new(Body::from(body.to_string()));
         *response.status_mut() = self.status();

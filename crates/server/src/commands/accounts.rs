@@ -2,17 +2,19 @@
 
 use super::{Context, account};
 use crate::account_end::{self, load_ties};
-use crate::command_line::{AccountCreate, AccountDelete, AccountEmail, AccountPassword};
+use crate::command_line::{AccountCreate, AccountDelete, AccountEmail, AccountPassword, AccountTokens};
 use crate::failure::Failure;
 use crate::passwords::{Passwords, judge_new_password};
 use crate::sso::enable::NotDone;
 use crate::store::{self, NewAccount, StoreError};
+use crate::web::page::Moment;
 use doorward_core::audit_event::AuditAction;
 use doorward_core::email::Email;
 use doorward_core::error_code::ErrorCode;
-use doorward_core::ids::AccountId;
+use doorward_core::ids::{AccessTokenId, AccountId};
 use doorward_core::name::Name;
 use doorward_core::secret::Secret;
+use doorward_core::time::Timestamp;
 use std::io::Write;
 
 /// Longest name of a person, in characters.
@@ -96,11 +98,53 @@ pub async fn set_password(
     let password_hash = Passwords::new(&context.random)?.hash(password, &context.random).await?;
     let now = context.clock.now();
     let mut tx = store.begin().await?;
-    tx.update_password(account.id, &password_hash, None).await?;
+    let ended = tx.update_password(account.id, &password_hash, None).await?;
     let details = vec![("name", account.name.to_string())];
-    tx.audit(context.entry(None, AuditAction::AccountPassword, details), now).await?;
+    let entry = context.entry(None, AuditAction::AccountPassword, details);
+    tx.audit_ended_tokens(&ended, account.name.as_str(), &entry, now).await?;
+    tx.audit(entry, now).await?;
     tx.commit(now).await?;
-    writeln!(output, "{} has a new password; its sessions have ended.", account.name)?;
+    writeln!(output, "{} has a new password; its sessions and access tokens have ended.", account.name)?;
+    Ok(())
+}
+
+/// `account tokens`: one line a token, or the end of one.
+pub async fn list_or_revoke_tokens(
+    context: &Context,
+    tokens: AccountTokens,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let store = context.store().await?;
+    let account = account(&mut store.reader(), &tokens.name).await?;
+    let Some(id) = tokens.revoke else {
+        for token in store::load_access_tokens(&mut store.reader(), account.id).await? {
+            let at = |at: Timestamp| Moment::from(at).iso;
+            let used = token.last_used_at.map_or_else(|| "never".to_owned(), at);
+            let (id, until, role) = (token.id, at(token.expires_at), token.ceiling);
+            let organizations = token.authorizations.len();
+            writeln!(
+                output,
+                "{id}  {role}  until {until}  last used {used}  authorised for {organizations}  {}",
+                token.name
+            )?;
+        }
+        return Ok(());
+    };
+    let missing = || Failure::about(ErrorCode::TokenMissing, format!("{} has no token {id:?}", account.name));
+    let id: AccessTokenId = id.parse().map_err(|_| missing())?;
+    let now = context.clock.now();
+    let mut tx = store.begin().await?;
+    let ended = tx.delete_access_token(id, account.id).await?.ok_or_else(missing)?;
+    let details = vec![
+        ("account", account.name.to_string()),
+        ("token", ended.id.to_string()),
+        ("name", ended.name.clone()),
+    ];
+    let entry = context.entry(None, AuditAction::AccountTokenRevoke, details);
+    tx.audit_ended_tokens(&[ended], account.name.as_str(), &entry, now).await?;
+    tx.audit(entry, now).await?;
+    tx.commit(now).await?;
+    writeln!(output, "The token is revoked.")?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The signed identity assertion: who this is, for one application, for a minute (architecture.md §6).
 //!
-//! Signed once for a session, application and organization, and used again for half its life, with the other identity
-//! headers beside it, while the facts that they were made from are the very same objects; any change to account, membership, session or organization loads new facts,
+//! Signed once for a session or token, application and organization, and used again for half its life, with the other
+//! identity headers beside it, while the facts that they were made from are the very same objects; any change to account, membership, session or organization loads new facts,
 //! and so a new assertion. So one organization's role is never told at another, and the hot path signs nothing.
 //! Keys are in the store, sealed; `/.well-known/jwks.json` publishes them. Never here: what the claims are (core).
 
@@ -10,10 +10,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use doorward_core::assertion::{OpenOrganization, assertion_claims};
 use doorward_core::gate_decision::{
-    Membership, OrganizationFacts as CoreOrganization, Permit, Sso, SsoSession, SsoStanding, open_until,
+    Membership, OrganizationFacts as CoreOrganization, Permit, Sso, SsoStanding, open_until,
 };
 use doorward_core::identity_headers::identity_headers;
-use doorward_core::ids::{OrganizationId, SessionId};
+use doorward_core::ids::OrganizationId;
 use doorward_core::secret::Secret;
 use doorward_core::time::{Lifetime, Timestamp};
 use http::HeaderValue;
@@ -22,10 +22,10 @@ use quick_cache::sync::Cache;
 use serde_json::{Value, json};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::caller::{At, Caller, CredentialId};
 use super::{ASSERTION_PLACE, IdentityValues, values};
 use crate::app::App;
 use crate::configuration::Application;
-use crate::session::SignedIn;
 use crate::store::{
     ASSERTION_KEY_AGE, ASSERTION_KEY_OVERLAP, AccountFacts, AssertionKey, OrganizationFacts, StoreError,
     load_assertion_keys, load_organizations_of,
@@ -39,7 +39,7 @@ const KEYS_READ_EVERY: Lifetime = Lifetime::from_minutes(5);
 const KEPT: usize = 20_000;
 
 /// For whom and where: an assertion is used for nothing else.
-type Key = (SessionId, usize, Option<OrganizationId>);
+type Key = (CredentialId, usize, Option<OrganizationId>);
 
 /// What the time changes of a permit while the facts stay: whether the organization counts, its SSO, the banner.
 type Standing = (bool, SsoStanding, bool);
@@ -86,28 +86,29 @@ impl Assertions {
         &self,
         app: &App,
         permit: &Permit<'_>,
-        signed_in: Option<&SignedIn>,
+        caller: &Caller,
         organization: Option<&Arc<OrganizationFacts>>,
         application: &Application,
         now: Timestamp,
     ) -> Result<IdentityValues, StoreError> {
-        let Some((signed_in, session)) = signed_in.and_then(|s| Some((s, s.session()?))) else {
+        let (Some(account), Some(credential)) = (caller.account(), caller.credential_id()) else {
             return Ok(values(identity_headers(permit)));
         };
         let place = app.configuration.applications.iter().position(|known| std::ptr::eq(known, application));
         let Some(place) = place else { return Ok(values(identity_headers(permit))) };
-        let key = (session.id, place, organization.map(|organization| organization.id));
+        let key = (credential, place, organization.map(|organization| organization.id));
         // All else in a permit follows from the facts; this is compared because the time goes on.
         let standing = (permit.place().is_some(), permit.sso(), permit.banner());
         if let Some(signed) = self.signed.get(&key)
-            && Arc::ptr_eq(&signed.account, &signed_in.account)
+            && Arc::ptr_eq(&signed.account, account)
             && same(signed.organization.as_ref(), organization)
             && signed.standing == standing
             && (signed.good_from..signed.good_until).contains(&now)
         {
             return Ok(signed.headers);
         }
-        Box::pin(self.sign(app, permit, signed_in, organization, application, key, standing, now)).await
+        Box::pin(self.sign(app, permit, (caller, account), organization, application, key, standing, now))
+            .await
     }
 
     #[expect(clippy::too_many_arguments, reason = "the slow half of `header`")]
@@ -115,7 +116,7 @@ impl Assertions {
         &self,
         app: &App,
         permit: &Permit<'_>,
-        signed_in: &SignedIn,
+        (caller, account): (&Caller, &Arc<AccountFacts>),
         organization: Option<&Arc<OrganizationFacts>>,
         application: &Application,
         key: Key,
@@ -127,7 +128,7 @@ impl Assertions {
         // The newest that may sign; the oldest where another node's clock, which made the first one, is ahead of ours.
         let signer = keys.all.iter().find(|key| key.signs_from <= now).or(keys.all.last());
         let signer = signer.ok_or_else(|| StoreError::Corrupt("assertion_key".to_owned()))?;
-        let open = open_organizations(app, signed_in, now).await?;
+        let open = open_organizations(app, caller, account, now).await?;
         let issuer = app.configuration.base_url.join("");
         let issuer = issuer.trim_end_matches('/');
         let Some(claims) = assertion_claims(permit, issuer, application.name(), &open, now) else {
@@ -144,7 +145,7 @@ impl Assertions {
             *assertion = value;
         }
         let signed = Signed {
-            account: Arc::clone(&signed_in.account),
+            account: Arc::clone(account),
             organization: organization.cloned(),
             standing,
             good_from: now,
@@ -212,11 +213,11 @@ fn same(a: Option<&Arc<OrganizationFacts>>, b: Option<&Arc<OrganizationFacts>>) 
 /// Every organization whose pages are open to the person now.
 async fn open_organizations(
     app: &App,
-    signed_in: &SignedIn,
+    caller: &Caller,
+    account: &AccountFacts,
     now: Timestamp,
 ) -> Result<Vec<OpenOrganization>, StoreError> {
-    let Some(session) = signed_in.session() else { return Ok(Vec::new()) };
-    let all = load_organizations_of(&mut app.store.reader(), signed_in.account.id).await?;
+    let all = load_organizations_of(&mut app.store.reader(), account.id).await?;
     let open = all.into_iter().filter_map(|member| {
         let organization = CoreOrganization {
             id: member.organization.id,
@@ -230,17 +231,11 @@ async fn open_organizations(
         };
         let membership =
             Membership { role: member.role, external_collaborator: member.external_collaborator };
-        let sso = session.sso.iter().find(|sso| sso.organization == organization.id);
-        let sso = sso.map(|sso| SsoSession {
-            authenticated_at: sso.authenticated_at,
-            under_live_issuer: sso.epoch == member.epoch,
-        });
-        let sso_ends_at = open_until(organization, membership, sso, now)?;
-        Some(OpenOrganization {
-            name: member.organization.name.as_str().to_owned(),
-            role: member.role,
-            sso_ends_at,
-        })
+        let at = Some(At { id: organization.id, epoch: member.epoch, token_sso_days: member.token_sso_days });
+        let credential = caller.credential(at);
+        let (role, sso_ends_at) =
+            open_until(organization, membership, credential, caller.sso_session(at), now)?;
+        Some(OpenOrganization { name: member.organization.name.as_str().to_owned(), role, sso_ends_at })
     });
     Ok(open.collect())
 }

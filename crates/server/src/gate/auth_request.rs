@@ -6,11 +6,12 @@
 use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::request_target::normalise_host;
-use http::header::{CACHE_CONTROL, LOCATION, VARY};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, LOCATION, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::borrow::Cow;
 
 use super::{Answer, Outcome, Question, ask};
+use crate::access_token;
 use crate::app::{App, SharedApp};
 use crate::configuration::Application;
 use crate::cookies::without_ours;
@@ -85,6 +86,9 @@ fn write(app: &SharedApp, asked: &HeaderMap, answer: Answer) -> Response {
         Outcome::Allow => {
             let cookie = without_ours(asked, app.https()).unwrap_or(HeaderValue::from_static(""));
             headers.insert("cookie", cookie);
+            for value in access_token::without_ours(asked) {
+                headers.append(AUTHORIZATION, value.clone());
+            }
         }
         Outcome::Authenticate { code, location } => {
             headers.insert("doorward-code", HeaderValue::from_static(code.as_str()));

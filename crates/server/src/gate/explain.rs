@@ -7,7 +7,7 @@
 use doorward_core::connection::{Enforcement, sso_session_ends_at};
 use doorward_core::error_code::ErrorCode;
 use doorward_core::gate_decision::{
-    Decision, Facts, Ground, Owner, Permit, Sso, SsoSession, SsoStanding, decide_and_say_why,
+    Credential, Decision, Facts, Ground, Owner, Permit, Sso, SsoSession, SsoStanding, decide_and_say_why,
 };
 use doorward_core::ids::OrganizationId;
 use doorward_core::request_target::{
@@ -19,7 +19,8 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use super::auth_request::Address;
-use super::{Place, Question, Unreadable, Who, facts, question_is_navigation, read, way_on};
+use super::caller::{Caller, sso_session_at};
+use super::{Place, Question, Unreadable, facts, question_is_navigation, read, way_on};
 use crate::app::App;
 use crate::audit_export::rfc3339;
 use crate::session::session_is_alive;
@@ -254,7 +255,7 @@ pub async fn explain(app: &App, question: &Question<'_>, asker: &Asker) -> Resul
         Decision::Authenticate(step) => {
             answer.status = if navigation { 302 } else { step.code().status() };
             answer.code = Some(step.code().as_str());
-            answer.location = Some(way_on(app, question, *step, &place));
+            answer.location = Some(way_on(app, question, *step, &Caller::Nobody, &place));
             "authenticate"
         }
         Decision::Deny(reason) => {
@@ -271,9 +272,10 @@ fn facts_of<'f>(asker: &'f Asker, place: &'f Place, now: Timestamp) -> Facts<'f>
     // As in `session::signed_in`: the sessions of an account that is switched off count for nothing.
     let (account, tried) = match asker {
         Asker::Account(account, tried) if !account.disabled => (account, *tried),
-        Asker::Account(..) | Asker::Stranger => return facts(None, place),
+        Asker::Account(..) | Asker::Stranger => return facts(None, Credential::Session, None, place),
     };
-    let mut facts = facts(Some(Who { account, sso: last_sso(account, place, now) }), place);
+    let sso_session = sso_session_at(last_sso(account, place, now), place.at());
+    let mut facts = facts(Some(account), Credential::Session, sso_session, place);
     match tried {
         SsoTried::AsItIs => {}
         SsoTried::Complete => {

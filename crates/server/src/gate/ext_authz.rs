@@ -8,12 +8,13 @@
 use doorward_core::error_code::ErrorCode;
 use doorward_core::identity_headers::is_not_the_clients;
 use doorward_core::request_target::normalise_host;
-use http::header::{COOKIE, HOST, HeaderName};
+use http::header::{AUTHORIZATION, COOKIE, HOST, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 
 use super::auth_request::one;
 use super::{Answer, Outcome, Question};
+use crate::access_token;
 use crate::app::App;
 use crate::client_address::ClientAddress;
 
@@ -65,6 +66,10 @@ pub(super) fn complete(asked: &HeaderMap, client: ClientAddress, answer: &Answer
     if set.get(COOKIE).is_some_and(HeaderValue::is_empty) {
         set.remove(COOKIE);
         names.push(COOKIE.as_str());
+    }
+    // What is not ours stays on the request as it is.
+    if asked.contains_key(AUTHORIZATION) && access_token::without_ours(asked).next().is_none() {
+        names.push(AUTHORIZATION.as_str());
     }
     if !names.is_empty()
         && let Ok(names) = HeaderValue::try_from(names.join(","))

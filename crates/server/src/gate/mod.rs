@@ -6,6 +6,7 @@
 
 pub mod assertion;
 pub(crate) mod auth_request;
+mod caller;
 pub mod explain;
 mod ext_authz;
 mod forward_auth;
@@ -17,14 +18,15 @@ pub use listener::{door, respond};
 use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::gate_decision::{
-    AccountFacts, Decision, Facts, Membership, OrganizationFacts, Owner, Sso, SsoSession, Step, decide,
+    AccountFacts, Credential, Decision, Facts, Membership, OrganizationFacts, Owner, Sso, SsoSession, Step,
+    decide,
 };
 use doorward_core::identity_headers::{IDENTITY_HEADER_COUNT, IdentityHeaders, empty_identity_headers};
 use doorward_core::request_target::{
     Ambiguous, Method, NormalisedPath, Target, is_allowed_upgrade, is_navigation, normalise_path,
 };
 use doorward_core::time::Timestamp;
-use http::header::{ACCEPT, COOKIE, UPGRADE};
+use http::header::{ACCEPT, COOKIE, UPGRADE, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
@@ -32,10 +34,9 @@ use std::sync::Arc;
 
 use crate::app::{App, SharedApp};
 use crate::configuration::Application;
-use crate::cookies::Cookie;
 use crate::metrics::GateOutcome;
-use crate::session::{SignedIn, signed_in};
-use crate::store::{self, SsoFacts, StoreError};
+use crate::store::{self, StoreError};
+use caller::{At, Caller};
 
 /// What an adapter has read: one request for an application.
 #[derive(Clone, Debug)]
@@ -61,8 +62,10 @@ pub struct Answer {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// A browser's address bar waits: a redirect or a page helps. Otherwise a problem document does.
     pub navigation: bool,
-    /// Whose session let the request through, for cutting streams at its revocation.
-    pub signed_in: Option<SignedIn>,
+    /// A personal access token was sent: a program asks, whatever else it says of itself, and gets no page.
+    pub by_token: bool,
+    /// A browser asks, which would show a dialogue of its own for the challenge `Basic`.
+    pub browser: bool,
 }
 
 /// Writes an answer that is no allow for the browser that waits for it. The pages' side gives it to the gate, which knows
@@ -76,7 +79,8 @@ pub enum Outcome {
     Allow,
     /// The person signs in, or completes SSO, at this address.
     Authenticate {
-        /// `account.sign_in_needed` or `sso.required`.
+        /// `account.sign_in_needed` or `sso.required`; for a token, `token.invalid` or
+        /// `token.sso_authorization_required`.
         code: ErrorCode,
         /// Where.
         location: String,
@@ -88,7 +92,13 @@ pub enum Outcome {
 impl Answer {
     /// A refusal that was reached without a decision.
     pub fn refused(code: ErrorCode, navigation: bool) -> Self {
-        Self { outcome: Outcome::Refuse(code), headers: empty_headers(), navigation, signed_in: None }
+        Self {
+            outcome: Outcome::Refuse(code),
+            headers: empty_headers(),
+            navigation,
+            by_token: false,
+            browser: false,
+        }
     }
 }
 
@@ -106,7 +116,10 @@ pub async fn ask(app: &SharedApp, question: Question<'_>) -> Answer {
     };
     let outcome = match &answer.outcome {
         Outcome::Allow => GateOutcome::Allow,
-        Outcome::Authenticate { code: ErrorCode::SsoRequired, .. } => GateOutcome::CompleteSso,
+        Outcome::Authenticate {
+            code: ErrorCode::SsoRequired | ErrorCode::TokenSsoAuthorizationRequired,
+            ..
+        } => GateOutcome::CompleteSso,
         Outcome::Authenticate { .. } => GateOutcome::SignIn,
         Outcome::Refuse(ErrorCode::GateStoreUnavailable) => GateOutcome::Unavailable,
         Outcome::Refuse(ErrorCode::GateForbidden) => GateOutcome::Deny,
@@ -135,16 +148,18 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
 
     // What is known of the account, the organization and the resource.
     let now = app.clock.now();
-    let on_own_host = is_on_own_host(app, question);
-    let cookie = if on_own_host { Cookie::Session } else { Cookie::App };
-    let host = (!on_own_host).then_some(&*question.host);
-    let signed_in = signed_in(app, cookie.read(question.headers, app.https()), host).await?;
+    let host = (!is_on_own_host(app, question)).then_some(&*question.host);
+    let caller = Caller::of(app, question.headers, host).await?;
+    // Whoever sends a token is a program: it is never led to a page.
+    let navigation = navigation && !caller.is_token();
     let place = Place::of(app, &target, now).await?;
-    let who = signed_in.as_ref().map(|signed_in| Who {
-        account: &signed_in.account,
-        sso: signed_in.session().map_or(&[], |session| &session.sso),
-    });
-    let facts = facts(who, &place);
+    let at = place.at();
+    let facts = facts(
+        caller.account().map(|account| &**account),
+        caller.credential(at),
+        caller.sso_session(at),
+        &place,
+    );
 
     // Steps 2 to 6: the decision.
     Ok(match decide(&target, &facts, now) {
@@ -152,26 +167,28 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
             let values = app.assertions.headers(
                 app,
                 &permit,
-                signed_in.as_ref(),
+                &caller,
                 place.organization.as_ref(),
                 question.application,
                 now,
             );
             let headers = HEADER_NAMES.iter().cloned().zip(values.await?).collect();
-            Answer { outcome: Outcome::Allow, headers, navigation, signed_in }
+            let by_token = caller.is_token();
+            Answer { outcome: Outcome::Allow, headers, navigation, by_token, browser: false }
         }
         Decision::Authenticate(step) => Answer {
             outcome: Outcome::Authenticate {
                 code: step.code(),
-                location: way_on(app, question, step, &place),
+                location: way_on(app, question, step, &caller, &place),
             },
             headers: empty_headers(),
             navigation,
-            signed_in: None,
+            by_token: caller.is_token(),
+            browser: is_browser(question.headers),
         },
         Decision::Deny(reason) => {
             tracing::debug!(reason = reason.as_str(), "denied");
-            Answer::refused(reason.code(), navigation)
+            Answer { by_token: caller.is_token(), ..Answer::refused(reason.code(), navigation) }
         }
     })
 }
@@ -244,34 +261,35 @@ impl Place {
         };
         Ok(Self { organization, resource_is_public })
     }
-}
 
-/// The account that asks, and the SSO done in its session.
-#[derive(Clone, Copy)]
-struct Who<'f> {
-    account: &'f store::AccountFacts,
-    sso: &'f [SsoFacts],
+    /// The organization, as far as a credential is concerned.
+    fn at(&self) -> Option<At> {
+        self.organization.as_ref().map(|organization| At {
+            id: organization.id,
+            epoch: organization.epoch,
+            token_sso_days: organization.token_sso_days,
+        })
+    }
 }
 
 /// What is known, as `decide` wants it.
-fn facts<'f>(who: Option<Who<'f>>, place: &'f Place) -> Facts<'f> {
+fn facts<'f>(
+    account: Option<&'f store::AccountFacts>,
+    credential: Credential,
+    sso_session: Option<SsoSession>,
+    place: &'f Place,
+) -> Facts<'f> {
     let organization = place.organization.as_deref();
-    let membership = who.zip(organization).and_then(|(who, organization)| {
-        who.account.memberships.iter().find(|membership| membership.organization == organization.id)
-    });
-    let sso_session = who.zip(organization).and_then(|(who, organization)| {
-        let done = who.sso.iter().find(|sso| sso.organization == organization.id)?;
-        Some(SsoSession {
-            authenticated_at: done.authenticated_at,
-            under_live_issuer: done.epoch == organization.epoch,
-        })
+    let membership = account.zip(organization).and_then(|(account, organization)| {
+        account.memberships.iter().find(|membership| membership.organization == organization.id)
     });
     Facts {
-        account: who.map(|who| AccountFacts {
-            id: who.account.id,
-            name: who.account.name(),
-            display_name: who.account.full_name(),
-            email: who.account.email(),
+        credential,
+        account: account.map(|account| AccountFacts {
+            id: account.id,
+            name: account.name(),
+            display_name: account.full_name(),
+            email: account.email(),
         }),
         owner: match organization {
             None => Owner::Nobody,
@@ -297,7 +315,7 @@ fn facts<'f>(who: Option<Who<'f>>, place: &'f Place) -> Facts<'f> {
 }
 
 /// Where the person goes for the step that is missing.
-fn way_on(app: &App, question: &Question<'_>, step: Step, place: &Place) -> String {
+fn way_on(app: &App, question: &Question<'_>, step: Step, caller: &Caller, place: &Place) -> String {
     let on_own_host = is_on_own_host(app, question);
     match (step, &place.organization) {
         (Step::CompleteSso, Some(organization)) => {
@@ -308,6 +326,7 @@ fn way_on(app: &App, question: &Question<'_>, step: Step, place: &Place) -> Stri
                 query("next", shortened(&next))
             ))
         }
+        (Step::PresentToken | Step::AuthorizeToken, _) => tokens_address(app, caller),
         _ => sign_in_address(app, question, on_own_host),
     }
 }
@@ -341,6 +360,21 @@ fn sign_in_address(app: &App, question: &Question<'_>, on_own_host: bool) -> Str
     } else {
         format!("{}/.doorward/start?{}", origin(app, &question.host), query("next", target))
     }
+}
+
+/// Where the owner of a token sees to it.
+fn tokens_address(app: &App, caller: &Caller) -> String {
+    let token = match caller {
+        Caller::Token(holder) => holder.token().map(|token| format!("#token-{}", token.id)),
+        _ => None,
+    };
+    app.configuration.base_url.join(&format!("/settings/tokens{}", token.unwrap_or_default()))
+}
+
+/// Whether something in a request says that a browser sent it.
+fn is_browser(headers: &HeaderMap) -> bool {
+    let agent = headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"));
+    agent || headers.keys().any(|name| name.as_str().starts_with("sec-"))
 }
 
 /// Longest address to come back to, in bytes as a query writes it: an answer of the gate has to fit into the 4 KiB that

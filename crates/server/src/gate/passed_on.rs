@@ -6,11 +6,12 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{CACHE_CONTROL, COOKIE, VARY};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, VARY};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 
 use super::{Answer, Outcome, WriteAnswer, ask, ext_authz, forward_auth};
+use crate::access_token;
 use crate::app::SharedApp;
 use crate::client_address::ClientAddress;
 use crate::cookies::without_ours;
@@ -54,8 +55,13 @@ pub(super) async fn passed_on(
         headers.extend(answer.headers.iter().cloned());
         let cookie = without_ours(&parts.headers, app.https()).unwrap_or(HeaderValue::from_static(""));
         headers.insert(COOKIE, cookie);
-        if dialect == Dialect::ExtAuthz {
-            ext_authz::complete(&parts.headers, client, &answer, headers);
+        match dialect {
+            Dialect::ForwardAuth => {
+                for value in access_token::without_ours(&parts.headers) {
+                    headers.append(AUTHORIZATION, value.clone());
+                }
+            }
+            Dialect::ExtAuthz => ext_authz::complete(&parts.headers, client, &answer, headers),
         }
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -243,7 +243,7 @@ fn caddy(row: Row) -> Remedy {
         | Row::SessionCookie
         | Row::BigCookieArrives => add(
             "under forward_auth, with every name",
-            "copy_headers Cookie Remote-User Remote-Name Remote-Email Remote-Groups Doorward-Account Doorward-Organization Doorward-Role Doorward-Assertion Doorward-Sso",
+            "copy_headers Cookie Authorization Remote-User Remote-Name Remote-Email Remote-Groups Doorward-Account Doorward-Organization Doorward-Role Doorward-Assertion Doorward-Sso",
         ),
         Row::PathAsJudged => add("Take rewrite, uri and handle_path away from the application's site.", ""),
         Row::HostArrives => add("Take header_up Host out of the application's reverse_proxy.", ""),
@@ -299,7 +299,7 @@ fn envoy(row: Row) -> Remedy {
         | Row::ConnectionHeader
         | Row::IdentityConnection => add(
             "in the ext_authz filter, below allowed_upstream_headers",
-            "patterns: [{ prefix: doorward- }, { prefix: remote- }, { exact: cookie }, { exact: x-forwarded-for }]",
+            "patterns: [{ prefix: doorward- }, { prefix: remote- }, { exact: cookie }, { exact: authorization }, { exact: x-forwarded-for }]",
         ),
         Row::PathAsJudged => add(
             "Take normalize_path, merge_slashes and rewrites out: the path is judged as it is sent on.",
@@ -353,7 +353,7 @@ fn haproxy(row: Row) -> Remedy {
         | Row::SessionCookie
         | Row::BigCookieArrives => add(
             "in doorward.lua, with every name",
-            "local SET = { \"cookie\", \"remote-user\", \"remote-name\", \"remote-email\", \"remote-groups\", \"doorward-account\", \"doorward-organization\", \"doorward-role\", \"doorward-assertion\", \"doorward-sso\" }",
+            "local SET = { \"cookie\", \"authorization\", \"remote-user\", \"remote-name\", \"remote-email\", \"remote-groups\", \"doorward-account\", \"doorward-organization\", \"doorward-role\", \"doorward-assertion\", \"doorward-sso\" }",
         ),
         Row::PathAsJudged => add(FRONTEND, "http-request set-uri %[pathq]"),
         Row::WebSocket => add(

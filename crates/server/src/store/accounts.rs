@@ -9,7 +9,7 @@ use doorward_core::time::{Lifetime, Timestamp};
 
 use super::audit_log::{Actor, AuditEntry};
 use super::database::{Query, Row, StoreError};
-use super::{Change, Transaction};
+use super::{Change, EndedToken, Transaction};
 use crate::values;
 
 /// For how long wrong passwords of one account are counted before their number is told.
@@ -265,13 +265,14 @@ impl Transaction {
         Ok(())
     }
 
-    /// Sets a new password and ends what the old one opened: every session but `keep`, and all open attempts.
+    /// Sets a new password and ends what the old one opened: every session but `keep`, all open attempts, and all access
+    /// tokens, for who knew it may have made one. The tokens.
     pub async fn update_password(
         &mut self,
         id: AccountId,
         password_hash: &str,
         keep: Option<doorward_core::ids::SessionId>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<EndedToken>, StoreError> {
         self.execute(
             "UPDATE account SET password_hash = $2, failed_sign_ins = 0, blocked_until = 0, \
              sign_in_round = sign_in_round + 1 WHERE id = $1",
@@ -289,7 +290,7 @@ impl Transaction {
         )
         .await?;
         self.changed(Change::Account(id));
-        Ok(())
+        self.delete_access_tokens_of(id).await
     }
 
     /// Deletes an account with all that is its own; whether it was there. Its memberships must have ended before, each
@@ -303,6 +304,7 @@ impl Transaction {
             "DELETE FROM held_identity WHERE account_id = $1",
             "DELETE FROM attempt WHERE account_id = $1",
             "DELETE FROM browser_session WHERE account_id = $1",
+            "DELETE FROM access_token WHERE account_id = $1",
             "DELETE FROM known_browser WHERE account_id = $1",
             "DELETE FROM account_email WHERE account_id = $1",
             "DELETE FROM invitation WHERE account_id = $1",

@@ -91,6 +91,8 @@ const LEFT_OUT: &[Table] = tables![
     "held_identity",
     "recovery_code",
     "recovery",
+    "access_token",
+    "token_authorization",
     "invitation",
     "join_link",
     "api_token",

@@ -568,11 +568,12 @@ impl Transaction {
         Ok(Some(live))
     }
 
-    /// Deletes the SSO sessions, the open attempts and the held identities of an organization. The new epoch already
-    /// voids the sessions in every cache, so accounts need no word each.
+    /// Deletes the SSO sessions, the open attempts, the held identities and the authorisations of tokens of an
+    /// organization. The new epoch already voids sessions and authorisations in every cache, so accounts need no word each.
     async fn end_sso_sessions(&mut self, organization: OrganizationId) -> Result<(), StoreError> {
         self.execute("DELETE FROM sso_session WHERE organization_id = $1", values![organization]).await?;
         self.delete_attempts_of(organization).await?;
+        self.end_token_authorizations(organization).await?;
         self.delete_held_of_organization(organization).await
     }
 

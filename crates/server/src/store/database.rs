@@ -219,6 +219,7 @@ value_from! {
     Option<&str> => |v| Self::OptText(v.map(str::to_owned)),
     Option<i64> => |v| Self::OptInt(v),
     doorward_core::time::Timestamp => |v| Self::Int(v.millis()),
+    doorward_core::ids::AccessTokenId => |v| Self::Text(v.to_string()),
     doorward_core::ids::AccountId => |v| Self::Text(v.to_string()),
     doorward_core::ids::OrganizationId => |v| Self::Text(v.to_string()),
     doorward_core::ids::ConnectionId => |v| Self::Text(v.to_string()),

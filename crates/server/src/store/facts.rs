@@ -7,7 +7,7 @@
 
 use doorward_core::connection::Enforcement;
 use doorward_core::gate_decision::ExternalCollaborator;
-use doorward_core::ids::{AccountId, OrganizationId, SessionId};
+use doorward_core::ids::{AccessTokenId, AccountId, OrganizationId, SessionId};
 use doorward_core::membership::Role;
 use doorward_core::name::{NAME_BYTES_MAX, Name};
 use doorward_core::secret::TokenHash;
@@ -56,6 +56,8 @@ pub struct AccountFacts {
     pub memberships: Few<MembershipFacts>,
     /// Its browser sessions.
     pub sessions: Few<SessionFacts>,
+    /// Its personal access tokens: mostly none.
+    pub access_tokens: Box<[AccessTokenFacts]>,
 }
 
 impl AccountFacts {
@@ -68,6 +70,7 @@ impl AccountFacts {
             operator: false,
             memberships: Few::default(),
             sessions: Few::default(),
+            access_tokens: Box::default(),
         }
     }
 
@@ -189,6 +192,34 @@ pub struct SsoFacts {
     pub authenticated_at: Timestamp,
 }
 
+/// One personal access token.
+#[derive(Debug)]
+pub struct AccessTokenFacts {
+    /// Its id.
+    pub id: AccessTokenId,
+    /// Its mark.
+    pub token: TokenMark,
+    /// The most that it gives.
+    pub ceiling: Role,
+    /// When it is over.
+    pub expires_at: Timestamp,
+    /// When it was last used, to within an hour.
+    pub last_used_at: Option<Timestamp>,
+    /// The organizations with SSO that its owner lets it reach.
+    pub authorizations: Box<[AuthorizationFacts]>,
+}
+
+/// That a token may reach one organization.
+#[derive(Clone, Copy, Debug)]
+pub struct AuthorizationFacts {
+    /// The organization.
+    pub organization: OrganizationId,
+    /// The connection's epoch then; another one now ends it.
+    pub epoch: i64,
+    /// When the token's owner last completed SSO there, in that epoch.
+    pub last_sso_at: Timestamp,
+}
+
 /// An organization with what decides for it.
 #[derive(Debug)]
 pub struct OrganizationFacts {
@@ -204,6 +235,8 @@ pub struct OrganizationFacts {
     pub epoch: i64,
     /// How long an SSO session lasts.
     pub session_timeout: Lifetime,
+    /// For how many days after their owner's last SSO tokens reach it.
+    pub token_sso_days: i64,
     /// Deleted: its name stays owned, its pages are gone.
     pub deleted: bool,
     /// Has registered resources: otherwise all are private, and none need be asked for.
@@ -242,7 +275,7 @@ impl Equivalent<ResourceKey> for ResourceRef<'_> {
 
 /// The cache. One to a store.
 pub struct FactsCache {
-    /// Found by id, and by the token of each of its sessions.
+    /// Found by id, and by each of its sessions' and access tokens.
     accounts: Table<AccountFacts>,
     /// Found by name, in lower case.
     organizations: Table<OrganizationFacts>,
@@ -445,7 +478,10 @@ fn account_keys(account: &AccountFacts, hashing: &RandomState) -> Vec<Key> {
         let on_hosts = session.hosts.iter().map(|host| host.token);
         std::iter::once(session.token).chain(on_hosts)
     });
-    std::iter::once(account_key(account.id, hashing)).chain(tokens.map(TokenMark::key)).collect()
+    let access_tokens = account.access_tokens.iter().map(|token| token.token);
+    std::iter::once(account_key(account.id, hashing))
+        .chain(tokens.chain(access_tokens).map(TokenMark::key))
+        .collect()
 }
 
 // What must be loaded is loaded in a box: the gate's future, which mostly finds everything here, stays small.
@@ -469,6 +505,27 @@ impl Store {
         Ok(account.and_then(|account| {
             let (place, on_host) = place_of(&account, token.into())?;
             Some((account, place, on_host))
+        }))
+    }
+
+    /// The account that this personal access token belongs to, with the token's place in `access_tokens`; `None` for a
+    /// token that nobody has. Whether it is over is not judged here.
+    pub async fn access_token_facts(
+        &self,
+        token: TokenHash,
+        now: Timestamp,
+    ) -> Result<Option<(Arc<AccountFacts>, usize)>, StoreError> {
+        let mark = TokenMark::from(token);
+        if self.facts.is_trusted(now)
+            && let Some(found) =
+                self.facts.accounts.get(mark.key(), |account| access_token_place(account, mark))
+        {
+            return Ok(Some(found));
+        }
+        let account = Box::pin(self.load_and_keep_account(ACCOUNT_BY_ACCESS_TOKEN, values![token])).await?;
+        Ok(account.and_then(|account| {
+            let place = access_token_place(&account, mark)?;
+            Some((account, place))
         }))
     }
 
@@ -551,6 +608,37 @@ impl Store {
                 hosts: hosts.remove(&session).unwrap_or_default().into(),
             });
         }
+        // An authorisation without an SSO of its own epoch is worth nothing, and is left out.
+        let sql = "SELECT t.id, t.token_hash, t.ceiling, t.expires_at, t.last_used_at, m.organization_id, \
+                   m.last_sso_epoch, m.last_sso_at FROM access_token t \
+                   LEFT JOIN token_authorization z ON z.token_id = t.id \
+                   LEFT JOIN membership m ON m.organization_id = z.organization_id AND m.account_id = t.account_id \
+                   AND m.last_sso_epoch = z.epoch WHERE t.account_id = $1 ORDER BY t.id LIMIT 5000";
+        let rows = reader.fetch_all(sql, values![id]).await?;
+        let mut access_tokens = Vec::new();
+        for rows in rows.chunk_by(|a, b| a.text("id").ok() == b.text("id").ok()) {
+            let Some(row) = rows.first() else { continue };
+            let mut authorizations = Vec::new();
+            for row in rows {
+                if let (Some(epoch), Some(last_sso_at)) =
+                    (row.opt_int("last_sso_epoch")?, row.opt_int("last_sso_at")?)
+                {
+                    authorizations.push(AuthorizationFacts {
+                        organization: row.parsed("organization_id")?,
+                        epoch,
+                        last_sso_at: Timestamp::from_millis(last_sso_at),
+                    });
+                }
+            }
+            access_tokens.push(AccessTokenFacts {
+                id: row.parsed("id")?,
+                token: row.known("token_hash", TokenHash::from_text)?.into(),
+                ceiling: row.parsed("ceiling")?,
+                expires_at: row.time("expires_at")?,
+                last_used_at: row.opt_int("last_used_at")?.map(Timestamp::from_millis),
+                authorizations: authorizations.into(),
+            });
+        }
         let email = row.opt_text("email")?.unwrap_or_default();
         Ok(AccountFacts {
             id,
@@ -559,6 +647,7 @@ impl Store {
             operator: row.flag("operator")?,
             memberships: memberships.into(),
             sessions: sessions.into(),
+            access_tokens: access_tokens.into(),
         })
     }
 
@@ -585,7 +674,7 @@ impl Store {
 
     async fn load_organization_facts(&self, key: &str) -> Result<Option<Arc<OrganizationFacts>>, StoreError> {
         let stamp = self.facts.sequence.load(Ordering::Acquire);
-        let sql = "SELECT o.id, n.spelled, o.display_name, o.plan, o.session_timeout, o.deleted_at, c.live, c.enforcement, \
+        let sql = "SELECT o.id, n.spelled, o.display_name, o.plan, o.session_timeout, o.token_sso_days, o.deleted_at, c.live, c.enforcement, \
                    c.epoch, (SELECT r.is_public FROM resource r WHERE r.organization_id = o.id LIMIT 1) AS any_resource FROM organization o JOIN name n ON n.name_key = o.name_key \
                    LEFT JOIN connection c ON c.organization_id = o.id WHERE o.name_key = $1";
         let organization = match self.reader().fetch_optional(sql, values![key]).await? {
@@ -602,6 +691,7 @@ impl Store {
                     sso: enforcement,
                     epoch: row.opt_int("epoch")?.unwrap_or(0),
                     session_timeout: Lifetime::from_millis(row.int("session_timeout")?),
+                    token_sso_days: row.int("token_sso_days")?,
                     deleted: row.opt_int("deleted_at")?.is_some(),
                     has_resources: row.opt_int("any_resource")?.is_some(),
                 }))
@@ -663,6 +753,11 @@ fn place_of(account: &AccountFacts, token: TokenMark) -> Option<(usize, bool)> {
     })
 }
 
+/// The place of the access token that this is.
+fn access_token_place(account: &AccountFacts, token: TokenMark) -> Option<usize> {
+    account.access_tokens.iter().position(|known| known.token == token)
+}
+
 const ACCOUNT_BY_ID: &str = "SELECT a.id, n.spelled, a.full_name, a.disabled, a.operator, \
      (SELECT e.address FROM account_email e WHERE e.account_id = a.id AND e.proved_at IS NOT NULL \
       ORDER BY e.is_primary DESC, e.proved_at LIMIT 1) AS email \
@@ -674,6 +769,12 @@ const ACCOUNT_BY_TOKEN: &str = "SELECT a.id, n.spelled, a.full_name, a.disabled,
      FROM account a JOIN name n ON n.name_key = a.name_key \
      WHERE a.id = COALESCE((SELECT account_id FROM browser_session WHERE token_hash = $1), \
       (SELECT s.account_id FROM host_session h JOIN browser_session s ON s.id = h.session_id WHERE h.token_hash = $1))";
+
+const ACCOUNT_BY_ACCESS_TOKEN: &str = "SELECT a.id, n.spelled, a.full_name, a.disabled, a.operator, \
+     (SELECT e.address FROM account_email e WHERE e.account_id = a.id AND e.proved_at IS NOT NULL \
+      ORDER BY e.is_primary DESC, e.proved_at LIMIT 1) AS email \
+     FROM account a JOIN name n ON n.name_key = a.name_key \
+     WHERE a.id = (SELECT account_id FROM access_token WHERE token_hash = $1)";
 
 #[cfg(test)]
 mod tests {

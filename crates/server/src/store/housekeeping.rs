@@ -2,6 +2,7 @@
 
 use doorward_core::time::Timestamp;
 
+use super::access_tokens::EXPIRED_KEPT;
 use super::attempts::SPENT_KEPT;
 use super::database::StoreError;
 use super::invitations::ENDED_KEPT;
@@ -15,7 +16,7 @@ impl Store {
     /// One round: at most a batch of each kind, so that writers wait for milliseconds only. How many rows went.
     pub async fn clean_up(&self, now: Timestamp) -> Result<u64, StoreError> {
         let mut gone = 0;
-        let over: [(&'static str, Timestamp); 8] = [
+        let over: [(&'static str, Timestamp); 9] = [
             (
                 "DELETE FROM attempt WHERE state_hash IN \
                  (SELECT state_hash FROM attempt WHERE expires_at < $1 LIMIT $2)",
@@ -53,6 +54,11 @@ impl Store {
             (
                 "DELETE FROM api_token WHERE id IN (SELECT id FROM api_token WHERE expires_at < $1 LIMIT $2)",
                 now.minus(ENDED_KEPT),
+            ),
+            (
+                "DELETE FROM access_token WHERE id IN \
+                 (SELECT id FROM access_token WHERE expires_at < $1 LIMIT $2)",
+                now.minus(EXPIRED_KEPT),
             ),
         ];
         for (sql, before) in over {

@@ -17,6 +17,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (9, "audit_mark", include_str!("../../../../migrations/0009_audit_mark.sql")),
     (10, "key_order", include_str!("../../../../migrations/0010_key_order.sql")),
     (11, "access", include_str!("../../../../migrations/0011_access.sql")),
+    (12, "access_tokens", include_str!("../../../../migrations/0012_access_tokens.sql")),
     (13, "api_tokens", include_str!("../../../../migrations/0013_api_tokens.sql")),
 ];
 

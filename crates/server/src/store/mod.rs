@@ -5,6 +5,7 @@
 //! one; each that reads what an organization owns takes that organization's id (rule 7).
 //! Never here: HTTP, decisions, a clock. No transaction is open while somebody waits for a provider (rule 9).
 
+mod access_tokens;
 mod accounts;
 mod api_tokens;
 mod assertion_keys;
@@ -31,6 +32,10 @@ mod recovery;
 mod sealed_columns;
 mod sessions;
 
+pub use access_tokens::{
+    AccessToken, EndedToken, NewAccessToken, ReachingToken, load_access_tokens, load_reaching_tokens,
+    load_token_sso_days,
+};
 pub use accounts::{
     Account, AccountEmail, FailureCount, KnownBrowser, NewAccount, SignInFacts, has_operator, load_account,
     load_account_by_name, load_emails, load_name, load_sign_in, load_sign_in_from, operator_link_is_good,
@@ -56,7 +61,8 @@ pub use connections::{
 };
 pub use database::{Query, Reader, Row, StoreError, Synchronous, Value};
 pub use facts::{
-    AccountFacts, FactsCache, HostFacts, MembershipFacts, OrganizationFacts, SessionFacts, SsoFacts,
+    AccessTokenFacts, AccountFacts, AuthorizationFacts, FactsCache, HostFacts, MembershipFacts,
+    OrganizationFacts, SessionFacts, SsoFacts,
 };
 pub use few::Few;
 pub use held_identities::{

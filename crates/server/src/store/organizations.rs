@@ -101,6 +101,8 @@ pub struct MemberOrganization {
     pub sso: Option<Enforcement>,
     /// The connection's epoch.
     pub epoch: i64,
+    /// For how many days after the account's last SSO its tokens reach the organization.
+    pub token_sso_days: i64,
 }
 
 /// A registered resource.
@@ -268,8 +270,8 @@ pub async fn load_organizations_of(
     query: &mut impl Query,
     account: AccountId,
 ) -> Result<Vec<MemberOrganization>, StoreError> {
-    let sql = "SELECT o.id, n.spelled, o.display_name, o.plan, o.session_timeout, m.role, m.external_collaborator, m.external_until, \
-               c.live, c.enforcement, c.epoch FROM membership m JOIN organization o ON o.id = m.organization_id \
+    let sql = "SELECT o.id, n.spelled, o.display_name, o.plan, o.session_timeout, o.token_sso_days, m.role, \
+               m.external_collaborator, m.external_until, c.live, c.enforcement, c.epoch FROM membership m JOIN organization o ON o.id = m.organization_id \
                JOIN name n ON n.name_key = o.name_key LEFT JOIN connection c ON c.organization_id = o.id \
                WHERE m.account_id = $1 AND o.deleted_at IS NULL ORDER BY o.name_key LIMIT 500";
     let rows = query.fetch_all(sql, values![account]).await?;
@@ -284,6 +286,7 @@ pub async fn load_organizations_of(
                     Some(_) => Some(row.known("enforcement", Enforcement::from_text)?),
                 },
                 epoch: row.opt_int("epoch")?.unwrap_or(0),
+                token_sso_days: row.int("token_sso_days")?,
             })
         })
         .collect()

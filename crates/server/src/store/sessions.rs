@@ -201,11 +201,13 @@ impl Transaction {
             values![session, organization, epoch, issuer, subject, now],
         )
         .await?;
+        self.note_sso(organization, account, epoch, now).await?;
         self.changed(Change::Account(account));
         Ok(())
     }
 
-    /// Ends what an account has open in an organization by its SSO: sessions, attempts, and what is held.
+    /// Ends what an account has open in an organization by its SSO: sessions, attempts, what is held, and the authorisations
+    /// of its tokens.
     pub async fn end_sso_of(
         &mut self,
         organization: OrganizationId,
@@ -223,6 +225,7 @@ impl Transaction {
         )
         .await?;
         self.delete_held_of(organization, account).await?;
+        self.end_token_authorizations_of(organization, account).await?;
         self.changed(Change::Account(account));
         Ok(())
     }

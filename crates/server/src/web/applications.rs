@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
-use http::header::{CACHE_CONTROL, VARY};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, VARY, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
@@ -93,8 +93,10 @@ fn until_refused(
     headers: &HeaderMap,
 ) -> Stop {
     let mut kept = HeaderMap::new();
-    for cookie in headers.get_all(http::header::COOKIE) {
-        kept.append(http::header::COOKIE, cookie.clone());
+    for name in [COOKIE, AUTHORIZATION] {
+        for value in headers.get_all(&name) {
+            kept.append(name.clone(), value.clone());
+        }
     }
     Box::pin(async move {
         let Some(application) = app.configuration.applications.get(place) else { return };
@@ -114,6 +116,13 @@ fn until_refused(
 
 /// Writes an answer that is not an allow.
 pub(super) fn write(app: &SharedApp, visit: &Visit, answer: &Answer) -> Response {
+    let program;
+    let visit = if answer.by_token {
+        program = Visit { navigation: false, ..visit.clone() };
+        &program
+    } else {
+        visit
+    };
     match &answer.outcome {
         Outcome::Allow => refuse(app, visit, &Refusal::new(ErrorCode::PageNotFound)),
         Outcome::Authenticate { location, .. } if answer.navigation => {
@@ -127,9 +136,33 @@ pub(super) fn write(app: &SharedApp, visit: &Visit, answer: &Answer) -> Response
                 let refusal = Refusal::new(*code).with_action("Sign in", location.clone());
                 return refuse(app, visit, &refusal);
             }
-            uncacheable(Refusal::new(*code).problem(&visit.request_id, Some(location)))
+            let name = match code {
+                ErrorCode::TokenInvalid => "tokens_url",
+                ErrorCode::TokenSsoAuthorizationRequired => "authorize_url",
+                _ => "sign_in_url",
+            };
+            let mut problem = Refusal::new(*code).problem(&visit.request_id, Some((name, location)));
+            if problem.status() == StatusCode::UNAUTHORIZED {
+                challenge(problem.headers_mut(), answer);
+            }
+            uncacheable(problem)
         }
         Outcome::Refuse(code) => refuse(app, visit, &Refusal::new(*code)),
+    }
+}
+
+/// Says which credentials a program may send (RFC 9110 section 11.6.1). `Basic` to none that is a browser, which would
+/// show a dialogue of its own.
+fn challenge(headers: &mut HeaderMap, answer: &Answer) {
+    let bearer = if answer.by_token {
+        r#"Bearer realm="Doorward", error="invalid_token""#
+    } else {
+        r#"Bearer realm="Doorward""#
+    };
+    headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(bearer));
+    if !answer.browser {
+        headers
+            .append(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Basic realm="Doorward", charset="UTF-8""#));
     }
 }
 

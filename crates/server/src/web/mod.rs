@@ -32,8 +32,8 @@ use crate::security_headers;
 use crate::store::StoreError;
 use access::Access;
 use pages::{
-    account, account_delete, audit_log, home, join, join_link, link_requests, members, organization,
-    recovery, sign_in, sso, sso_link, sso_settings, sso_users,
+    access_tokens, account, account_delete, audit_log, home, join, join_link, link_requests, members,
+    organization, organization_tokens, recovery, sign_in, sso, sso_link, sso_settings, sso_users,
 };
 use visit::Visit;
 
@@ -94,6 +94,13 @@ pub fn routes() -> Vec<Route> {
         // An admin's account ends as his membership does: with what `Leaving` asks for.
         get  "/settings/account/delete"                      Account           account_delete::show_delete;
         post "/settings/account/delete"                      Account           account_delete::delete;
+        get  "/settings/tokens"                              Account           access_tokens::show_tokens;
+        get  "/settings/tokens/new"                          FreshAccount      access_tokens::show_new_token;
+        post "/settings/tokens/new"                          FreshAccount      access_tokens::make_token;
+        post "/settings/tokens/revoke"                       Account           access_tokens::revoke_token;
+        // Asks for the organization's SSO in this browser.
+        post "/settings/tokens/authorize"                    Account           access_tokens::authorize_token;
+        post "/settings/tokens/authorize/revoke"             Account           access_tokens::take_authorization_back;
         get  "/assets/{name}"                                Anyone            assets::serve;
         get  "/.well-known/jwks.json"                        Anyone            assertion_keys;
 
@@ -118,6 +125,10 @@ pub fn routes() -> Vec<Route> {
         post "/organizations/{org}/join"                     Account           join::confirm_join;
         get  "/organizations/{org}/join/{token}"             Anyone            join::show_join;
         post "/organizations/{org}/join/{token}"             Account           join::join;
+        get  "/organizations/{org}/settings/tokens"          Admin             organization_tokens::show_tokens;
+        // For more days this one needs what FreshAdminWithSso needs (`must_be_able_to_widen`).
+        post "/organizations/{org}/settings/tokens"          Admin             organization_tokens::change_days;
+        post "/organizations/{org}/settings/tokens/revoke"   Admin             organization_tokens::revoke_authorization;
         get  "/organizations/{org}/settings/audit-log"       Admin             audit_log::show_log;
         get  "/organizations/{org}/settings/audit-log/download" Admin          audit_log::download;
 

@@ -113,10 +113,16 @@ pub enum Done {
     AccountDeleted,
     /// Whether a member is an external collaborator is changed.
     CollaboratorChanged,
+    /// An access token is over.
+    TokenRevoked,
+    /// An access token may reach an organization.
+    TokenAuthorized,
+    /// It may no longer.
+    TokenAuthorizationRevoked,
 }
 
 impl Done {
-    const ALL: [Self; 24] = [
+    const ALL: [Self; 27] = [
         Self::Saved,
         Self::OrganizationCreated,
         Self::MemberAdded,
@@ -141,6 +147,9 @@ impl Done {
         Self::Joined,
         Self::AccountDeleted,
         Self::CollaboratorChanged,
+        Self::TokenRevoked,
+        Self::TokenAuthorized,
+        Self::TokenAuthorizationRevoked,
     ];
 
     /// The word in the address.
@@ -170,6 +179,9 @@ impl Done {
             Self::Joined => "joined",
             Self::AccountDeleted => "account-deleted",
             Self::CollaboratorChanged => "collaborator-changed",
+            Self::TokenRevoked => "token-revoked",
+            Self::TokenAuthorized => "token-authorized",
+            Self::TokenAuthorizationRevoked => "token-authorization-revoked",
         }
     }
 
@@ -187,7 +199,9 @@ impl Done {
             Self::RoleChanged => "The role is changed.",
             Self::MemberRemoved => "The member is removed; what the membership opened is closed.",
             Self::Left => "You have left the organization.",
-            Self::PasswordChanged => "Your password is changed. Your other sessions have ended.",
+            Self::PasswordChanged => {
+                "Your password is changed. Your other sessions and your access tokens have ended."
+            }
             Self::SessionsEnded => "Ended.",
             Self::SsoEnabled => "Single sign-on is enabled.",
             Self::SsoDisabled => "Single sign-on is disabled. Its settings are kept.",
@@ -207,6 +221,9 @@ impl Done {
             Self::Joined => "You are a member now.",
             Self::AccountDeleted => "Your account is deleted.",
             Self::CollaboratorChanged => "The external collaborators are changed.",
+            Self::TokenRevoked => "The token is revoked. Whatever still uses it is refused from now on.",
+            Self::TokenAuthorized => "The token is authorised.",
+            Self::TokenAuthorizationRevoked => "The authorisation is taken back.",
         }
     }
 }
@@ -283,6 +300,8 @@ pub enum Tab {
     Sso,
     /// Session time-out and what concerns members at SSO.
     SsoUsers,
+    /// Access tokens that reach it.
+    Tokens,
     /// What was done by whom.
     AuditLog,
 }
@@ -295,6 +314,7 @@ impl Tab {
             Self::Members => "/settings/members",
             Self::Sso => "/settings/sso",
             Self::SsoUsers => "/settings/sso/users",
+            Self::Tokens => "/settings/tokens",
             Self::AuditLog => "/settings/audit-log",
         }
     }
@@ -306,11 +326,13 @@ impl Tab {
             Self::Members => "Members",
             Self::Sso => "SSO",
             Self::SsoUsers => "Users management",
+            Self::Tokens => "Access tokens",
             Self::AuditLog => "Audit log",
         }
     }
 
-    const ALL: [Self; 5] = [Self::General, Self::Members, Self::Sso, Self::SsoUsers, Self::AuditLog];
+    const ALL: [Self; 6] =
+        [Self::General, Self::Members, Self::Sso, Self::SsoUsers, Self::Tokens, Self::AuditLog];
 }
 
 /// An organization above its settings pages.

@@ -546,6 +546,7 @@ async fn rule_12_an_admins_account_is_not_deleted_without_sso_nor_the_last_admin
 /// Tables whose rows belong to an account, which `Transaction::delete_account` and `delete_membership` empty of them. A new
 /// one belongs into `delete_account` first, and then here.
 const OF_AN_ACCOUNT: &[&str] = &[
+    "access_token",
     "account_email",
     "attempt",
     "browser_session",

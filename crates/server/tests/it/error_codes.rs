@@ -52,6 +52,7 @@ fn provoked() -> Vec<(ErrorCode, String)> {
     let files = [
         ("access", include_str!("access.rs")),
         ("api", include_str!("api.rs")),
+        ("access_tokens", include_str!("access_tokens.rs")),
         ("attack", include_str!("attack.rs")),
         ("audit", include_str!("audit.rs")),
         ("bad_input", include_str!("bad_input.rs")),

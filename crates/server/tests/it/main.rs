@@ -11,6 +11,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "nobody but tests uses it")]
 
 mod access;
+mod access_tokens;
 mod api;
 mod assertion;
 mod at_size;

@@ -299,7 +299,7 @@ async fn rule_2_what_ends_trust_deletes_open_attempts() {
                 assert_eq!(tx.delete_other_browser_sessions(other, account).await.unwrap(), 1);
             }
             // The session in which the password was changed is kept; its attempts are not.
-            "new password" => tx.update_password(account, "x", Some(session)).await.unwrap(),
+            "new password" => drop(tx.update_password(account, "x", Some(session)).await.unwrap()),
             "removed" => {
                 let acme = world.organization("acme").await.id;
                 assert!(tx.delete_membership(acme, account).await.unwrap());
@@ -534,7 +534,7 @@ async fn rule_8_each_change_reaches_the_caches_of_other_nodes_in_its_own_transac
                 let keep = doorward_core::ids::SessionId::new(now.millis(), [9; 10]);
                 tx.delete_other_browser_sessions(keep, mira).await.unwrap();
             }
-            "password" => tx.update_password(mira, "x", None).await.unwrap(),
+            "password" => drop(tx.update_password(mira, "x", None).await.unwrap()),
             "role" => {
                 tx.set_role(acme.id, mira, Role::Read, now).await.unwrap();
             }

@@ -207,11 +207,13 @@ pub async fn change_password(
     if !tx.confirm_sign_in(account.id, &before).await? {
         return Err(ErrorCode::AccountSignInNeeded.into());
     }
-    tx.update_password(account.id, &hash, signed_in.session().map(|session| session.id)).await?;
+    let ended = tx.update_password(account.id, &hash, signed_in.session().map(|session| session.id)).await?;
     if let Some(browser) = visit.browser {
         tx.remember_browser(account.id, browser, now).await?;
     }
-    tx.audit(audited(&visit, None, AuditAction::AccountPassword, Vec::new())?, now).await?;
+    let entry = audited(&visit, None, AuditAction::AccountPassword, Vec::new())?;
+    tx.audit_ended_tokens(&ended, account.name(), &entry, now).await?;
+    tx.audit(entry, now).await?;
     tx.commit(now).await?;
     Ok(back(&app, Done::PasswordChanged))
 }

@@ -2,6 +2,7 @@
 //!
 //! Each file holds the pages of one area. In: values that were loaded and checked elsewhere. Out: HTML.
 
+pub mod access_tokens;
 pub mod account;
 pub mod account_delete;
 pub mod answer;
@@ -12,6 +13,7 @@ pub mod join_link;
 pub mod link_requests;
 pub mod members;
 pub mod organization;
+pub mod organization_tokens;
 pub mod recovery;
 pub mod sign_in;
 pub mod sso;

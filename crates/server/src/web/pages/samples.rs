@@ -1,5 +1,6 @@
 //! Every page in its states, for the tests below and for looking at.
 
+use doorward_core::access_token::new_access_token;
 use doorward_core::audit_event::AuditAction;
 use doorward_core::connection::{ConnectionState, Enforcement};
 use doorward_core::error_code::ErrorCode;
@@ -8,6 +9,7 @@ use doorward_core::membership::Role;
 use doorward_core::recovery_code::recovery_code;
 use doorward_core::time::Timestamp;
 
+use super::access_tokens::{AccessTokensPage, NewTokenPage, Reach, ReachLine, TokenLine, TokenMadePage};
 use super::account::{AccountEmailLine, AccountPage, SessionLine};
 use super::account_delete::{AccountDeletePage, Obstacle, TieLine};
 use super::answer::{Action, ErrorPage};
@@ -18,6 +20,7 @@ use super::join_link::{JoinLinkCard, JoinLinkShown};
 use super::link_requests::{LinkLine, RequestLine};
 use super::members::{InvitationLine, InvitationMadePage, LeavePage, MemberLine, MembersPage, Typed};
 use super::organization::{GeneralSettingsPage, NewOrganizationPage};
+use super::organization_tokens::{OrganizationTokensPage, ReachingLine};
 use super::recovery::{RecoverPage, RecoveryCodesPage};
 use super::sign_in::{FirstOperatorPage, SignInPage, SignOutPage};
 use super::sso_link::{Question, SsoLinkPage};
@@ -78,6 +81,20 @@ pub(super) fn all() -> Vec<(String, String)> {
     for (name, page) in account_delete() {
         add(name, &page);
     }
+    let (list, new, made, reaching) = access_tokens();
+    add("access-tokens-none", &AccessTokensPage { tokens: Vec::new(), ..list.clone() });
+    add("access-tokens", &list);
+    add(
+        "access-token-new-problems",
+        &NewTokenPage { problems: Problems::one("name", ErrorCode::TokenNameInvalid), ..new.clone() },
+    );
+    add("access-token-new", &new);
+    add("access-token-made", &made);
+    add(
+        "organization-tokens-none",
+        &OrganizationTokensPage { tokens: Vec::new(), enforced: false, ..reaching.clone() },
+    );
+    add("organization-tokens", &reaching);
     for (name, page) in new_organization() {
         add(name, &page);
     }
@@ -704,6 +721,62 @@ fn leave() -> Vec<(&'static str, LeavePage)> {
         ("leave-reader", LeavePage { role: Role::Read, has_sso: false, ..page.clone() }),
         ("leave", page),
     ]
+}
+
+fn access_tokens() -> (AccessTokensPage, NewTokenPage, TokenMadePage, OrganizationTokensPage) {
+    let reach = |name: &str, reach| ReachLine { name: text(name), display_name: text(HOSTILE), reach };
+    let sso = || text("/door/organizations/acme/sso?next=%2Fdoor%2Fsettings%2Ftokens");
+    let token = |id: u8, over| TokenLine {
+        id: format!("0193f0c2-a7d1-7000-8000-0000000000{id:02}"),
+        name: text(if over { HOSTILE } else { "nightly build" }),
+        ceiling: Role::Contributor,
+        expires: at(60),
+        over,
+        last_used: (!over).then(|| at(-60)),
+        reaches: vec![
+            reach("acme", Reach::Authorized { since: at(-100), until: at(500) }),
+            reach("globex", Reach::Waits { sso: sso() }),
+            reach("initech", Reach::Open),
+            reach("umbrella", Reach::SsoFirst { sso: sso() }),
+        ],
+    };
+    let reaching = |id: u8, authorized: bool| ReachingLine {
+        id: format!("0193f0c2-a7d1-7000-8000-0000000000{id:02}"),
+        owner: text("jonas"),
+        name: text(HOSTILE),
+        role: Role::Write,
+        expires: at(60),
+        last_used: authorized.then(|| at(-60)),
+        authorized: authorized.then(|| at(-100)),
+        waits: authorized,
+    };
+    (
+        AccessTokensPage { frame: frame(), tokens: vec![token(1, false), token(2, true)] },
+        NewTokenPage {
+            frame: frame(),
+            name: text(HOSTILE),
+            days: text("30"),
+            role: Role::Read,
+            problems: Problems::default(),
+        },
+        TokenMadePage {
+            frame: frame(),
+            name: text(HOSTILE),
+            token: new_access_token([7; 20]),
+            ceiling: Role::Read,
+            expires: at(60),
+        },
+        OrganizationTokensPage {
+            frame: frame(),
+            organization: head(Role::Admin),
+            tab: Tab::Tokens,
+            enforced: true,
+            tokens: vec![reaching(1, true), reaching(2, false)],
+            more: true,
+            days: text("30"),
+            problems: Problems::one("days", ErrorCode::TokenSsoDaysInvalid),
+        },
+    )
 }
 
 fn invitation_made() -> Vec<(&'static str, InvitationMadePage)> {

@@ -1,0 +1,524 @@
+//! Personal access tokens (docs/adr/0040): made on a page, used at the gate, authorised for an organization with SSO, and
+//! ended by everything that must end them.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use doorward_core::membership::Role;
+use doorward_core::time::Lifetime;
+use doorward_testkit::{Browser, Page};
+use http::Method;
+
+use crate::harness::{On, Options, World};
+
+/// Makes a token on the page; the token.
+async fn make(world: &World, browser: &Browser, name: &str, role: &str, days: &str) -> String {
+    let page = browser
+        .post(
+            &format!("{}/settings/tokens/new", world.base),
+            &[("name", name), ("role", role), ("days", days)],
+        )
+        .await;
+    assert_eq!(page.status, 200, "{}", browser.history());
+    token_in(&page.body).unwrap_or_else(|| panic!("{}", page.body))
+}
+
+fn token_in(text: &str) -> Option<String> {
+    let at = text.find("dwp_")?;
+    Some(text[at..at + 42].to_owned())
+}
+
+/// The id of the newest token of that name.
+async fn id_of(world: &World, account: &str, name: &str) -> String {
+    let account = world.account(account).await;
+    let all = doorward::store::load_access_tokens(&mut world.app.store.reader(), account).await.unwrap();
+    all.iter().find(|token| token.name == name).expect("the token").id.to_string()
+}
+
+async fn send(address: &str, method: Method, headers: &[(&str, &str)]) -> Page {
+    Browser::new().request(method, address, headers, "").await
+}
+
+/// A program without cookies asks for a page of the application with this token.
+async fn ask(world: &World, token: &str, path: &str) -> Page {
+    let bearer = format!("Bearer {token}");
+    send(&format!("{}{path}", world.hub), Method::GET, &[("Authorization", &bearer)]).await
+}
+
+/// The status and the code of the answer, which is a problem document.
+async fn refused(world: &World, token: &str, path: &str) -> (u16, String) {
+    let page = ask(world, token, path).await;
+    assert_eq!(page.header("content-type"), Some("application/problem+json"), "{}", page.body);
+    assert_eq!(page.header("cache-control"), Some("no-store"));
+    assert_eq!(page.header("location"), None, "a program is led nowhere");
+    (
+        page.status.as_u16(),
+        page.code().unwrap_or_else(|| page.json().unwrap()["code"].as_str().unwrap().to_owned()),
+    )
+}
+
+async fn opens(world: &World, token: &str, path: &str) -> bool {
+    ask(world, token, path).await.body.contains("the application's page")
+}
+
+fn code(status: u16, code: &str) -> (u16, String) {
+    (status, code.to_owned())
+}
+
+async fn authorize(world: &World, browser: &Browser, account: &str, token: &str, organization: &str) -> Page {
+    let id = id_of(world, account, token).await;
+    let address = format!("{}/settings/tokens/authorize", world.base);
+    browser.post(&address, &[("token", &id), ("organization", organization)]).await
+}
+
+/// A world in which acme's SSO is enforced and mira has completed it, with an authorised token of hers.
+async fn authorised(on: On) -> (World, Browser, String) {
+    let world = World::with(Options { on, ..Options::default() }).await;
+    world.enable_sso("acme", "ada").await;
+    let mira = world.browser_of("mira").await;
+    world.idp.signs_in("mira");
+    world.visit(&mira, &format!("{}/organizations/acme/sso", world.base)).await;
+    let token = make(&world, &mira, "laptop", "admin", "30").await;
+    let page = authorize(&world, &mira, "mira", "laptop", "acme").await;
+    assert_eq!(page.status, 303, "{}", mira.history());
+    assert!(opens(&world, &token, "/acme/secret").await);
+    (world, mira, token)
+}
+
+const OWED: (u16, &str) = (403, "token.sso_authorization_required");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_shown_once_speaks_for_its_owner_up_to_its_ceiling_and_never_reaches_the_application() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let mira = world.browser_of("mira").await;
+        let token = make(&world, &mira, "nightly <build>", "read", "30").await;
+        let list = mira.get(&format!("{}/settings/tokens", world.base)).await;
+        assert!(list.says("nightly <build>") && list.says("not used yet") && token_in(&list.body).is_none());
+
+        let basic = |user: &str| format!("Basic {}", BASE64.encode(format!("{user}:{token}")));
+        for authorization in [
+            format!("Bearer {token}"),
+            format!("bearer  {token}"),
+            basic("mira"),
+            basic("x-token"),
+            basic(""),
+        ] {
+            let address = format!("{}/acme/secret", world.hub);
+            let page = send(&address, Method::GET, &[("Authorization", &authorization)]).await;
+            assert!(page.body.contains("the application's page"), "{authorization}: {}", page.body);
+            let seen = world.last_seen().unwrap();
+            assert_eq!(seen.header("remote-user"), Some("mira"));
+            assert_eq!(seen.header("doorward-organization"), Some("acme"));
+            assert_eq!(seen.header("doorward-role"), Some("read"), "she is a writer, the token is not");
+            assert_eq!(seen.header("authorization"), None);
+            let claims = seen.header("doorward-assertion").unwrap().split('.').nth(1).unwrap().to_owned();
+            let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).unwrap();
+            let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+            assert_eq!(
+                (claims["role"].as_str(), claims["organizations"]["acme"].as_str()),
+                (Some("read"), Some("read"))
+            );
+        }
+        // The same session of hers writes; this token does not, and a token of a higher ceiling does.
+        let bearer = format!("Bearer {token}");
+        let page =
+            send(&format!("{}/acme/secret", world.hub), Method::POST, &[("Authorization", &bearer)]).await;
+        assert_eq!(page.status, 403);
+        let writer = format!("Bearer {}", make(&world, &mira, "deploy", "admin", "1").await);
+        let page =
+            send(&format!("{}/acme/secret", world.hub), Method::POST, &[("Authorization", &writer)]).await;
+        assert_eq!(
+            (page.status.as_u16(), world.last_seen().unwrap().header("doorward-role")),
+            (200, Some("write"))
+        );
+        let page =
+            send(&format!("{}/globex/secret", world.hub), Method::POST, &[("Authorization", &writer)]).await;
+        assert_eq!(page.status, 403, "she is a reader there, and so is her token");
+        let nobodys = refused(&world, &token, "/nobody/secret").await;
+        assert_eq!(nobodys, code(403, "gate.forbidden"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_credential_decides_a_token_before_a_cookie_and_what_is_not_ours_goes_through() {
+    let world = World::new().await;
+    let (mira, eve) = (world.browser_of("mira").await, world.browser_of("eve").await);
+    let secret = format!("{}/acme/secret", world.hub);
+    mira.visit(&secret).await;
+    let token = make(&world, &eve, "eves", "admin", "30").await;
+    let both = |authorization: String| {
+        let (mira, secret) = (mira.clone(), secret.clone());
+        async move { mira.request(Method::GET, &secret, &[("Authorization", &authorization)], "").await }
+    };
+    assert_eq!(
+        both(format!("Bearer {token}")).await.status,
+        403,
+        "eve is no member, whatever cookie is beside"
+    );
+    let mistyped = format!("{}0", &token[..41]);
+    assert_eq!(both(format!("Bearer {mistyped}")).await.status, 401);
+    // An application's own credentials identify nobody here, and reach it as they were sent.
+    for foreign in [
+        "Bearer eyJhbGciOiJub25lIn0.e30.",
+        "Basic bWlyYTpzd29yZGZpc2g=",
+        "Digest username=\"x\", realm=\"y\"",
+    ] {
+        let page = both(foreign.to_owned()).await;
+        assert_eq!(page.status, 200, "{foreign}");
+        let seen = world.last_seen().unwrap();
+        assert_eq!((seen.header("authorization"), seen.header("remote-user")), (Some(foreign), Some("mira")));
+        assert_eq!(send(&secret, Method::GET, &[("Authorization", foreign)]).await.status, 401);
+    }
+    // Two at once are not guessed between.
+    let bearer = format!("Bearer {token}");
+    let two = [("Authorization", "Basic bWlyYTp4"), ("Authorization", bearer.as_str())];
+    assert_eq!(send(&secret, Method::GET, &two).await.status, 401);
+    // Our own pages take none.
+    for page in ["/", "/settings/tokens", "/organizations/acme/settings/members"] {
+        let page = send(&format!("{}{page}", world.base), Method::GET, &[("Authorization", &bearer)]).await;
+        assert!(page.status == 401 || page.status == 303, "{} {}", page.status, page.body);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_is_none_gets_401_with_a_challenge_on_public_pages_too_and_costs_no_lookup() {
+    let world = World::new().await;
+    let mira = world.browser_of("mira").await;
+    let token = make(&world, &mira, "laptop", "read", "1").await;
+    let mistyped = format!("{}{}", &token[..41], if token.ends_with('0') { '1' } else { '0' });
+    let made_up = doorward_core::access_token::new_access_token([9; 20]);
+    for (bad, path) in
+        [(mistyped.as_str(), "/acme/secret"), (made_up.expose(), "/acme/secret"), (mistyped.as_str(), "/")]
+    {
+        assert_eq!(refused(&world, bad, path).await, code(401, "token.invalid"), "{path}");
+        let page = ask(&world, bad, path).await;
+        let challenges = page.headers_named("www-authenticate");
+        assert!(
+            challenges[0].contains("Bearer") && challenges[0].contains("invalid_token"),
+            "{challenges:?}"
+        );
+        assert!(challenges[1].starts_with("Basic realm="), "git asks for it: {challenges:?}");
+    }
+    // Whoever says that he is a browser gets no page and no redirect either, and no dialogue.
+    let bearer = format!("Bearer {mistyped}");
+    let browserly =
+        [("Authorization", bearer.as_str()), ("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate")];
+    let page = send(&format!("{}/acme/secret", world.hub), Method::GET, &browserly).await;
+    assert_eq!((page.status.as_u16(), page.headers_named("www-authenticate").len()), (401, 1));
+    assert_eq!(page.header("content-type"), Some("application/problem+json"));
+    // Rule 9: a checksum that is wrong asks the store nothing.
+    ask(&world, &mistyped, "/acme/secret").await;
+    let before = world.app.store.statements_asked();
+    ask(&world, &mistyped, "/acme/secret").await;
+    assert_eq!(world.app.store.statements_asked(), before);
+
+    world.pass(Lifetime::from_days(1));
+    assert_eq!(refused(&world, &token, "/acme/secret").await, code(401, "token.invalid"), "its day is over");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_enforced_sso_a_token_reaches_the_organization_only_once_its_owner_authorised_it_in_an_sso_session()
+ {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let mira = world.browser_of("mira").await;
+        let token = make(&world, &mira, "laptop", "admin", "30").await;
+        assert!(opens(&world, &token, "/acme/secret").await, "no SSO yet");
+        world.enable_sso("acme", "ada").await;
+        assert_eq!(refused(&world, &token, "/acme/secret").await, code(OWED.0, OWED.1));
+        let problem = ask(&world, &token, "/acme/secret").await.json().unwrap();
+        let address = problem["authorize_url"].as_str().unwrap().to_owned();
+        let id = id_of(&world, "mira", "laptop").await;
+        assert_eq!(address, format!("{}/settings/tokens#token-{id}", world.base));
+        assert!(opens(&world, &token, "/globex/secret").await, "the other organization asks for nothing");
+        // A stranger learns nothing of it.
+        let eve = world.browser_of("eve").await;
+        let eves = make(&world, &eve, "eves", "admin", "30").await;
+        assert_eq!(
+            refused(&world, &eves, "/acme/secret").await,
+            refused(&world, &eves, "/nobody/secret").await
+        );
+
+        // Without an SSO session of this browser: no, and the page says what to do.
+        let page = authorize(&world, &mira, "mira", "laptop", "acme").await;
+        assert_eq!(page.code().as_deref(), Some("sso.required"), "{}", page.body);
+        let list = mira.get(&format!("{}/settings/tokens", world.base)).await;
+        assert!(list.says("Not authorised") && !list.has_form("/settings/tokens/authorize"), "{}", list.body);
+        world.idp.signs_in("mira");
+        world.visit(&mira, &format!("{}/organizations/acme/sso", world.base)).await;
+        assert_eq!(
+            refused(&world, &token, "/acme/secret").await,
+            code(OWED.0, OWED.1),
+            "SSO alone is no authorisation"
+        );
+        let list = mira.get(&format!("{}/settings/tokens", world.base)).await;
+        let page = mira.submit(list.form("/settings/tokens/authorize")).await;
+        assert_eq!(page.status, 303, "{}", mira.history());
+        assert!(opens(&world, &token, "/acme/secret").await);
+        assert_eq!(world.last_seen().unwrap().header("doorward-sso"), Some("complete"));
+        let last = world.audit("acme").await.pop().unwrap();
+        assert_eq!(last.action, "org.token.authorize");
+
+        // Nobody authorises another's token, nor his own for an organization that is not his.
+        let ada = world.browser_of("ada").await;
+        world.idp.signs_in("ada");
+        world.visit(&ada, &format!("{}/organizations/acme/sso", world.base)).await;
+        let address = format!("{}/settings/tokens/authorize", world.base);
+        let page = ada.post(&address, &[("token", &id), ("organization", "acme")]).await;
+        assert_eq!(page.code().as_deref(), Some("token.missing"));
+        let page = authorize(&world, &eve, "eve", "eves", "acme").await;
+        assert_eq!(page.code().as_deref(), Some("token.missing"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authorisation_dies_with_all_that_it_rests_on_on_this_node_and_the_next_request() {
+    for on in On::all() {
+        for deed in [
+            "revoked by its owner",
+            "taken back by its owner",
+            "taken back by an admin",
+            "removed",
+            "no access",
+            "unlinked",
+            "disabled and enabled",
+            "switched off",
+            "a new password",
+            "an operator's new password",
+        ] {
+            let (world, mira, token) = authorised(on).await;
+            let other = world.other_node().await;
+            other.read_changes(world.app.clock.now()).await.unwrap();
+            let hash = doorward_core::secret::TokenHash::of(&token);
+            assert!(other.access_token_facts(hash, world.app.clock.now()).await.unwrap().is_some());
+            let id = id_of(&world, "mira", "laptop").await;
+            let page = |rest: &str| format!("{}{rest}", world.base);
+            let acme = world.organization("acme").await;
+            let account = world.account("mira").await;
+            let now = world.app.clock.now();
+            let (ends_whole, expected) = match deed {
+                "revoked by its owner" => {
+                    mira.post(&page("/settings/tokens/revoke"), &[("token", &id)]).await;
+                    (true, code(401, "token.invalid"))
+                }
+                "taken back by its owner" => {
+                    let fields = [("token", id.as_str()), ("organization", "acme")];
+                    mira.post(&page("/settings/tokens/authorize/revoke"), &fields).await;
+                    (false, code(OWED.0, OWED.1))
+                }
+                "taken back by an admin" => {
+                    let ada = world.browser_of("ada").await;
+                    world.idp.signs_in("ada");
+                    world.visit(&ada, &page("/organizations/acme/sso")).await;
+                    let list = ada.get(&page("/organizations/acme/settings/tokens")).await;
+                    assert!(list.says("laptop") && list.says("mira"), "{}", list.body);
+                    ada.submit(list.form("/settings/tokens/revoke")).await;
+                    (false, code(OWED.0, OWED.1))
+                }
+                "removed" => {
+                    world.remove_member("acme", "mira").await;
+                    (false, code(403, "gate.forbidden"))
+                }
+                "no access" => {
+                    world.set_role("acme", "mira", Role::NoAccess).await;
+                    (false, code(403, "gate.forbidden"))
+                }
+                "unlinked" => {
+                    world.good_command("sso unlink acme mira").await;
+                    (false, code(OWED.0, OWED.1))
+                }
+                "disabled and enabled" => {
+                    let mut tx = world.app.store.begin().await.unwrap();
+                    let live = tx.disable_connection(&acme).await.unwrap().unwrap();
+                    tx.commit(now).await.unwrap();
+                    assert!(opens(&world, &token, "/acme/secret").await, "without SSO as everybody's");
+                    let mut tx = world.app.store.begin().await.unwrap();
+                    let enforced = doorward_core::connection::Enforcement::Enforced;
+                    assert!(tx.enable_revision(&acme, live, None, enforced, true).await.unwrap());
+                    tx.commit(now).await.unwrap();
+                    (false, code(OWED.0, OWED.1))
+                }
+                "switched off" => {
+                    world.behind_its_back("UPDATE account SET disabled = 1 WHERE name_key = 'mira'").await;
+                    let mut tx = world.app.store.begin().await.unwrap();
+                    tx.changed(doorward::store::Change::Account(account));
+                    tx.commit(now).await.unwrap();
+                    (false, code(401, "token.invalid"))
+                }
+                _ => {
+                    let keep =
+                        (deed == "a new password").then(|| doorward_core::ids::SessionId::new(1, [1; 10]));
+                    let mut tx = world.app.store.begin().await.unwrap();
+                    let ended = tx.update_password(account, "x", keep).await.unwrap();
+                    assert_eq!((ended.len(), ended[0].organizations.as_slice()), (1, [acme.id].as_slice()));
+                    tx.commit(now).await.unwrap();
+                    (true, code(401, "token.invalid"))
+                }
+            };
+            assert_eq!(refused(&world, &token, "/acme/secret").await, expected, "{deed}");
+            if deed.starts_with("revoked") || deed.starts_with("taken") {
+                let last = world.audit("acme").await.pop().unwrap();
+                assert_eq!(last.action, "org.token.revoke", "{deed}");
+            }
+            // Another node hears of it with its next reading of changes.
+            other.read_changes(world.app.clock.now()).await.unwrap();
+            let facts = other.access_token_facts(hash, world.app.clock.now()).await.unwrap();
+            let reaches = facts.as_ref().is_some_and(|(account, place)| {
+                account.access_tokens[*place].authorizations.iter().any(|known| known.organization == acme.id)
+            });
+            assert_eq!(facts.is_none(), ends_whole, "{deed}");
+            assert!(
+                !reaches || deed == "no access" || deed == "switched off" || deed == "disabled and enabled",
+                "{deed}"
+            );
+            // Its coming back brings nothing back.
+            if deed == "removed" {
+                world.set_role("acme", "mira", Role::Write).await;
+                assert_eq!(refused(&world, &token, "/acme/secret").await, code(OWED.0, OWED.1));
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_sso_of_its_owner_for_thirty_days_or_what_the_organization_set_an_authorised_token_waits() {
+    for on in On::all() {
+        let (world, mira, token) = authorised(on).await;
+        world.pass(Lifetime::from_millis(Lifetime::from_days(30).millis() - 1));
+        // The token itself is thirty days old in a moment: another one that lives longer.
+        let mira_again = world.browser_of("mira").await;
+        let longer = make(&world, &mira_again, "longer", "read", "300").await;
+        assert!(opens(&world, &token, "/acme/secret").await);
+        world.idp.signs_in("mira");
+        world.visit(&mira_again, &format!("{}/organizations/acme/sso", world.base)).await;
+        authorize(&world, &mira_again, "mira", "longer", "acme").await;
+        assert!(opens(&world, &longer, "/acme/secret").await);
+        world.pass(Lifetime::from_days(7));
+        assert!(opens(&world, &longer, "/acme/secret").await);
+
+        // An admin sets seven days: those who were away longer wait, at once.
+        let ada = world.browser_of("ada").await;
+        world.idp.signs_in("ada");
+        world.visit(&ada, &format!("{}/organizations/acme/sso", world.base)).await;
+        let page = ada.get(&format!("{}/organizations/acme/settings/tokens", world.base)).await;
+        let page = ada.submit(page.form("/settings/tokens").fill("days", "7")).await;
+        assert_eq!(page.status, 303, "{}", ada.history());
+        assert_eq!(refused(&world, &longer, "/acme/secret").await, code(OWED.0, OWED.1));
+        let list = ada.get(&format!("{}/organizations/acme/settings/tokens", world.base)).await;
+        assert!(list.says("Waits for its owner's SSO"), "{}", list.body);
+        let fresh = world.browser_of("mira").await;
+        let list = fresh.get(&format!("{}/settings/tokens", world.base)).await;
+        assert!(list.says("Waits for you"), "{}", list.body);
+        // His next SSO, in any browser, opens it again without another click.
+        world.idp.signs_in("mira");
+        world.visit(&fresh, &format!("{}/organizations/acme/sso", world.base)).await;
+        assert!(opens(&world, &longer, "/acme/secret").await);
+        drop(mira);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_12_more_days_without_sso_need_sso_fewer_do_not() {
+    let world = World::new().await;
+    let (ada, _) = world.enable_sso("acme", "ada").await;
+    let address = format!("{}/organizations/acme/settings/tokens", world.base);
+    for bad in ["0", "31", "", "seven", "-1"] {
+        let page = ada.post(&address, &[("days", bad)]).await;
+        assert_eq!(
+            (page.status.as_u16(), page.codes()[0].as_str()),
+            (422, "token.sso_days_invalid"),
+            "{bad}"
+        );
+    }
+    ada.post(&address, &[("days", "5")]).await;
+    // A login that is no longer fresh makes it fewer, and not more; with optional enforcement and without SSO neither.
+    world.pass(Lifetime::from_minutes(90));
+    assert_eq!(ada.post(&address, &[("days", "4")]).await.status, 303);
+    let page = ada.post(&address, &[("days", "5")]).await;
+    assert_eq!(page.code().as_deref(), Some("settings.fresh_sign_in_needed"));
+    let without_sso = world.browser_of("ada").await;
+    let page = without_sso.post(&address, &[("days", "30")]).await;
+    assert_eq!(page.code().as_deref(), Some("settings.sso_needed"));
+    let entries = world.audit("acme").await;
+    assert_eq!(entries.iter().filter(|entry| entry.action == "org.settings.tokens").count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn making_a_token_asks_for_a_fresh_login_a_name_an_end_and_a_place_among_fifty() {
+    let world = World::new().await;
+    let mira = world.browser_of("mira").await;
+    let address = format!("{}/settings/tokens/new", world.base);
+    for (fields, expected) in [
+        ([("name", " "), ("role", "read"), ("days", "30")], "token.name_invalid"),
+        ([("name", "a\u{7}b"), ("role", "read"), ("days", "30")], "token.name_invalid"),
+        ([("name", "a"), ("role", "read"), ("days", "0")], "token.days_invalid"),
+        ([("name", "a"), ("role", "read"), ("days", "366")], "token.days_invalid"),
+        ([("name", "a"), ("role", "read"), ("days", "never")], "token.days_invalid"),
+        ([("name", "a"), ("role", "no_access"), ("days", "30")], "membership.role_unknown"),
+        ([("name", "a"), ("role", "owner"), ("days", "30")], "membership.role_unknown"),
+    ] {
+        let page = mira.post(&address, &fields).await;
+        assert_eq!((page.status.as_u16(), page.codes()[0].as_str()), (422, expected), "{fields:?}");
+    }
+    for n in 0..50 {
+        make(&world, &mira, &format!("token {n}"), "read", "365").await;
+    }
+    let page = mira.post(&address, &[("name", "one more"), ("role", "read"), ("days", "1")]).await;
+    assert_eq!((page.status.as_u16(), page.codes()[0].as_str()), (409, "token.too_many"));
+    let id = id_of(&world, "mira", "token 7").await;
+    let revoke = format!("{}/settings/tokens/revoke", world.base);
+    let eve = world.browser_of("eve").await;
+    assert_eq!(
+        eve.post(&revoke, &[("token", &id)]).await.code().as_deref(),
+        Some("token.missing"),
+        "not hers"
+    );
+    world.pass(Lifetime::from_minutes(16));
+    let page = mira.get(&address).await;
+    assert!(page.location().unwrap().as_str().contains("fresh=1"), "{}", mira.history());
+    world.pass(Lifetime::from_minutes(60));
+    let page = mira.post(&address, &[("name", "late"), ("role", "read"), ("days", "1")]).await;
+    assert_eq!(page.code().as_deref(), Some("settings.fresh_sign_in_needed"));
+    assert_eq!(mira.post(&revoke, &[("token", &id)]).await.status, 303, "revoking asks for none");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tokens_use_is_noted_beside_the_request_and_at_most_once_an_hour() {
+    let world = World::new().await;
+    let mira = world.browser_of("mira").await;
+    let token = make(&world, &mira, "laptop", "read", "30").await;
+    let noted = async || {
+        let account = world.account("mira").await;
+        let all = doorward::store::load_access_tokens(&mut world.app.store.reader(), account).await.unwrap();
+        all[0].last_used_at
+    };
+    let noted_at = async |expected| {
+        while noted().await != expected {
+            assert!(opens(&world, &token, "/acme/secret").await);
+            tokio::task::yield_now().await;
+        }
+    };
+    let first = world.app.clock.now();
+    noted_at(Some(first)).await;
+    world.pass(Lifetime::from_hours(1));
+    assert!(opens(&world, &token, "/acme/secret").await);
+    assert_eq!(noted().await, Some(first));
+    world.pass(Lifetime::from_minutes(1));
+    noted_at(Some(world.app.clock.now())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_lists_and_revokes_an_accounts_tokens() {
+    let (world, _, token) = authorised(Options::default().on).await;
+    let list = world.good_command("account tokens mira").await;
+    assert!(list.contains("laptop") && list.contains("admin") && list.contains("authorised for 1"), "{list}");
+    assert!(!list.contains("dwp_"), "{list}");
+    let id = id_of(&world, "mira", "laptop").await;
+    let (status, _, errors) = world.operate(&format!("account tokens eve --revoke {id}")).await;
+    assert!(status != 0 && errors.contains("token.missing"), "{errors}");
+    world.good_command(&format!("account tokens mira --revoke {id}")).await;
+    world.app.store.read_changes(world.app.clock.now()).await.unwrap();
+    assert_eq!(refused(&world, &token, "/acme/secret").await, code(401, "token.invalid"));
+    let last = world.audit("acme").await.pop().unwrap();
+    assert_eq!(last.action, "org.token.revoke");
+}
