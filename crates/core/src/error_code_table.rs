@@ -216,7 +216,7 @@ error_codes! {
     ApiParameterInvalid = "api.parameter_invalid", Operator, 422, "A parameter can't be read", "A parameter of the address is missing, unknown, too long or not of its kind.", "Compare the address with /api/openapi.json.";
     ApiTargetElsewhere = "api.target_elsewhere", Operator, 404, "This address is not the organization's", "The address belongs to no application here, or to nobody, or to another organization than the token's.", "Ask about an address with the organization's own name in it.";
     ApiTooManyTokens = "api.too_many_tokens", Operator, 409, "The organization has many tokens", "An organization has at most 50 tokens, those that are over included.", "Revoke some of them: doorward token list, doorward token revoke.";
-    ApiTokenMissing = "api.token_missing", Operator, 404, "There is no such token", "The organization has no token with this id.", "List its tokens with: doorward token list --organization ORG";
+    ApiTokenMissing = "api.token_missing", Operator, 404, "There is no such token", "The organization has no token with this id.", "List its tokens with: doorward token list --organization ORG.";
 
     // What only the operator meets, at the command line.
     ConfigurationMistaken = "configuration.mistaken", Operator, 500, "The configuration has mistakes", "The configuration can't be used as it is written.", "Correct what is listed, then run doorward check.";

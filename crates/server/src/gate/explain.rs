@@ -24,7 +24,7 @@ use super::{Place, Question, Unreadable, facts, question_is_navigation, read, wa
 use crate::app::App;
 use crate::audit_export::rfc3339;
 use crate::session::session_is_alive;
-use crate::store::{AccountFacts, SsoFacts, StoreError};
+use crate::store::{self, AccountFacts, SsoFacts, StoreError};
 
 /// Who would send the request.
 #[derive(Clone, Debug)]
@@ -240,10 +240,9 @@ pub async fn explain(app: &App, question: &Question<'_>, asker: &Asker) -> Resul
     explanation.ground = ground.as_str();
     explanation.reason = reason(ground, &target, &facts);
     explanation.owner = place.organization.as_ref().map(|organization| organization.id);
-    explanation.organization = target
-        .organization
-        .as_deref()
-        .map(|name| OrganizationKnown::of(name, &facts, place.organization.as_deref().map(|o| o.name())));
+    explanation.organization = target.organization.as_deref().map(|name| {
+        OrganizationKnown::of(name, &facts, place.organization.as_deref().map(store::OrganizationFacts::name))
+    });
     explanation.account = AccountKnown::of(asker, &facts, now);
     explanation.target = Some(TargetRead::of(path.as_str(), &target, &matched, &facts));
     let answer = &mut explanation.answer;

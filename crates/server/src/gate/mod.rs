@@ -307,7 +307,7 @@ fn facts<'f>(
         },
         membership: membership.map(|membership| Membership {
             role: membership.role,
-            external_collaborator: membership.external_collaborator,
+            external_collaborator: membership.external_collaborator(),
         }),
         sso_session,
         resource_is_public: place.resource_is_public,

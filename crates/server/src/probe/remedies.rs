@@ -189,7 +189,7 @@ fn traefik(row: Row) -> Remedy {
             "",
         ),
         Row::CookiesArrive | Row::SessionCookie | Row::BigCookieArrives => {
-            add(AUTH, "authResponseHeaders: [Cookie]")
+            add(AUTH, "authResponseHeaders: [Cookie, Authorization]")
         }
         Row::HostArrives => add("Take passHostHeader: false out of the service.", ""),
         Row::OtherUpgrades => add(

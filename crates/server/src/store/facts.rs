@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::database::{Query as _, Reader, Row, StoreError, Value};
 use super::facts_table::{Key, Table};
-use super::few::Few;
+use super::few::{Few, Rare};
 use super::organizations::{RESOURCE_NAME_BYTES_MAX, external_collaborator};
 use super::{Change, Organization, Plan, Store};
 use crate::values;
@@ -57,7 +57,7 @@ pub struct AccountFacts {
     /// Its browser sessions.
     pub sessions: Few<SessionFacts>,
     /// Its personal access tokens: mostly none.
-    pub access_tokens: Box<[AccessTokenFacts]>,
+    pub access_tokens: Rare<AccessTokenFacts>,
 }
 
 impl AccountFacts {
@@ -70,7 +70,7 @@ impl AccountFacts {
             operator: false,
             memberships: Few::default(),
             sessions: Few::default(),
-            access_tokens: Box::default(),
+            access_tokens: Rare::default(),
         }
     }
 
@@ -132,8 +132,41 @@ pub struct MembershipFacts {
     pub organization: OrganizationId,
     /// The role.
     pub role: Role,
+    spared: Spared,
+}
+
+impl MembershipFacts {
     /// Whether it reaches the organization without SSO (hub-sso.md M8).
-    pub external_collaborator: ExternalCollaborator,
+    pub fn external_collaborator(&self) -> ExternalCollaborator {
+        match self.spared {
+            Spared::NEVER => ExternalCollaborator::No,
+            Spared::ALWAYS => ExternalCollaborator::Yes,
+            Spared(end) => ExternalCollaborator::Until(Timestamp::from_seconds(end.into())),
+        }
+    }
+}
+
+/// Until when a member is spared SSO, in whole seconds: a quarter of an `ExternalCollaborator`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Spared(u32);
+
+impl Spared {
+    const NEVER: Self = Self(0);
+    const ALWAYS: Self = Self(u32::MAX);
+}
+
+impl From<ExternalCollaborator> for Spared {
+    fn from(external: ExternalCollaborator) -> Self {
+        match external {
+            ExternalCollaborator::No => Self::NEVER,
+            ExternalCollaborator::Yes => Self::ALWAYS,
+            // Never later than it was said, and never by rounding what has no end.
+            ExternalCollaborator::Until(end) => {
+                let seconds = end.millis().div_euclid(1000).clamp(1, i64::from(u32::MAX) - 1);
+                Self(u32::try_from(seconds).unwrap_or(1))
+            }
+        }
+    }
 }
 
 /// One browser session.
@@ -566,7 +599,7 @@ impl Store {
             memberships.push(MembershipFacts {
                 organization: row.parsed("organization_id")?,
                 role: row.parsed("role")?,
-                external_collaborator: external_collaborator(&row)?,
+                spared: external_collaborator(&row)?.into(),
             });
         }
         let sql = "SELECT h.session_id, h.token_hash, h.host FROM browser_session s \
@@ -799,8 +832,24 @@ mod tests {
             + allocated("filler-123456Filler 123456filler-123456@example.test".len());
         let organization =
             allocated(arc + size_of::<OrganizationFacts>()) + allocated("filler-12345-orgFiller 12345".len());
-        assert!(account <= 288, "{account}");
+        assert!(account <= 304, "{account}");
         assert!(organization <= 144, "{organization}");
+    }
+
+    #[test]
+    fn an_external_collaborator_reads_as_he_was_stored_to_the_second() {
+        let kept = |external: ExternalCollaborator| {
+            let organization = OrganizationId::new(0, [0; 10]);
+            MembershipFacts { organization, role: Role::Read, spared: external.into() }
+                .external_collaborator()
+        };
+        assert_eq!(kept(ExternalCollaborator::No), ExternalCollaborator::No);
+        assert_eq!(kept(ExternalCollaborator::Yes), ExternalCollaborator::Yes);
+        let end = ExternalCollaborator::Until(Timestamp::from_seconds(1_800_000_000));
+        assert_eq!(kept(end), end);
+        let (long_ago, for_ages) = (Timestamp::from_millis(-1), Timestamp::from_millis(i64::MAX));
+        assert!(!kept(ExternalCollaborator::Until(long_ago)).spares(Timestamp::from_seconds(1_000_000_000)));
+        assert!(matches!(kept(ExternalCollaborator::Until(for_ages)), ExternalCollaborator::Until(_)));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! A list that mostly has one entry, which then lies in its owner and needs no memory of its own.
+//! Lists for what is kept a million times: one that mostly has one entry, which then lies in its owner and needs no memory
+//! of its own, and one that is mostly empty.
 
 use std::ops::Deref;
 
@@ -43,6 +44,31 @@ impl<'a, T> IntoIterator for &'a Few<T> {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
+    }
+}
+
+/// A list that is mostly empty, and then takes one word.
+#[derive(Debug)]
+#[expect(clippy::box_collection, reason = "one word where a boxed slice takes two")]
+pub struct Rare<T>(Option<Box<Vec<T>>>);
+
+impl<T> Default for Rare<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> From<Vec<T>> for Rare<T> {
+    fn from(list: Vec<T>) -> Self {
+        Self((!list.is_empty()).then(|| Box::new(list)))
+    }
+}
+
+impl<T> Deref for Rare<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
     }
 }
 

@@ -222,7 +222,7 @@ async fn admit(app: &SharedApp, access: Access, visit: &Visit, parts: &mut Parts
         }
         _ => false,
     };
-    let is_spared = membership.external_collaborator.spares(now);
+    let is_spared = membership.external_collaborator().spares(now);
     let blocked = match access {
         // An external collaborator is spared SSO on his way in; what widens entry asks for it all the same.
         Access::Admin | Access::Leaving => {

@@ -603,16 +603,19 @@ async fn f19_a_thousand_whose_sessions_end_at_once_measured() {
     for one in herd {
         assert_eq!(one.await.unwrap(), 200);
     }
-    eprintln!(
-        "all in again after {:?}; another organization's page (median, p99, n): alone {:?}, meanwhile {:?}; calls: \
+    #[expect(clippy::print_stderr, reason = "figures for bench/README.md")]
+    {
+        eprintln!(
+            "all in again after {:?}; another organization's page (median, p99, n): alone {:?}, meanwhile {:?}; calls: \
          metadata {}, keys {}, token {}",
-        whole.elapsed(),
-        p99(quiet),
-        p99(crowded),
-        world.idp.calls(Endpoint::Discovery),
-        world.idp.calls(Endpoint::Jwks),
-        world.idp.calls(Endpoint::Token),
-    );
+            whole.elapsed(),
+            p99(quiet),
+            p99(crowded),
+            world.idp.calls(Endpoint::Discovery),
+            world.idp.calls(Endpoint::Jwks),
+            world.idp.calls(Endpoint::Token),
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

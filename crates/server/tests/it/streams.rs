@@ -172,7 +172,7 @@ impl Running {
     /// Whether more comes; `false` when it has ended.
     async fn goes_on(&mut self) -> bool {
         match self {
-            Self::One(stream) => stream.read(&mut [0; 64 * 1024]).await.is_ok_and(|read| read > 0),
+            Self::One(stream) => stream.read(&mut vec![0; 64 * 1024]).await.is_ok_and(|read| read > 0),
             Self::Two { body, .. } => body.frame().await.is_some_and(|frame| frame.is_ok()),
         }
     }
