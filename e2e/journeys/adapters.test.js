@@ -134,6 +134,8 @@ function checkAllowed(stage, row, expect, answer) {
   const [seen] = stage.seen;
   assert.equal(seen.url, row.target);
   assert.equal(seen.method, row.method);
+  // Whose host was judged is whose host the application reads, wherever the request named it (V03).
+  assert.equal(seen.headers.find(([name]) => name.toLowerCase() === 'host')[1].toLowerCase(), `${HOST}:${stage.port}`);
   if (expect.body !== undefined) assert.equal(seen.body, expect.body);
   if (expect.answers) assert.match(answer.body, expect.answers);
   if (expect.upgraded) assert.match(answer.raw, /ping/);

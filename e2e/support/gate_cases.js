@@ -121,6 +121,7 @@ export const CASES = [
   row('an absolute target, nobody', { absolute: true }, SIGN_IN_NEEDED),
   row('an absolute target, a member', { absolute: true, as: 'mira' }, allow(MIRA_AT_ACME)),
   row('an absolute target beside another Host', { absolute: true, host: 'other.localhost' }, SIGN_IN_NEEDED, { builtin: [400], haproxy: [400] }),
+  row('an absolute target beside another Host, a member', { absolute: true, as: 'mira', host: 'other.localhost' }, allow(MIRA_AT_ACME), { builtin: [400], haproxy: [400] }),
   row('X-Forwarded-Host of a stranger', { extra: [['X-Forwarded-Host', 'forged.example']], headers: BROWSER }, signIn('/acme/secret')),
   row('Forwarded of a stranger', { extra: [['Forwarded', 'host=forged.example;proto=https;for=203.0.113.7']] }, SIGN_IN_NEEDED),
 

@@ -16,6 +16,8 @@ use crate::time::{Lifetime, Timestamp};
 
 /// What every token begins with.
 pub const TOKEN_PREFIX: &str = "dwp_";
+/// What an organization's token for the JSON API begins with.
+pub const API_TOKEN_PREFIX: &str = "dwo_";
 /// Tokens that an account may have at once.
 pub const TOKENS_MAX: i64 = 50;
 /// Longest name of a token, in characters.
@@ -132,8 +134,9 @@ fn of_credentials(value: &[u8]) -> Presented {
     }
 }
 
+/// An organization's token for the JSON API is ours too: it speaks for nobody here, and no application may have it.
 fn is_ours(text: &[u8]) -> bool {
-    text.starts_with(TOKEN_PREFIX.as_bytes())
+    text.starts_with(TOKEN_PREFIX.as_bytes()) || text.starts_with(API_TOKEN_PREFIX.as_bytes())
 }
 
 fn read(token: &[u8]) -> Presented {

@@ -354,6 +354,19 @@ fn hosts_are_apart(
                 "Give it a host that is not the host of an organization, such as one level higher.",
             );
         }
+        // Cookies ignore ports: on another port than ours, our own name among its hosts is not ours by itself.
+        let port = |authority: &str| authority.rsplit_once(':').map(|(_, port)| port.to_owned());
+        let hosts = request_target::Application { host: host.to_owned(), ..application.gate.clone() };
+        if hosts.organization_in(base_url.hostname()).is_some()
+            && port(application.host()) != port(&base_url.host)
+        {
+            reader.report(
+                table.place_of("app.host"),
+                "app.host",
+                format!("{} is one of its hosts, at another port", base_url.hostname()),
+                "Give Doorward a host that is not the host of an organization, such as one level higher.",
+            );
+        }
         if host == base_url.hostname() && !base_url.is_localhost() && same_host == SameHost::Refused {
             reader.report(
                 table.place_of("app.host"),
@@ -557,6 +570,12 @@ mod tests {
                 3,
                 "app.host",
                 "one of the hosts of application b",
+            ),
+            (
+                "base_url = \"https://sso.h.example:8443\"\n[[app]]\nname = \"a\"\nhost = \"{org}.h.example\"",
+                4,
+                "app.host",
+                "sso.h.example is one of its hosts, at another port",
             ),
             ("listen = ", 1, "", ""),
         ] {

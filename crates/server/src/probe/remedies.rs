@@ -130,7 +130,7 @@ fn nginx(row: Row) -> Remedy {
         Row::PathAsJudged => {
             add("without anything behind the name, not even a slash", "proxy_pass http://application_")
         }
-        Row::HostArrives => add(ASK_FILE, "proxy_set_header Host              $http_host;"),
+        Row::HostArrives => add(ASK_FILE, "proxy_set_header Host              $doorward_host;"),
         Row::SchemeArrives => add(ASK_FILE, "proxy_set_header X-Forwarded-Proto $scheme;"),
         Row::CookiesArrive | Row::SessionCookie => add(ASK_FILE, "proxy_set_header Cookie $doorward_cookie;"),
         Row::HeadAndRange => {

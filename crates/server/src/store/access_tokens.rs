@@ -94,26 +94,27 @@ pub async fn load_access_tokens(
     query: &mut impl Query,
     account: AccountId,
 ) -> Result<Vec<AccessToken>, StoreError> {
-    let sql = "SELECT t.id, t.name, t.ceiling, t.created_at, t.expires_at, t.last_used_at, z.organization_id, \
-               z.authorized_at FROM access_token t LEFT JOIN token_authorization z ON z.token_id = t.id \
-               WHERE t.account_id = $1 ORDER BY t.created_at DESC, t.id, z.organization_id LIMIT 5000";
-    let mut tokens: Vec<AccessToken> = Vec::new();
+    // Two statements, so that no number of authorisations hides a token.
+    let sql = "SELECT id, name, ceiling, created_at, expires_at, last_used_at FROM access_token \
+               WHERE account_id = $1 ORDER BY created_at DESC, id";
+    let mut tokens = Vec::new();
     for row in query.fetch_all(sql, values![account]).await? {
-        let id = row.parsed("id")?;
-        if tokens.last().is_none_or(|last| last.id != id) {
-            tokens.push(AccessToken {
-                id,
-                name: row.text("name")?,
-                ceiling: row.parsed("ceiling")?,
-                created_at: row.time("created_at")?,
-                expires_at: row.time("expires_at")?,
-                last_used_at: row.opt_int("last_used_at")?.map(Timestamp::from_millis),
-                authorizations: Vec::new(),
-            });
-        }
-        if row.opt_text("organization_id")?.is_some()
-            && let Some(token) = tokens.last_mut()
-        {
+        tokens.push(AccessToken {
+            id: row.parsed("id")?,
+            name: row.text("name")?,
+            ceiling: row.parsed("ceiling")?,
+            created_at: row.time("created_at")?,
+            expires_at: row.time("expires_at")?,
+            last_used_at: row.opt_int("last_used_at")?.map(Timestamp::from_millis),
+            authorizations: Vec::new(),
+        });
+    }
+    let sql = "SELECT z.token_id, z.organization_id, z.authorized_at FROM access_token t \
+               JOIN token_authorization z ON z.token_id = t.id WHERE t.account_id = $1 \
+               ORDER BY z.organization_id LIMIT 5000";
+    for row in query.fetch_all(sql, values![account]).await? {
+        let id: AccessTokenId = row.parsed("token_id")?;
+        if let Some(token) = tokens.iter_mut().find(|token| token.id == id) {
             token.authorizations.push((row.parsed("organization_id")?, row.time("authorized_at")?));
         }
     }
@@ -135,7 +136,8 @@ pub async fn load_reaching_tokens(
                JOIN access_token t ON t.account_id = m.account_id \
                LEFT JOIN token_authorization z ON z.token_id = t.id AND z.organization_id = m.organization_id \
                WHERE m.organization_id = $1 AND m.role <> 'no_access' AND a.disabled = 0 AND t.expires_at > $3 \
-               AND ($2 = 1 OR m.external_collaborator = 1 OR z.token_id IS NOT NULL) \
+               AND ($2 = 1 OR z.token_id IS NOT NULL \
+               OR (m.external_collaborator = 1 AND (m.external_until IS NULL OR m.external_until > $3))) \
                ORDER BY a.name_key, t.created_at DESC, t.id LIMIT $4";
     let rows = query.fetch_all(sql, values![organization, all, now, limit.clamp(1, 501)]).await?;
     let time = |row: &Row, name| Ok::<_, StoreError>(row.opt_int(name)?.map(Timestamp::from_millis));
@@ -216,9 +218,10 @@ impl Transaction {
         &mut self,
         account: AccountId,
     ) -> Result<Vec<EndedToken>, StoreError> {
+        let sql = "SELECT id FROM access_token WHERE account_id = $1 ORDER BY created_at DESC, id";
         let mut ended = Vec::new();
-        for token in load_access_tokens(self, account).await? {
-            ended.extend(self.delete_access_token(token.id, account).await?);
+        for row in self.fetch_all(sql, values![account]).await? {
+            ended.extend(self.delete_access_token(row.parsed("id")?, account).await?);
         }
         Ok(ended)
     }

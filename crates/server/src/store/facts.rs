@@ -306,6 +306,9 @@ impl Equivalent<ResourceKey> for ResourceRef<'_> {
     }
 }
 
+/// Names of hosts that are kept before those that nobody uses are dropped.
+const HOSTS_MAX: usize = 10_000;
+
 /// The cache. One to a store.
 pub struct FactsCache {
     /// Found by id, and by each of its sessions' and access tokens.
@@ -488,6 +491,10 @@ impl FactsCache {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = hosts.get(host.as_str()) {
             return Arc::clone(known);
+        }
+        // Applications have few; where each organization has a host, what no session uses any more makes room.
+        if hosts.len() >= HOSTS_MAX {
+            hosts.retain(|host| Arc::strong_count(host) > 1);
         }
         let host: Arc<str> = host.into();
         hosts.insert(Arc::clone(&host));

@@ -401,6 +401,8 @@ impl Transaction {
         .await?;
         if before.is_some_and(|before| role < before) {
             self.void_links_made_by(organization, account).await?;
+            // What he let his tokens reach in the higher role, he says again in the lower one.
+            self.end_token_authorizations_of(organization, account).await?;
             self.execute(
                 "DELETE FROM attempt WHERE organization_id = $1 AND account_id = $2 AND purpose = 'test'",
                 values![organization, account],

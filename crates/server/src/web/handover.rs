@@ -121,9 +121,22 @@ async fn handover(app: &SharedApp, parts: &Parts) -> Result<Response, Refusal> {
     let application = app.configuration.application_on(&host).ok_or(ErrorCode::GateReturnRefused)?;
     let handover = TokenHash::from_text(text("handover")).ok_or(ErrorCode::RequestMalformed)?;
     let next = next_on(app, &host, &parameters);
-    let Some(session) = visit.signed_in.as_ref().and_then(|signed_in| signed_in.session()) else {
+    let Some((account, session)) =
+        visit.signed_in.as_ref().and_then(|who| Some((&who.account, who.session()?)))
+    else {
         return Ok(redirect(&sign_in_page(app, &visit.target)));
     };
+    // A label of a wildcard host may lead anywhere: somebody's session goes to his own organizations' hosts alone. What
+    // nobody owns is answered like what others own.
+    if let Some(label) = application.gate.organization_in(&host) {
+        let organization = app.store.organization_facts(label, app.clock.now()).await?;
+        let is_member = organization.is_some_and(|organization| {
+            account.memberships.iter().any(|membership| membership.organization == organization.id)
+        });
+        if !is_member {
+            return Err(ErrorCode::GateForbidden.into());
+        }
+    }
     let start = loops::count(app, &parts.headers, &format!("{host}{next}"));
     if start.goes_in_circles {
         let code = Sight::from_text(text("seen")).code();

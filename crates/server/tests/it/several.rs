@@ -151,14 +151,26 @@ async fn rule_11_each_organizations_host_has_a_session_of_its_own_that_counts_no
     assert_eq!(thief.get(&format!("{}/globex/x", world.hub)).await.status, 302);
 
     // A ticket for one host is no ticket on another.
-    let start = mira.get(&format!("{}/data/x", at("umbrella"))).await.location().unwrap();
+    let start = mira.get(&format!("{}/data/x", at("acme"))).await.location().unwrap();
     let handover = mira.get(start.as_str()).await.location().unwrap();
     let ticket = mira.get(handover.as_str()).await.location().unwrap();
-    let moved = ticket.as_str().replace("umbrella.", "globex.");
+    let moved = ticket.as_str().replace("acme.", "globex.");
     let other = Browser::new();
     other.get(&format!("{}/.doorward/start?next=/", at("globex"))).await;
     assert_eq!(other.get(&moved).await.code().as_deref(), Some("gate.ticket_expired"));
-    // Where a hand-over leads is a host of the application, whatever its label; nothing else is.
+    // Nor is one made for the host of an organization of which she is no member, or which nobody has: its name may lead to
+    // somebody else's server.
+    world.add_organization("hooli", "ben", Plan::Free).await;
+    for organization in ["hooli", "umbrella"] {
+        let start = mira.get(&format!("{}/data/x", at(organization))).await.location().unwrap();
+        let handover = mira.get(start.as_str()).await.location().unwrap();
+        assert_eq!(
+            mira.get(handover.as_str()).await.code().as_deref(),
+            Some("gate.forbidden"),
+            "{organization}"
+        );
+    }
+    // Where a hand-over leads is a host of the application; nothing else is.
     for host in ["globex.apps.localhost.evil.example", "apps.localhost", "a.b.apps.localhost"] {
         let port = url::Url::parse(&world.base).unwrap().port().unwrap();
         let address = format!(

@@ -253,7 +253,7 @@ async fn rule_16_f15_past_its_lease_a_node_trusts_nothing_it_remembers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_16_past_its_lease_a_node_asks_the_database_by_every_key() {
+async fn rule_16_f15_past_its_lease_a_node_asks_the_database_by_every_key() {
     for on in On::all() {
         let folder = TempDir::new();
         let (first, second) = two_nodes(on, &folder).await;

@@ -25,14 +25,14 @@ use crate::app::{App, SharedApp};
 use crate::audit_export::event_as_json;
 use crate::gate::Question;
 use crate::gate::explain::{Address, Asker, SsoTried, explain, split_url};
+pub use doorward_core::access_token::API_TOKEN_PREFIX;
+
 use crate::random::{NoRandomness, Random};
 use crate::refusal::Refusal;
 use crate::store::{
     AccountFacts, ApiToken, Organization, load_account_by_name, load_api_token, load_members, load_resources,
 };
 
-/// How a token of ours begins, so that whoever finds one knows what it is.
-pub const API_TOKEN_PREFIX: &str = "dwo_";
 /// Calls a minute with one token.
 pub const CALLS_A_MINUTE: u32 = 120;
 /// Longest address that is asked about, in bytes.

@@ -388,7 +388,9 @@ pub async fn authorize_token(
         return Err(Refusal::new(ErrorCode::SsoRequired).with_action("Complete single sign-on", to));
     }
     let mut tx = app.store.begin().await?;
-    // Session, membership and SSO session are read again where the authorisation is made.
+    // The organization first, as all who end authorisations do. Session, membership and SSO session are read again where
+    // the authorisation is made.
+    tx.lock_organization(id).await?;
     if !tx.browser_session_counts(session, account.id).await? {
         return Err(ErrorCode::AccountSignInNeeded.into());
     }
