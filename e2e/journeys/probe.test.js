@@ -207,6 +207,8 @@ describe('whatever the proxy', () => {
       const wrong = red(await probeThrough(proxy, await made(proxy)));
       const row = proxy === 'nginx' ? 'public-page' : 'private-page';
       assert.match(wrong[row]?.next ?? JSON.stringify(wrong), /trusted_proxies/, proxy);
+      // nginx asks twice: told to come back, a browser would do so for ever.
+      assert.match(wrong[row].saw, /403 gate\.untrusted_proxy/, proxy);
     }
   });
 });

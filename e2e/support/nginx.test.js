@@ -120,6 +120,15 @@ for (const real of [400, 401, 403, 503]) {
   });
 }
 
+test('what the gate saw reaches the page, and what a browser says it saw does not', async () => {
+  const sent = { 'Doorward-Code': 'gate.untrusted_proxy' };
+  gate = () => ({ status: 403, headers: { 'Doorward-Status': '403', 'Doorward-Code': 'gate.forbidden' } });
+  await ask('/acme/secret', sent);
+  gate = () => ({ status: 403, headers: { 'Doorward-Status': '403' } });
+  await ask('/acme/secret', sent);
+  assert.deepEqual(main.map(({ headers }) => headers['doorward-code']), ['gate.forbidden', undefined]);
+});
+
 for (const status of [302, 400, 404, 429, 500, 503]) {
   test(`rule_15_a_gate_that_answers_${status}_lets_nobody_in`, async () => {
     gate = () => ({ status });

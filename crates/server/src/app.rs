@@ -84,7 +84,7 @@ impl App {
         random: Random,
         outbound: OutboundSettings,
     ) -> Result<SharedApp, StartError> {
-        let outbound = Arc::new(Outbound::new(outbound)?);
+        let outbound = Arc::new(Outbound::new(outbound, clock.clone())?);
         let metrics = Arc::new(Metrics::new(&configuration));
         Ok(Arc::new(Self {
             passwords: Passwords::new(&random)?,

@@ -5,6 +5,7 @@
 //! Invariant: what `serve` would refuse is wrong here too, except that an address in use is a note, because `check` is
 //! mostly run beside the running server.
 
+use crate::clock::Clock;
 use crate::configuration::{Configuration, ConfigurationMistake, Database, Tls};
 use crate::failure::Failure;
 use crate::opening::{key_is_missing, open_store, outbound_settings, use_one_crypto_provider};
@@ -56,7 +57,7 @@ impl Report<'_> {
 pub async fn check(
     file: Option<&Path>,
     loaded: Result<Configuration, Vec<ConfigurationMistake>>,
-    now: Timestamp,
+    clock: &Clock,
     output: &mut dyn Write,
 ) -> Result<(), Failure> {
     let mut report = Report { output, wrong: 0 };
@@ -65,7 +66,7 @@ pub async fn check(
     match loaded {
         Ok(configuration) => {
             report.ok(&format!("configuration: {name}"))?;
-            check_what_it_names(&configuration, now, &mut report).await?;
+            check_what_it_names(&configuration, clock, &mut report).await?;
         }
         Err(mistakes) => {
             for mistake in mistakes {
@@ -83,7 +84,7 @@ pub async fn check(
 
 async fn check_what_it_names(
     configuration: &Configuration,
-    now: Timestamp,
+    clock: &Clock,
     report: &mut Report<'_>,
 ) -> io::Result<()> {
     check_listeners(configuration, report).await?;
@@ -110,12 +111,12 @@ async fn check_what_it_names(
         }
     }
     if let Some(tls) = &configuration.tls {
-        check_tls(configuration, tls, now, report)?;
+        check_tls(configuration, tls, clock.now(), report)?;
     }
     use_one_crypto_provider();
     if configuration.outbound_extra_ca_file.is_some() {
         let opened = outbound_settings(configuration, Vec::new()).and_then(|settings| {
-            let opened = Outbound::new(settings);
+            let opened = Outbound::new(settings, clock.clone());
             opened.map_err(|error| Failure::about(ErrorCode::ConfigurationMistaken, error.to_string()))
         });
         match opened {

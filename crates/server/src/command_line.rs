@@ -743,7 +743,7 @@ fn execute(
         .map_err(|error| vec![Failure::from(error)])?;
     let loaded = Configuration::load(file.as_deref(), environment.iter().cloned());
     if matches!(parsed.command, Command::Check) {
-        let checked = runtime.block_on(crate::check::check(file.as_deref(), loaded, clock.now(), output));
+        let checked = runtime.block_on(crate::check::check(file.as_deref(), loaded, &clock, output));
         return checked.map_err(|failure| vec![failure]);
     }
     if let Command::Audit(AuditCommand::Verify(verify)) = &parsed.command
@@ -855,7 +855,9 @@ fn execute(
             Command::Key(KeyCommand::Rotate(rotate)) => {
                 commands::rotate_key(&context, rotate, output).await.map_err(one)
             }
-            Command::Key(KeyCommand::Fingerprint) => commands::fingerprint(&context, output).map_err(one),
+            Command::Key(KeyCommand::Fingerprint) => {
+                commands::fingerprint(&context, output).await.map_err(one)
+            }
             Command::Token(command) => match command {
                 TokenCommand::Create(create) => commands::create_token(&context, create, output).await,
                 TokenCommand::List(list) => commands::list_tokens(&context, list, output).await,

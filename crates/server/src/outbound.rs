@@ -14,6 +14,7 @@ mod tests;
 
 pub use address::judge_address;
 
+use crate::clock::Clock;
 use address::Nat64;
 use bytes::{Bytes, BytesMut};
 use doorward_core::error_code::ErrorCode;
@@ -31,7 +32,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use url::{Host, Url};
 
@@ -190,6 +191,19 @@ impl OutboundFault {
     }
 }
 
+/// For how long a failed question for the network's translator stands.
+const TRANSLATOR_UNKNOWN: Lifetime = Lifetime::from_minutes(1);
+
+/// What is known of the network's own NAT64 translator.
+enum Translator {
+    /// Nobody has asked.
+    Unknown,
+    /// The question failed, and is not asked again before this.
+    Failed(Timestamp),
+    /// Its prefix, or that there is none.
+    Known(Option<Nat64>),
+}
+
 /// The outgoing HTTP client. One for the process.
 pub struct Outbound {
     allow: Vec<SocketAddr>,
@@ -198,7 +212,8 @@ pub struct Outbound {
     times: Times,
     lookup: Lookup,
     tls: Arc<rustls::ClientConfig>,
-    nat64: OnceCell<Option<Nat64>>,
+    clock: Clock,
+    translator: tokio::sync::Mutex<Translator>,
     calls: FairShare,
     lookups: FairShare,
     documents: Mutex<HashMap<String, Weak<Semaphore>>>,
@@ -227,7 +242,7 @@ struct Request<'a> {
 
 impl Outbound {
     /// Reads the host's certificate authorities (some 10 ms) and makes the client.
-    pub fn new(settings: OutboundSettings) -> Result<Self, OutboundSetupError> {
+    pub fn new(settings: OutboundSettings, clock: Clock) -> Result<Self, OutboundSetupError> {
         let tls = Arc::new(tls_settings(settings.extra_authorities_pem.as_deref())?);
         Ok(Self {
             allow: settings.allow,
@@ -236,7 +251,8 @@ impl Outbound {
             times: settings.times,
             lookup: settings.lookup,
             tls,
-            nat64: OnceCell::new(),
+            clock,
+            translator: tokio::sync::Mutex::new(Translator::Unknown),
             calls: FairShare::new(CALLS, CALLS_WAITING),
             lookups: FairShare::new(LOOKUPS, CALLS_WAITING),
             documents: Mutex::default(),
@@ -461,15 +477,28 @@ impl Outbound {
         if address.is_ipv4() {
             return true;
         }
-        // RFC 7050: the network's own NAT64 prefix is asked for once. Without an answer there is none.
-        let nat64 = self.nat64.get_or_try_init(|| async {
-            let answers = self.resolve(organization, "ipv4only.arpa".to_owned(), 443).await?;
-            Ok::<_, OutboundFault>(answers.iter().find_map(|answer| match answer.ip() {
-                IpAddr::V6(answer) => Nat64::found_in(answer),
-                IpAddr::V4(_) => None,
-            }))
+        !self.translator(organization).await.is_some_and(|prefix| prefix.hides_refused(address))
+    }
+
+    /// RFC 7050: the network's own NAT64 prefix, which is asked for once. Without an answer there is none, and it is asked
+    /// for again after a minute: a resolver that fails must not be waited for at each address.
+    async fn translator(&self, organization: OrganizationId) -> Option<Nat64> {
+        let mut translator = self.translator.lock().await;
+        match *translator {
+            Translator::Known(prefix) => return prefix,
+            Translator::Failed(until) if self.clock.now() < until => return None,
+            Translator::Failed(_) | Translator::Unknown => {}
+        }
+        let Ok(answers) = self.resolve(organization, "ipv4only.arpa".to_owned(), 443).await else {
+            *translator = Translator::Failed(self.clock.now().plus(TRANSLATOR_UNKNOWN));
+            return None;
+        };
+        let prefix = answers.iter().find_map(|answer| match answer.ip() {
+            IpAddr::V6(answer) => Nat64::found_in(answer),
+            IpAddr::V4(_) => None,
         });
-        !nat64.await.is_ok_and(|found| found.is_some_and(|prefix| prefix.hides_refused(address)))
+        *translator = Translator::Known(prefix);
+        prefix
     }
 
     /// Tries the checked addresses in turn, those with a kept connection first. Only while nothing was sent.

@@ -11,9 +11,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::secret::Secret;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::random::Random;
 
@@ -73,6 +74,7 @@ const COMMON: &[&str] = &[
 pub struct Passwords {
     places: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    to_do: mpsc::Sender<Work>,
     /// A hash that no password is known for, for names that nobody has.
     nobody: Arc<str>,
 }
@@ -87,12 +89,21 @@ pub struct Turn {
 /// Why no hash was made.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
-    /// All places and all waiting places are taken.
+    /// All places and all waiting places are taken, or there is no memory for one more hash: it may be tried again.
     #[error("all places for hashing are taken")]
     Busy,
     /// The library or the random source refused.
     #[error("the password could not be hashed")]
     Library,
+}
+
+impl PasswordError {
+    const fn of(error: argon2::password_hash::Error) -> Self {
+        match error {
+            argon2::password_hash::Error::OutOfMemory => Self::Busy,
+            _ => Self::Library,
+        }
+    }
 }
 
 fn argon2() -> Result<Argon2<'static>, PasswordError> {
@@ -104,7 +115,7 @@ fn hash_with(salt: [u8; 16], password: &Secret) -> Result<String, PasswordError>
     argon2()?
         .hash_password_with_salt(password.expose().as_bytes(), &salt)
         .map(|hash| hash.to_string())
-        .map_err(|_| PasswordError::Library)
+        .map_err(PasswordError::of)
 }
 
 /// Whether a hash of another system can be taken: Argon2 in PHC form or bcrypt, of bounded cost; else why not.
@@ -158,7 +169,12 @@ fn fits(password: &Secret, hash: &str) -> Result<bool, PasswordError> {
         return bcrypt::verify(password.expose(), hash).map_err(|_| PasswordError::Library);
     }
     let parsed = PasswordHash::new(hash).map_err(|_| PasswordError::Library)?;
-    Ok(argon2()?.verify_password(password.expose().as_bytes(), &parsed).is_ok())
+    match argon2()?.verify_password(password.expose().as_bytes(), &parsed) {
+        Ok(()) => Ok(true),
+        Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
+        // Not computed is not wrong: nobody's failures are counted for it.
+        Err(error) => Err(PasswordError::of(error)),
+    }
 }
 
 /// Judges a password that somebody wants to have, for an account of that name.
@@ -189,6 +205,7 @@ impl Passwords {
         Ok(Self {
             places: Arc::new(Semaphore::new(AT_ONCE)),
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+            to_do: start_threads()?,
             nobody: format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${salt}${hash}").into(),
         })
     }
@@ -196,7 +213,7 @@ impl Passwords {
     /// The hash of a new password, in PHC form.
     pub async fn hash(&self, password: Secret, random: &Random) -> Result<String, PasswordError> {
         let salt = random.bytes().map_err(|_| PasswordError::Library)?;
-        run(self.turn().await?, move || hash_with(salt, &password)).await?
+        self.run(self.turn().await?, move || hash_with(salt, &password)).await?
     }
 
     /// Waits for a place, a few seconds at most. `Busy`: there was none, or too many wait already.
@@ -223,24 +240,50 @@ impl Passwords {
     ) -> Result<bool, PasswordError> {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.nobody.to_string());
-        let fits = run(turn, move || fits(&password, &hash)).await??;
+        let fits = self.run(turn, move || fits(&password, &hash)).await??;
         Ok(fits && known)
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        turn: Turn,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, PasswordError> {
+        let Turn { _waiting, place } = turn;
+        let (tell, told) = oneshot::channel();
+        let work = move || {
+            let out = work();
+            drop(place);
+            drop(tell.send(out));
+        };
+        self.to_do.send(Box::new(work)).map_err(|_| PasswordError::Library)?;
+        told.await.map_err(|_| PasswordError::Library)
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the bounded pool")]
-async fn run<T: Send + 'static>(
-    turn: Turn,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, PasswordError> {
-    let Turn { _waiting, place } = turn;
-    tokio::task::spawn_blocking(move || {
-        let out = work();
-        drop(place);
-        out
-    })
-    .await
-    .map_err(|_| PasswordError::Library)
+/// A hash to be made.
+type Work = Box<dyn FnOnce() + Send>;
+
+/// Starts the pool's threads; they end when nobody can send them work any more. They are made here and not when they are
+/// needed: in tokio's pool, work for which the system has no thread to give waits for ever, and keeps its place, so that
+/// nobody could sign in any more (conformance.md F23).
+fn start_threads() -> Result<mpsc::Sender<Work>, PasswordError> {
+    let (to_do, queue) = mpsc::channel::<Work>();
+    let queue = Arc::new(Mutex::new(queue));
+    for _ in 0..AT_ONCE {
+        let queue = Arc::clone(&queue);
+        let one_after_the_other = move || {
+            loop {
+                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let Ok(work) = next else { return };
+                // A panic is that hash's failure, not the thread's end: its answer never comes.
+                drop(catch_unwind(AssertUnwindSafe(work)));
+            }
+        };
+        let started = std::thread::Builder::new().name("passwords".to_owned()).spawn(one_after_the_other);
+        started.map_err(|_| PasswordError::Library)?;
+    }
+    Ok(to_do)
 }
 
 #[cfg(test)]

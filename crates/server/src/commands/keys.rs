@@ -6,9 +6,10 @@
 
 use super::Context;
 use crate::command_line::KeyRotate;
+use crate::configuration::Database;
 use crate::failure::Failure;
 use crate::key_file::{self, MasterKey};
-use crate::opening::{key_is_missing, open_sealing};
+use crate::opening::{key_is_missing, open_sealing, open_store};
 use crate::sealing::{Sealing, key_id};
 use crate::store::{self, KnownKey, Store};
 use doorward_core::audit_event::AuditAction;
@@ -20,16 +21,47 @@ use std::path::Path;
 /// How long an old key is kept at least: longer than any transaction that began before the new one was there.
 const OLD_KEPT: Lifetime = Lifetime::from_minutes(1);
 
-/// `key fingerprint`.
-pub fn fingerprint(context: &Context, output: &mut dyn Write) -> Result<(), Failure> {
-    let (keys, _) = key_file::read(&context.configuration.master_key_file)?;
+/// `key fingerprint`: what each key of the file does, by the store's word (docs/adr/0035). Makes no database.
+pub async fn fingerprint(context: &Context, output: &mut dyn Write) -> Result<(), Failure> {
+    let (path, database) = (&context.configuration.master_key_file, &context.configuration.database);
+    let (keys, _) = key_file::read(path)?;
+    let store = match database {
+        Database::Sqlite(file) if !file.exists() => None,
+        _ => match open_store(&context.configuration).await {
+            Ok(store) => Some(store),
+            Err(failure) => {
+                for key in &keys {
+                    writeln!(output, "{}\tunknown: the database could not be asked", key_id(&key.bytes))?;
+                }
+                return Err(failure);
+            }
+        },
+    };
+    let (mut known, mut every) = (Vec::new(), Vec::new());
+    if let Some(store) = &store {
+        known = store::load_known_keys(&mut store.reader()).await?;
+        every = store::load_every_key_id(&mut store.reader()).await?;
+    }
+    let newest = known.last().map(|known| &known.id);
     for (n, key) in keys.iter().enumerate() {
-        let use_of_it = match (n, key.prepared) {
-            (0, _) => "seals and opens",
-            (_, false) => "opens: an old key",
-            (_, true) => "opens: prepared for the next rotation",
+        let id = key_id(&key.bytes);
+        let use_of_it = if newest == Some(&id) {
+            "seals and opens"
+        } else if known.iter().any(|known| known.id == id) {
+            "opens: an old key"
+        } else if every.contains(&id) {
+            "dropped: nothing is sealed with it"
+        } else if key.prepared {
+            "opens: prepared for the next rotation"
+        } else if newest.is_none() && n == 0 {
+            "seals from the first start on"
+        } else {
+            "opens: not in the database yet"
         };
-        writeln!(output, "{}\t{use_of_it}", key_id(&key.bytes))?;
+        writeln!(output, "{id}\t{use_of_it}")?;
+    }
+    if let Some(store) = store {
+        store::keys_fit(&mut store.reader(), &Sealing::open(path)?).await?;
     }
     Ok(())
 }

@@ -5,10 +5,11 @@
 //! and so a new assertion. So one organization's role is never told at another, and the hot path signs nothing.
 //! Keys are in the store, sealed; `/.well-known/jwks.json` publishes them. Never here: what the claims are (core).
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use doorward_core::assertion::{OpenOrganization, assertion_claims};
+use doorward_core::error_code::ErrorCode;
 use doorward_core::gate_decision::{
     Membership, OrganizationFacts as CoreOrganization, Permit, Sso, SsoStanding, open_until,
 };
@@ -169,8 +170,9 @@ impl Assertions {
             .all
             .iter()
             .map(|key| {
+                let (x, y) = key.public();
                 json!({ "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": key.kid,
-                        "x": key.public.0, "y": key.public.1 })
+                        "x": x, "y": y })
             })
             .collect();
         Ok(json!({ "keys": keys }))
@@ -241,7 +243,13 @@ async fn open_organizations(
 }
 
 async fn read_keys(app: &App) -> Result<Vec<AssertionKey>, StoreError> {
-    load_assertion_keys(&mut app.store.reader(), &app.sealing).await
+    let keys = load_assertion_keys(&mut app.store.reader(), &app.sealing).await?;
+    for kid in keys.corrupt {
+        let error = StoreError::Corrupt(format!("assertion_key {kid:?}"));
+        tracing::error!(code = %ErrorCode::StoreCorrupt, %error, "a key that does not open is not published and signs nothing");
+        app.metrics.store_error();
+    }
+    Ok(keys.good)
 }
 
 /// Reads the keys, and makes the first, or the next when the newest is old.
@@ -253,13 +261,13 @@ async fn read_or_make_keys(app: &App, now: Timestamp) -> Result<Vec<AssertionKey
     let mut tx = app.store.begin().await?;
     tx.lock_assertion_keys().await?;
     // Somebody else may have made it meanwhile.
-    let keys = load_assertion_keys(&mut tx, &app.sealing).await?;
+    let keys = load_assertion_keys(&mut tx, &app.sealing).await?.good;
     let newest = keys.first();
     if newest.is_none_or(|newest| now.since(newest.created_at) >= ASSERTION_KEY_AGE) {
         let signs_from = if newest.is_some() { now.plus(ASSERTION_KEY_OVERLAP) } else { now };
         tx.insert_assertion_key(&new_key(app, now, signs_from)?, &app.sealing).await?;
     }
-    let keys = load_assertion_keys(&mut tx, &app.sealing).await?;
+    let keys = load_assertion_keys(&mut tx, &app.sealing).await?.good;
     tx.commit(now).await?;
     Ok(keys)
 }
@@ -268,14 +276,7 @@ fn new_key(app: &App, now: Timestamp, signs_from: Timestamp) -> Result<Assertion
     let library = |_| StoreError::NoRandomness(crate::random::NoRandomness);
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(library)?;
     let private_key = pair.to_pkcs8v1().map_err(library)?;
-    // An uncompressed point: 4, x, y.
-    let point = pair.public_key().as_ref();
-    let half = |range: std::ops::Range<usize>| URL_SAFE_NO_PAD.encode(point.get(range).unwrap_or_default());
-    Ok(AssertionKey {
-        kid: URL_SAFE_NO_PAD.encode(app.random.bytes::<12>()?),
-        private_key: Secret::new(URL_SAFE_NO_PAD.encode(private_key.as_ref())),
-        public: (half(1..33), half(33..65)),
-        created_at: now,
-        signs_from,
-    })
+    let private_key = Secret::new(URL_SAFE_NO_PAD.encode(private_key.as_ref()));
+    AssertionKey::new(URL_SAFE_NO_PAD.encode(app.random.bytes::<12>()?), private_key, now, signs_from)
+        .ok_or_else(|| StoreError::Corrupt("a new assertion_key".to_owned()))
 }

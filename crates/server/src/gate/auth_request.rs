@@ -7,7 +7,7 @@ use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::request_target::normalise_host;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, LOCATION, VARY};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::borrow::Cow;
 
 use super::{Answer, Outcome, Question, ask};
@@ -15,6 +15,9 @@ use crate::access_token;
 use crate::app::{App, SharedApp};
 use crate::configuration::Application;
 use crate::cookies::without_ours;
+
+/// The error code of an answer that is no allow; nginx shows it to `/.doorward/answer` again.
+pub(crate) const CODE_HEADER: HeaderName = HeaderName::from_static("doorward-code");
 
 /// `GET /auth-request`.
 pub(super) async fn auth_request(app: &SharedApp, headers: &HeaderMap) -> Response {
@@ -91,14 +94,14 @@ fn write(app: &SharedApp, asked: &HeaderMap, answer: Answer) -> Response {
             }
         }
         Outcome::Authenticate { code, location } => {
-            headers.insert("doorward-code", HeaderValue::from_static(code.as_str()));
+            headers.insert(CODE_HEADER, HeaderValue::from_static(code.as_str()));
             // A program gets a problem document instead, from /.doorward/answer.
             if let (true, Ok(location)) = (answer.navigation, HeaderValue::from_str(location)) {
                 headers.insert(LOCATION, location);
             }
         }
         Outcome::Refuse(code) => {
-            headers.insert("doorward-code", HeaderValue::from_static(code.as_str()));
+            headers.insert(CODE_HEADER, HeaderValue::from_static(code.as_str()));
         }
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

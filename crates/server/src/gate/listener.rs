@@ -8,13 +8,13 @@
 use axum::body::Body;
 use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
-use http::{Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::Instrument as _;
 
-use super::auth_request::auth_request;
+use super::auth_request::{CODE_HEADER, auth_request};
 use super::passed_on::{Dialect, passed_on};
 use super::{WriteAnswer, ext_authz};
 use crate::app::SharedApp;
@@ -92,5 +92,9 @@ pub async fn respond<B: Send>(
 fn untrusted(app: &SharedApp, peer: SocketAddr, id: &RequestId) -> Response {
     app.metrics.gate_answer(None, GateOutcome::UntrustedProxy, Duration::ZERO);
     tracing::warn!(peer = %peer.ip(), "the gate was asked by an address that is not in [gate] trusted_proxies");
-    Refusal::new(ErrorCode::GateUntrustedProxy).problem(id.as_str(), None)
+    let mut response = Refusal::new(ErrorCode::GateUntrustedProxy).problem(id.as_str(), None);
+    // nginx reads no body: this is what it passes to /.doorward/answer.
+    let code = HeaderValue::from_static(ErrorCode::GateUntrustedProxy.as_str());
+    response.headers_mut().insert(CODE_HEADER, code);
+    response
 }

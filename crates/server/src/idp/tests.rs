@@ -23,7 +23,9 @@ fn organization() -> OrganizationId {
 }
 
 fn client(allow: &[SocketAddr]) -> ProviderClient {
-    ProviderClient::new(Arc::new(Outbound::new(OutboundSettings::new(allow.to_vec())).unwrap()))
+    ProviderClient::new(Arc::new(
+        Outbound::new(OutboundSettings::new(allow.to_vec()), crate::clock::Clock::system()).unwrap(),
+    ))
 }
 
 /// A provider, what Doorward knows of it, and a member's browser.

@@ -12,8 +12,12 @@ fn url(text: &str) -> Url {
     Url::parse(text).unwrap()
 }
 
+fn made(settings: OutboundSettings) -> Outbound {
+    Outbound::new(settings, Clock::system()).unwrap()
+}
+
 fn outbound(allow: &[SocketAddr]) -> Outbound {
-    Outbound::new(OutboundSettings::new(allow.to_vec())).unwrap()
+    made(OutboundSettings::new(allow.to_vec()))
 }
 
 fn outbound_to(address: SocketAddr) -> Outbound {
@@ -45,7 +49,7 @@ impl Names {
 
 fn outbound_with(names: &Names, allow: &[SocketAddr]) -> Outbound {
     let settings = OutboundSettings { lookup: names.lookup(), ..OutboundSettings::new(allow.to_vec()) };
-    Outbound::new(settings).unwrap()
+    made(settings)
 }
 
 async fn get(outbound: &Outbound, text: &str) -> Result<Answer, OutboundFault> {
@@ -299,7 +303,7 @@ async fn s3_our_own_listeners_are_never_called_even_if_listed_or_public() {
         lookup: names.lookup(),
         ..OutboundSettings::new(vec![own.address])
     };
-    let outbound = Outbound::new(settings).unwrap();
+    let outbound = made(settings);
     for text in [&format!("http://127.0.0.1:{port}/"), "https://8.8.4.4/", "https://sso.example.com/"] {
         assert_eq!(get(&outbound, text).await.unwrap_err(), OutboundFault::REFUSED, "{text}");
     }
@@ -401,7 +405,7 @@ async fn s8_a_head_of_more_than_16_kib_or_64_fields_is_refused() {
 fn hasty(allow: SocketAddr) -> Outbound {
     let (short, long) = (Duration::from_millis(50), Duration::from_millis(200));
     let times = Times { place: long, lookup: long, connect: short, head: short, whole: long };
-    Outbound::new(OutboundSettings { times, ..OutboundSettings::new(vec![allow]) }).unwrap()
+    made(OutboundSettings { times, ..OutboundSettings::new(vec![allow]) })
 }
 
 #[tokio::test]
@@ -425,8 +429,7 @@ async fn f2_a_slow_drip_and_a_silent_server_end_at_the_limit() {
 async fn f26_a_resolver_that_does_not_answer_ends_at_the_limit() {
     let times = Times { lookup: Duration::from_millis(20), ..Times::default() };
     let lookup: Lookup = Arc::new(|_, _| Box::pin(std::future::pending()));
-    let outbound =
-        Outbound::new(OutboundSettings { times, lookup, ..OutboundSettings::new(Vec::new()) }).unwrap();
+    let outbound = made(OutboundSettings { times, lookup, ..OutboundSettings::new(Vec::new()) });
     let fault = get(&outbound, "https://idp.example.com/").await.unwrap_err();
     assert_eq!(fault.code, ErrorCode::OutboundTimeout);
 }
@@ -549,7 +552,7 @@ async fn v55_the_certificate_is_always_checked_and_a_private_authority_can_be_ad
             extra_authorities_pem: pem.map(<[u8]>::to_vec),
             ..OutboundSettings::new(vec![provider])
         };
-        Outbound::new(settings)
+        Outbound::new(settings, Clock::system())
     };
     let authority: &[u8] = include_bytes!("test_certificates/authority.pem");
     let tls = |kind| OutboundFault::new(ErrorCode::OutboundTls, kind);
@@ -601,7 +604,7 @@ async fn v55_an_expired_certificate_and_one_that_vouches_for_itself_are_refused(
             extra_authorities_pem: trusted.then(|| authority.to_vec()),
             ..OutboundSettings::new(vec![provider])
         };
-        let outbound = Outbound::new(settings).unwrap();
+        let outbound = made(settings);
         let answer = get(&outbound, &format!("https://sso.example.com:{}/", provider.port())).await;
         assert_eq!(answer.err().map(|fault| fault.kind), told);
     }
@@ -641,10 +644,36 @@ async fn s2_s7_what_a_networks_own_translator_would_lead_to_is_judged_by_its_ins
         };
         Box::pin(async move { Ok(found) })
     });
-    let outbound = Outbound::new(OutboundSettings { lookup, ..OutboundSettings::new(Vec::new()) }).unwrap();
+    let outbound = made(OutboundSettings { lookup, ..OutboundSettings::new(Vec::new()) });
     let judged = async |host: &str| outbound.judge(organization(), &url(&format!("https://{host}/"))).await;
     assert_eq!(judged("inside.example.com").await, Err(OutboundFault::REFUSED));
     assert_eq!(judged("outside.example.com").await, Ok(()));
+}
+
+#[tokio::test]
+async fn s2_a_resolver_that_fails_for_the_translators_name_is_asked_once_a_minute() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let lookup: Lookup = Arc::new(move |host, _| {
+        let found = if host == "ipv4only.arpa" {
+            count.fetch_add(1, Ordering::SeqCst);
+            Err(io::Error::other("no resolver"))
+        } else {
+            Ok(vec!["[2606:4700::1]:443".parse().unwrap()])
+        };
+        Box::pin(async move { found })
+    });
+    let settings = OutboundSettings { lookup, ..OutboundSettings::new(Vec::new()) };
+    let time = doorward_testkit::clock_at(0);
+    let outbound = Outbound::new(settings, Clock::turned(Arc::clone(&time))).unwrap();
+    let judged = async || outbound.judge(organization(), &url("https://idp.example.com/")).await;
+    for minute in 1..4 {
+        for _ in 0..5 {
+            assert_eq!(judged().await, Ok(()));
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), minute);
+        outbound.clock.advance(TRANSLATOR_UNKNOWN);
+    }
 }
 
 #[tokio::test]
@@ -657,7 +686,7 @@ async fn s3_a_listener_on_every_address_is_met_on_each_of_this_machines() {
         lookup: names.lookup(),
         ..OutboundSettings::new(vec![listed])
     };
-    let outbound = Outbound::new(settings).unwrap();
+    let outbound = made(settings);
     assert!(outbound.is_own(listed));
     // Whatever this machine is called outside of the loopback.
     if let Ok(socket) = std::net::UdpSocket::bind("0.0.0.0:0")

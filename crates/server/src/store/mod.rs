@@ -43,7 +43,9 @@ pub use accounts::{
 pub use api_tokens::{
     API_TOKEN_LIFETIME_MAX, API_TOKENS_MAX, ApiToken, NewApiToken, load_api_token, load_api_tokens,
 };
-pub use assertion_keys::{ASSERTION_KEY_AGE, ASSERTION_KEY_OVERLAP, AssertionKey, load_assertion_keys};
+pub use assertion_keys::{
+    ASSERTION_KEY_AGE, ASSERTION_KEY_OVERLAP, AssertionKey, AssertionKeys, load_assertion_keys,
+};
 pub use attempts::{
     ATTEMPT_LIFETIME, Attempt, Purpose, SpentAttempt, Taken, attempt_is_open, load_spent_attempt,
 };

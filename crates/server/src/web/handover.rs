@@ -8,7 +8,7 @@
 //!
 //! The host's session is a child of the browser session: it counts on that host alone and ends with its parent.
 
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::response::{IntoResponse as _, Response};
 use doorward_core::error_code::ErrorCode;
 use doorward_core::request_target::normalise_host;
@@ -17,6 +17,7 @@ use doorward_core::time::Lifetime;
 use http::header::SET_COOKIE;
 use http::request::Parts;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use super::access::{finish, query, redirect, sign_in_page};
 use super::applications::{refuse, write};
@@ -24,9 +25,10 @@ use super::assets;
 use super::loops::{self, Sight};
 use super::visit::Visit;
 use crate::app::{App, SharedApp};
+use crate::client_address::is_trusted_proxy;
 use crate::configuration::Application;
 use crate::cookies::Cookie;
-use crate::gate::auth_request::read as read_question;
+use crate::gate::auth_request::{CODE_HEADER, read as read_question};
 use crate::gate::{Outcome, ask, origin};
 use crate::refusal::Refusal;
 use crate::session::signed_in;
@@ -205,8 +207,12 @@ async fn ticket(app: &SharedApp, host: &str, visit: &Visit, parts: &Parts) -> Re
     }
 }
 
-/// For nginx: the page or the problem document that its `auth_request` could not carry (decisions.md).
+/// For nginx: the page or the problem document that its `auth_request` could not carry (decisions.md). It looks again, so
+/// where the gate had refused the proxy itself, it would allow, and the browser would come back for ever.
 async fn answer(app: &SharedApp, visit: &Visit, parts: &Parts) -> Response {
+    if !may_ask(app, parts) {
+        return refuse(app, visit, &Refusal::new(ErrorCode::GateUntrustedProxy));
+    }
     match read_question(app, &parts.headers) {
         Err(code) => refuse(app, visit, &Refusal::new(code)),
         Ok(question) => {
@@ -218,4 +224,13 @@ async fn answer(app: &SharedApp, visit: &Visit, parts: &Parts) -> Response {
             }
         }
     }
+}
+
+/// Whether the proxy may ask the gate, as the gate has told it and as it is seen here: proxies whose configuration is from
+/// before they passed the code on tell nothing.
+fn may_ask(app: &App, parts: &Parts) -> bool {
+    let refused = ErrorCode::GateUntrustedProxy.as_str();
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    parts.headers.get(CODE_HEADER).is_none_or(|code| code != refused)
+        && peer.is_some_and(|peer| is_trusted_proxy(peer, &app.configuration.trusted_proxies))
 }

@@ -1,7 +1,9 @@
 //! The signed identity assertion, as an application meets it: verified by the published keys, for one application, one
 //! organization and a minute. `e2e/journeys/assertion.test.js` verifies it by libraries that are not ours.
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use doorward_core::membership::Role;
@@ -194,5 +196,41 @@ async fn keys_change_without_a_gap() {
         kid().await;
         let later = kids().await;
         assert!(later.contains(&second) && !later.contains(&first) && later.len() == 2, "{later:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t12_a_key_that_somebody_wrote_into_the_database_is_never_published() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let mira = world.browser_of("mira").await;
+        opens(&world, &mira, "/globex/secret").await;
+        let ours = key_set(&world).await;
+        let forger = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let [x, y] = [1..33, 33..65].map(|half| URL_SAFE_NO_PAD.encode(&forger.public_key().as_ref()[half]));
+        let private = URL_SAFE_NO_PAD.encode(forger.to_pkcs8v1().unwrap());
+        let row = |kid: &str, private: &str| {
+            format!(
+                "INSERT INTO assertion_key (kid, private_key, public_x, public_y, created_at, signs_from) \
+                 SELECT '{kid}', {private}, '{x}', '{y}', created_at, signs_from FROM assertion_key LIMIT 1"
+            )
+        };
+        for (what, forged) in [
+            (
+                "his public half in our row",
+                format!("UPDATE assertion_key SET public_x = '{x}', public_y = '{y}'"),
+            ),
+            ("his whole key in a row of his", row("-his", &format!("'{private}'"))),
+            ("our sealed half in a row of his", row("-moved", "private_key")),
+        ] {
+            world.behind_its_back(forged.leak()).await;
+            // Longer than a node goes by what it has read.
+            world.pass(Lifetime::from_minutes(6));
+            world.app.store.read_changes(world.app.clock.now()).await.unwrap();
+            assert_eq!(key_set(&world).await, ours, "{on:?}: {what}");
+            opens(&world, &mira, "/globex/secret").await;
+        }
+        let figures = world.app.metrics.to_text();
+        assert!(figures.contains("doorward_store_errors_total 3"), "each is told: {figures}");
     }
 }

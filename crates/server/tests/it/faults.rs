@@ -6,6 +6,7 @@ use axum::routing::get;
 use doorward::clock::Clock;
 use doorward::store::{Store, StoreError, Synchronous};
 use doorward::web::Route;
+use doorward_core::secret::Secret;
 use doorward_core::time::Lifetime;
 use doorward_testkit::{Browser, Endpoint, Misbehavior, Page, TempDir, free_port};
 use http::Method;
@@ -1002,4 +1003,99 @@ async fn f11_on_a_read_only_file_system_serve_refuses_to_start_and_says_why() {
     assert!(told.contains("store.unreachable") && told.contains("readonly"), "{told}");
     let (code, output, _) = world.command("audit verify --all");
     assert_eq!(code, 0, "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f23_without_memory_nobody_is_let_in_by_mistake_and_a_new_start_finds_everything() {
+    // What it uses may not grow: the first password, 19 MiB, is too much.
+    let is_refused = without_memory("VmData:", "data").await;
+    assert!(is_refused, "there was enough memory");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f23_where_no_thread_can_be_had_people_sign_in_all_the_same() {
+    // Its address space may not grow, so no thread finds a place for its stack. What it has reserved is enough for all else.
+    without_memory("VmSize:", "as").await;
+}
+
+/// People sign in, and those who may not come in ask meanwhile, at a process that has no more than it `has` of what
+/// `limit` of prlimit stands for. Whether a sign-in was refused or cut off.
+async fn without_memory(has: &str, limit: &str) -> bool {
+    let world = world_of_today(On::Sqlite).await;
+    let password = "correct horse battery 7";
+    let hash = world.app.passwords.hash(Secret::new(password.to_owned()), &world.app.random).await.unwrap();
+    let ben = world.account("ben").await;
+    let mut tx = world.app.store.begin().await.unwrap();
+    tx.update_password(ben, &hash, None).await.unwrap();
+    tx.commit(world.app.clock.now()).await.unwrap();
+    let (ada, eve) = (world.browser_of("ada").await, world.browser_of("eve").await);
+    let mut served = Served::start(&world, WITHOUT_CORES);
+    let secret = format!("{}/acme/secret", served.hub);
+    assert_eq!(ada.visit(&secret).await.status, 200, "{}", ada.history());
+    assert_eq!(eve.visit(&secret).await.status, 403, "{}", eve.history());
+    assert_eq!(save(&ada, &served.base, "Before").await.status, 303);
+    let pid = served.child.id().to_string();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let size = status.lines().find_map(|line| line.strip_prefix(has)).unwrap();
+    let size: u64 = size.trim().trim_end_matches(" kB").parse().unwrap();
+    let may_have = |bytes: &str| {
+        let limit = format!("--{limit}={bytes}:");
+        Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success()
+    };
+    assert!(may_have(&(size * 1024).to_string()));
+
+    let login = format!("{}/login", served.base);
+    let sign_in = async || {
+        let (login, password) = (login.clone(), password.to_owned());
+        let signed_in =
+            async move { Browser::new().post(&login, &[("username", "ben"), ("password", &password)]).await };
+        tokio::spawn(async move { signed_in.await.status.as_u16() }).await
+    };
+    let pressure = async {
+        let (a, b, c) = tokio::join!(sign_in(), sign_in(), sign_in());
+        [a, b, c]
+    };
+    let mut pressure = std::pin::pin!(pressure);
+    let mut cut_off = 0;
+    let signed_in = loop {
+        let (eve, secret) = (eve.clone(), secret.clone());
+        let strangers = tokio::spawn(async move {
+            [Browser::new().get(&secret).await.status.as_u16(), eve.get(&secret).await.status.as_u16()]
+        });
+        match strangers.await {
+            Ok(statuses) => assert!(!statuses.contains(&200), "let in by mistake: {statuses:?}"),
+            // The test's browser panics when it is hung up on.
+            Err(_) => cut_off += 1,
+        }
+        tokio::select! {
+            biased;
+            signed_in = &mut pressure => break signed_in,
+            () = tokio::task::yield_now() => {}
+        }
+    };
+    let ended = served.child.try_wait().unwrap();
+    assert!(
+        !signed_in.iter().any(|status| matches!(status, Ok(422))),
+        "a good password is not called wrong: {signed_in:?}"
+    );
+    match ended {
+        Some(status) => {
+            assert!(!status.success());
+            served = Served::start_on(&world, WITHOUT_CORES, served.ports);
+        }
+        None => {
+            assert!(may_have("unlimited"));
+            assert_eq!(cut_off, 0, "it lives, so it answered");
+        }
+    }
+    // Everything is as it was, and whoever may comes in.
+    assert!(matches!(sign_in().await, Ok(303)), "nobody can sign in any more");
+    assert_eq!(ada.get(&secret).await.status, 200, "{}", ada.history());
+    assert_eq!(eve.get(&secret).await.status, 403, "{}", eve.history());
+    assert_eq!(Browser::new().get(&secret).await.status, 302);
+    assert_eq!(save(&ada, &served.base, "After").await.status, 303);
+    assert_eq!(world.audit("acme").await.len(), 2, "what was acknowledged is there");
+    let (code, output, _) = world.command("audit verify --all");
+    assert_eq!(code, 0, "{output}");
+    signed_in.iter().any(|status| !matches!(status, Ok(303)))
 }

@@ -5,7 +5,7 @@ use doorward_core::time::Lifetime;
 use doorward_testkit::{Browser, Page};
 use http::Method;
 
-use crate::harness::World;
+use crate::harness::{Options, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_sees_a_private_page_and_a_stranger_does_not() {
@@ -217,6 +217,45 @@ async fn rule_15_an_untrusted_caller_of_the_gate_gets_403() {
         Browser::new().request(Method::GET, &format!("http://{address}/auth-request"), &headers, "").await;
     assert_eq!(page.status, 403);
     assert_eq!(page.json().unwrap()["code"], "gate.untrusted_proxy");
+    assert_eq!(page.header("doorward-code"), Some("gate.untrusted_proxy"), "for who can't read the body");
+}
+
+/// What nginx does with an answer that is no allow: it fetches the page from `/.doorward/answer`, telling what it saw.
+async fn behind_nginx(world: &World, browser: &Browser, target: &str, seen: Option<&str>) -> Page {
+    let url = format!("{}{target}", world.hub);
+    let mut headers = vec![("x-original-method", "GET"), ("x-original-url", &*url), ("accept", "text/html")];
+    headers.extend(seen.map(|code| ("doorward-code", code)));
+    browser.request(Method::GET, &format!("{}/.doorward/answer", world.hub), &headers, "").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_may_not_ask_leads_nobody_round_in_circles() {
+    let world = World::new().await;
+    let mira = world.browser_of("mira").await;
+    let secret = format!("{}/globex/secret", world.hub);
+    assert_eq!(world.visit(&mira, &secret).await.status, 200);
+    // Whatever the answer would be: the page names the cause, and sends nobody on.
+    for (browser, target) in
+        [(&mira, "/globex/secret"), (&Browser::new(), "/globex/secret"), (&mira, "/nobody/here")]
+    {
+        let page = behind_nginx(&world, browser, target, Some("gate.untrusted_proxy")).await;
+        assert_eq!((page.status.as_u16(), page.code().as_deref()), (403, Some("gate.untrusted_proxy")));
+        assert!(page.body.contains("[gate] trusted_proxies"), "{}", page.body);
+    }
+    // In the meantime she may: there is nothing to tell.
+    for seen in [None, Some("gate.forbidden"), Some("sso.required"), Some("nonsense")] {
+        let page = behind_nginx(&world, &mira, "/globex/secret", seen).await;
+        assert_eq!(page.header("location"), Some("/globex/secret"), "{seen:?}");
+    }
+
+    // A proxy configured before it told what it saw: who asks is not listed, and that is enough.
+    let world = World::with(Options { trusted_proxies: "[]", ..Options::default() }).await;
+    let mira = world.browser_of("mira").await;
+    assert_eq!(world.visit(&mira, &format!("{}/globex/secret", world.hub)).await.status, 200);
+    for browser in [&mira, &Browser::new()] {
+        let page = behind_nginx(&world, browser, "/globex/secret", None).await;
+        assert_eq!((page.status.as_u16(), page.code().as_deref()), (403, Some("gate.untrusted_proxy")));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -177,6 +177,8 @@ pub struct Options {
     pub routes: fn() -> Vec<Route>,
     /// A second provider, which admins' URLs may reach too.
     pub second_provider: bool,
+    /// Who may ask the gate, as the configuration file writes it.
+    pub trusted_proxies: &'static str,
 }
 
 impl Default for Options {
@@ -194,6 +196,7 @@ impl Default for Options {
             through: None,
             routes: doorward::web::routes,
             second_provider: false,
+            trusted_proxies: "[\"127.0.0.1\"]",
         }
     }
 }
@@ -228,13 +231,14 @@ impl World {
         let text = format!(
             "base_url = \"{base}\"\nlisten = \"127.0.0.1:{main}\"\ndatabase = \"{database}\"\n\
              master_key_file = \"{key}\"\n[outbound]\nallow = [\"{idp}\"{second}]\n[gate]\nlisten = \"127.0.0.1:{gate}\"\n\
-             trusted_proxies = [\"127.0.0.1\"]\n{more}\n[[app]]\nname = \"hub\"\nhost = \"hub.localhost:{main}\"\n\
+             trusted_proxies = {trusted}\n{more}\n[[app]]\nname = \"hub\"\nhost = \"hub.localhost:{main}\"\n\
              upstream = \"http://{upstream_address}\"\norganization = [\"/{{org}}/{{resource}}/**\", \"/{{org}}/**\"]\n\
              public = [\"/\", \"/static/**\"]\n\
              rules = [{{ methods = [\"DELETE\"], path = \"/{{org}}/settings/**\", role = \"admin\" }}]\n",
             key = folder.join("master.key").display(),
             idp = idp.address(),
             second = second_idp.as_ref().map_or_else(String::new, |idp| format!(", \"{}\"", idp.address())),
+            trusted = options.trusted_proxies,
             more = options
                 .configuration
                 .replace("PORT", &main.to_string())

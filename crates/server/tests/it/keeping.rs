@@ -119,6 +119,48 @@ async fn several_nodes_get_the_new_key_before_it_seals() {
 }
 
 #[tokio::test]
+async fn f24_key_fingerprint_says_what_each_key_does_by_the_stores_word() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let here = world.folder().join("master.key");
+        let [without, prepared] = ["without.key", "prepared.key"].map(|name| world.folder().join(name));
+        std::fs::copy(&here, &without).unwrap();
+        world.good_command("key rotate --prepare").await;
+        std::fs::copy(&here, &prepared).unwrap();
+        let [old, new] = &key_ids(&world)[..] else { panic!("two keys") };
+        let at =
+            async |key: &Path| command_on(world.database(), key, &world.app.clock, "key fingerprint").await;
+        let told = |lines: [(&String, &str); 2]| lines.map(|(id, what)| format!("{id}\t{what}\n")).concat();
+        let both = told([(old, "seals and opens"), (new, "opens: prepared for the next rotation")]);
+        assert_eq!(at(&here).await, (0, both, String::new()), "{on:?}");
+
+        world.good_command("key rotate").await;
+        let ours = told([(new, "seals and opens"), (old, "opens: an old key")]);
+        assert_eq!(at(&here).await, (0, ours, String::new()), "{on:?}");
+        // A node that has not been put in order since: the old key is in front there.
+        let theirs = told([(old, "opens: an old key"), (new, "seals and opens")]);
+        assert_eq!(at(&prepared).await, (0, theirs, String::new()), "{on:?}");
+        let (code, output, errors) = at(&without).await;
+        assert_eq!((code, output), (1, format!("{old}\topens: an old key\n")), "{on:?}");
+        assert!(
+            errors.starts_with("error[key.unusable]: ") && errors.contains("is an older copy"),
+            "{errors}"
+        );
+
+        world.pass(Lifetime::from_minutes(2));
+        world.good_command("key rotate --drop-old").await;
+        let theirs = told([(old, "dropped: nothing is sealed with it"), (new, "seals and opens")]);
+        assert_eq!(at(&prepared).await, (0, theirs, String::new()), "{on:?}");
+        // Before the first start there is no word: the file's first key will be taken, and no database is made.
+        let none = world.folder().join("none.db");
+        let database = format!("sqlite:{}", none.display());
+        let (code, output, _) = command_on(&database, &without, &world.app.clock, "key fingerprint").await;
+        assert_eq!((code, output), (0, format!("{old}\tseals from the first start on\n")), "{on:?}");
+        assert!(!none.exists());
+    }
+}
+
+#[tokio::test]
 async fn f24_an_older_copy_of_the_key_file_on_another_node_reverses_no_rotation() {
     for on in On::all() {
         let world = world_on(on).await;
