@@ -1,8 +1,9 @@
 //! Every cookie of ours, its name and its flags (rule 10; decisions.md "Cookies").
 //!
-//! All are opaque tokens of 43 characters (the count of starts is 72, dismissals are at most 64): constant in size, HttpOnly, SameSite=Lax, path `/`, no domain. On https they
-//! are Secure with the prefix `__Host-`; on plain-http localhost the same without both. Names are compared octet by
-//! octet, and two cookies of one name count as none (conformance.md V24, V25).
+//! All are opaque tokens of 43 characters (the count of starts is 72, dismissals are at most 64): bounded in size,
+//! HttpOnly, SameSite=Lax, path `/`, no domain. On https they are Secure with the prefix `__Host-`; on plain-http
+//! localhost the same without both. Names are compared octet by octet, and two cookies of one name count as none
+//! (conformance.md V24, V25).
 
 use doorward_core::secret::{Secret, TokenHash};
 use doorward_core::time::Lifetime;

@@ -34,7 +34,7 @@ const SCRIPT_END: &str = "</script";
 
 /// A page on its way.
 #[derive(Debug)]
-pub(super) struct BodyStart {
+pub struct BodyStart {
     markup: Bytes,
     state: State,
     /// `<` and what is known of a tag's name: the markup may have to stand before it.
@@ -110,12 +110,13 @@ impl Recent {
 }
 
 impl BodyStart {
-    pub(super) fn new(markup: Bytes) -> Self {
+    /// Before the first byte.
+    pub fn new(markup: Bytes) -> Self {
         Self { markup, state: State::Text, held: BytesMut::new(), searched: 0, templates: 0 }
     }
 
     /// The next piece of the page, as it goes on.
-    pub(super) fn take(&mut self, piece: Bytes) -> Bytes {
+    pub fn take(&mut self, piece: Bytes) -> Bytes {
         if matches!(self.state, State::Over) {
             return piece;
         }
@@ -135,7 +136,7 @@ impl BodyStart {
     }
 
     /// What is held back at the page's end.
-    pub(super) fn end(&mut self) -> Bytes {
+    pub fn end(&mut self) -> Bytes {
         self.held.split().freeze()
     }
 

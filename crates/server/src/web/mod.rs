@@ -7,7 +7,7 @@ pub mod api;
 mod applications;
 pub mod assets;
 mod banner;
-mod body_start;
+pub mod body_start;
 mod handover;
 pub mod loops;
 pub mod page;
