@@ -15,7 +15,7 @@ work=${FUZZ_WORK:-/tmp/doorward-fuzz}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$work/target}
 binary=${FUZZ_BINARY:-$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/doorward-fuzz}
 [ -n "${FUZZ_BINARY:-}" ] || RUSTC_WRAPPER=$PWD/rustc.sh cargo build --locked --release --target x86_64-unknown-linux-gnu
-[ $# -gt 0 ] || set -- request_target cookies headers metadata keys tokens callback forms configuration return_to typed
+[ $# -gt 0 ] || set -- request_target cookies headers metadata keys tokens callback forms configuration return_to typed body_start
 
 # Longest input in bytes, long enough for what each target is about.
 longest() { case $1 in metadata | keys | tokens | configuration | headers) echo 4096 ;; *) echo 1024 ;; esac; }

@@ -1,8 +1,9 @@
 //! Every cookie of ours, its name and its flags (rule 10; decisions.md "Cookies").
 //!
-//! All are opaque tokens of 43 characters (the count of starts is 72): constant in size, HttpOnly, SameSite=Lax, path `/`, no domain. On https they
-//! are Secure with the prefix `__Host-`; on plain-http localhost the same without both. Names are compared octet by
-//! octet, and two cookies of one name count as none (conformance.md V24, V25).
+//! All are opaque tokens of 43 characters (the count of starts is 72, dismissals are at most 64): bounded in size,
+//! HttpOnly, SameSite=Lax, path `/`, no domain. On https they are Secure with the prefix `__Host-`; on plain-http
+//! localhost the same without both. Names are compared octet by octet, and two cookies of one name count as none
+//! (conformance.md V24, V25).
 
 use doorward_core::secret::{Secret, TokenHash};
 use doorward_core::time::Lifetime;
@@ -22,11 +23,14 @@ pub enum Cookie {
     Handover,
     /// How often this browser started for which target lately (web/loops.rs). No token, and no proof of anything.
     Starts,
+    /// Which banners a session on an application's host wants to see no more (web/banner.rs). No proof of anything.
+    Banner,
 }
 
 impl Cookie {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Session, Self::Browser, Self::App, Self::Handover, Self::Starts];
+    pub const ALL: [Self; 6] =
+        [Self::Session, Self::Browser, Self::App, Self::Handover, Self::Starts, Self::Banner];
 
     /// The cookie's name.
     pub const fn name(self, https: bool) -> &'static str {
@@ -41,13 +45,15 @@ impl Cookie {
             (Self::Handover, false) => "doorward-handover",
             (Self::Starts, true) => "__Host-doorward-starts",
             (Self::Starts, false) => "doorward-starts",
+            (Self::Banner, true) => "__Host-doorward-banner",
+            (Self::Banner, false) => "doorward-banner",
         }
     }
 
     /// How long a browser keeps it.
     const fn max_age(self) -> Lifetime {
         match self {
-            Self::Session | Self::Browser | Self::App => Lifetime::from_days(365),
+            Self::Session | Self::Browser | Self::App | Self::Banner => Lifetime::from_days(365),
             Self::Handover => Lifetime::from_minutes(60),
             Self::Starts => Lifetime::from_minutes(1),
         }
@@ -104,13 +110,14 @@ impl Cookie {
 const TOKEN_BYTES: usize = 43;
 
 /// The names of all our cookies, which never reach an upstream.
-pub const fn names(https: bool) -> [&'static str; 5] {
+pub const fn names(https: bool) -> [&'static str; 6] {
     [
         Cookie::Session.name(https),
         Cookie::Browser.name(https),
         Cookie::App.name(https),
         Cookie::Handover.name(https),
         Cookie::Starts.name(https),
+        Cookie::Banner.name(https),
     ]
 }
 

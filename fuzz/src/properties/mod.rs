@@ -4,6 +4,7 @@
 //! Two callers: libFuzzer (`../main.rs`), and the server's tests, which replay the kept corpus (`fuzz_corpus.rs`).
 //! Each property is told without the code that it judges: by a naive second reading, or by what must not change.
 
+mod body_start;
 mod callback;
 mod configuration;
 mod cookies;
@@ -23,7 +24,7 @@ use doorward_core::finding::Finding;
 pub type Check = fn(&[u8]);
 
 /// Every target by its name, which is also the folder of its corpus.
-pub const TARGETS: [(&str, Check); 11] = [
+pub const TARGETS: [(&str, Check); 12] = [
     ("request_target", request_target::check),
     ("cookies", cookies::check),
     ("headers", headers::check),
@@ -35,6 +36,7 @@ pub const TARGETS: [(&str, Check); 11] = [
     ("configuration", configuration::check),
     ("return_to", return_to::check),
     ("typed", typed::check),
+    ("body_start", body_start::check),
 ];
 
 /// The target of that name.

@@ -239,6 +239,14 @@ pub const KEYS: &[Key] = &[
         about: "Where the built-in proxy sends what it lets through. Only without another proxy in front.",
     },
     Key {
+        path: "app.banner",
+        kind: Kind::OneOf(&["off", "on"]),
+        default: Some("off"),
+        example: r#""on""#,
+        about: "Whether the built-in proxy puts a banner into the application's pages where single sign-on is optional and \
+                missing. Needs an `upstream`; behind another proxy, the application reads `Doorward-Sso`.",
+    },
+    Key {
         path: "app.organization",
         kind: Kind::List,
         default: Some("[]"),

@@ -14,7 +14,7 @@ pub use keys::{APP, KEYS, Key, Kind, SECTIONS};
 pub use mistake::{ConfigurationMistake, Place};
 pub use reference::{example_file, reference_page};
 pub use values::{
-    Application, BaseUrl, CreateOrganizations, Database, LogFormat, LogLevel, SameHost, Synchronous,
+    Application, Banner, BaseUrl, CreateOrganizations, Database, LogFormat, LogLevel, SameHost, Synchronous,
 };
 
 use doorward_core::request_target::{self, Mapping, ORGANIZATION_LABEL, Pattern};
@@ -281,7 +281,14 @@ fn application(reader: &mut Reader<'_>, app: &Table, https: bool) -> Result<Appl
     let unowned = reader.text(app, "app.unowned", values::unowned);
     let parse = if host_tells { Pattern::parse_without_organization } else { Pattern::parse };
     let rules = reader.rules(app, "app.rules", |raw| values::rule(&raw.methods, &raw.path, &raw.role, parse));
+    let banner = reader.text(app, "app.banner", Banner::parse);
     let upstream = upstream?;
+    if upstream.is_none() && matches!(banner, Ok(Banner::On)) {
+        let what = "is on, but nothing is sent through the built-in proxy".to_owned();
+        let remedy =
+            "Add an upstream, or remove banner and let the application read Doorward-Sso.".to_owned();
+        reader.report(app.place_of("app.banner"), "app.banner", what, remedy);
+    }
     let mapping = match belongs_to? {
         _ if host_tells => Mapping::Host,
         Some(name) => Mapping::Fixed(name),
@@ -300,7 +307,7 @@ fn application(reader: &mut Reader<'_>, app: &Table, https: bool) -> Result<Appl
         unowned: unowned?,
         rules: rules?,
     };
-    Ok(Application { gate, upstream })
+    Ok(Application { gate, upstream, banner: banner? })
 }
 
 /// Two listeners can't have one address. Port 0 takes a free one each time.
@@ -576,6 +583,12 @@ mod tests {
                 4,
                 "app.host",
                 "sso.h.example is one of its hosts, at another port",
+            ),
+            (
+                "[[app]]\nname = \"a\"\nhost = \"h.example\"\nbanner = \"on\"",
+                4,
+                "app.banner",
+                "built-in proxy",
             ),
             ("listen = ", 1, "", ""),
         ] {

@@ -211,6 +211,16 @@ one_of! {
 }
 
 one_of! {
+    /// Whether the built-in proxy puts the banner into an application's pages.
+    Banner {
+        /// It never changes a page.
+        Off = "off",
+        /// Where single sign-on is optional and missing.
+        On = "on",
+    }
+}
+
+one_of! {
     /// How the log looks.
     LogFormat {
         /// Lines for people.
@@ -253,6 +263,8 @@ pub struct Application {
     pub gate: request_target::Application,
     /// Where the built-in proxy sends requests: an http URL without a path.
     pub upstream: Option<Upstream>,
+    /// The built-in proxy shows the banner where single sign-on is optional and missing (hub-sso.md M3).
+    pub banner: Banner,
 }
 
 impl Application {

@@ -319,16 +319,18 @@ fn way_on(app: &App, question: &Question<'_>, step: Step, caller: &Caller, place
     let on_own_host = is_on_own_host(app, question);
     match (step, &place.organization) {
         (Step::CompleteSso, Some(organization)) => {
-            let next = format!("{}{}", address_of_host(app, question, on_own_host), question.target);
-            app.configuration.base_url.join(&format!(
-                "/organizations/{}/sso?{}",
-                organization.name(),
-                query("next", shortened(&next))
-            ))
+            sso_address(app, &question.host, organization.name(), question.target)
         }
         (Step::PresentToken | Step::AuthorizeToken, _) => tokens_address(app, caller),
         _ => sign_in_address(app, question, on_own_host),
     }
+}
+
+/// Where the organization's single sign-on is completed, to come back to a target on this host.
+pub fn sso_address(app: &App, host: &str, organization: &str, target: &str) -> String {
+    let next = format!("{}{target}", address_of_host(app, host));
+    let query = query("next", shortened(&next));
+    app.configuration.base_url.join(&format!("/organizations/{organization}/sso?{query}"))
 }
 
 /// Most bytes of cookies that a request for an application may bring: what common servers take in a header (8 KiB), and
@@ -341,8 +343,8 @@ fn is_on_own_host(app: &App, question: &Question<'_>) -> bool {
 }
 
 /// What a request's own address begins with, to come back to: nothing on our own host, else the application's origin.
-fn address_of_host(app: &App, question: &Question<'_>, on_own_host: bool) -> String {
-    if on_own_host { String::new() } else { origin(app, &question.host) }
+fn address_of_host(app: &App, host: &str) -> String {
+    if host == app.configuration.base_url.host { String::new() } else { origin(app, host) }
 }
 
 /// The origin of an application's host, as browsers see it.

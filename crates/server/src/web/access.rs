@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use bytes::Bytes;
 use doorward_core::connection::Enforcement;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::membership::Role;
@@ -16,7 +17,7 @@ use http::header::{CONTENT_TYPE, LOCATION, ORIGIN, REFERRER_POLICY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::Body as _;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Collected, LengthLimitError, Limited};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -152,6 +153,12 @@ async fn read_form(method: &Method, body: Body, time: Duration) -> Result<Body, 
     }
 }
 
+/// The bytes of a form that is sent to no route, within the same limits.
+pub(super) async fn read_whole_form(method: &Method, body: Body) -> Result<Bytes, ErrorCode> {
+    let form = read_form(method, body, FORM_TIME).await?.collect().await;
+    form.map(Collected::to_bytes).map_err(|_| ErrorCode::RequestMalformed)
+}
+
 enum Denied {
     Refusal(Refusal),
     /// The person can do something about it there, and then comes back.
@@ -166,7 +173,7 @@ impl<T: Into<Refusal>> From<T> for Denied {
 
 async fn admit(app: &SharedApp, access: Access, visit: &Visit, parts: &mut Parts) -> Result<(), Denied> {
     let reads = matches!(parts.method, Method::GET | Method::HEAD);
-    if !reads && !comes_from_own_origin(app, &parts.headers) {
+    if !reads && !comes_from_page_of(&app.configuration.base_url.origin, &parts.headers) {
         return Err(ErrorCode::RequestForeignOrigin.into());
     }
     if access == Access::Anyone {
@@ -330,16 +337,16 @@ async fn organization_in_path(parts: &mut Parts) -> Option<String> {
     captured.remove("org")
 }
 
-/// Whether a form was sent from one of our own pages: `Origin` is ours or, where a browser sends none,
-/// `Sec-Fetch-Site` says same-origin. A request with neither is no browser's form (conformance.md ASVS 3.5.1).
-fn comes_from_own_origin(app: &App, headers: &HeaderMap) -> bool {
+/// Whether a form was sent from a page of this origin, where it is taken: `Origin` is the same or, where a browser sends
+/// none, `Sec-Fetch-Site` says same-origin. A request with neither is no browser's form (conformance.md ASVS 3.5.1).
+pub(super) fn comes_from_page_of(origin: &str, headers: &HeaderMap) -> bool {
     let one = |name: &str| {
         let mut values = headers.get_all(name).iter();
         let first = values.next();
         if values.next().is_some() { None } else { first.and_then(|value| value.to_str().ok()) }
     };
     if headers.contains_key(ORIGIN) {
-        return one(ORIGIN.as_str()) == Some(app.configuration.base_url.origin.as_str());
+        return one(ORIGIN.as_str()) == Some(origin);
     }
     one("sec-fetch-site") == Some("same-origin")
 }

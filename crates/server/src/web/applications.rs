@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::finish;
+use super::banner::Banner;
 use super::page::render_refusal_elsewhere;
 use super::visit::Visit;
 use crate::app::SharedApp;
@@ -70,9 +71,18 @@ pub(super) async fn serve(
         client_address: visit.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         https: app.https(),
     };
+    let banner = Banner::wanted(app, (application, host), &answer, &parts);
     let stop = until_refused(Arc::clone(app), place, host.to_owned(), method, target, &parts.headers);
-    match app.proxy.forward(&forwarding, Request::from_parts(parts, body), stop).await {
-        Ok(mut response) => {
+    let mut request = Request::from_parts(parts, body);
+    if banner.is_some() {
+        Banner::prepare(request.headers_mut());
+    }
+    match app.proxy.forward(&forwarding, request, stop).await {
+        Ok(response) => {
+            let mut response = match banner {
+                Some(banner) => banner.put_into(response),
+                None => response,
+            };
             response.extensions_mut().insert(FromApplication);
             response
         }

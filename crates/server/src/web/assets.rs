@@ -37,9 +37,11 @@ impl Asset {
 }
 
 /// All of them.
-pub static ASSETS: LazyLock<[Asset; 3]> = LazyLock::new(|| {
+pub static ASSETS: LazyLock<[Asset; 4]> = LazyLock::new(|| {
     [
         Asset::new("doorward.css", "text/css; charset=utf-8", include_str!("../../assets/doorward.css")),
+        // Of the banner in applications' pages, and of nothing else.
+        Asset::new("banner.css", "text/css; charset=utf-8", include_str!("../../assets/banner.css")),
         Asset::new("doorward.js", "text/javascript; charset=utf-8", include_str!("../../assets/doorward.js")),
         Asset::new("doorward.svg", "image/svg+xml", include_str!("../../assets/doorward.svg")),
     ]

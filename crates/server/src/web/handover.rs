@@ -22,6 +22,7 @@ use std::net::SocketAddr;
 use super::access::{finish, query, redirect, sign_in_page};
 use super::applications::{refuse, write};
 use super::assets;
+use super::banner;
 use super::loops::{self, Sight};
 use super::visit::Visit;
 use crate::app::{App, SharedApp};
@@ -42,7 +43,7 @@ type OnHost<'h> = (&'h Application, &'h str);
 
 /// Answers what lies under `/.doorward/` on the main listener. `on`: the application's host that was asked, if it was one.
 pub(super) async fn serve(app: &SharedApp, on: Option<OnHost<'_>>, request: Request) -> Response {
-    let (parts, _body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let visit = Visit::of_stranger(app, &parts);
     // Style and script of the pages that appear on an application's host.
     if let Some(asset) = parts.uri.path().strip_prefix("/.doorward/assets/") {
@@ -57,6 +58,10 @@ pub(super) async fn serve(app: &SharedApp, on: Option<OnHost<'_>>, request: Requ
         ("/.doorward/start", Some((_, host))) => start(app, host, &visit, &parts),
         ("/.doorward/ticket", Some((_, host))) => ticket(app, host, &visit, &parts).await,
         ("/.doorward/sign-out", Some(_)) => Ok(redirect(&app.configuration.base_url.join("/logout"))),
+        ("/.doorward/banner", _) => match on.map(|(_, host)| host).or_else(|| shared_host(app)) {
+            Some(host) => banner::dismiss(app, host, &parts, body).await,
+            None => Err(ErrorCode::PageNotFound.into()),
+        },
         ("/.doorward/answer", Some(_)) => return answer(app, &visit, &parts).await,
         ("/.doorward/handover", None) => handover(app, &parts).await,
         _ => Err(ErrorCode::PageNotFound.into()),
@@ -67,17 +72,24 @@ pub(super) async fn serve(app: &SharedApp, on: Option<OnHost<'_>>, request: Requ
     }
 }
 
+/// Our own host, if an application shares it.
+fn shared_host(app: &App) -> Option<&str> {
+    let own = app.configuration.base_url.host.as_str();
+    app.configuration.application_in_place(own).map(|_| own)
+}
+
 fn parameters(parts: &Parts) -> HashMap<String, String> {
     let query = parts.uri.query().unwrap_or_default();
     form_urlencoded::parse(query.as_bytes()).take(8).map(|(n, v)| (n.into_owned(), v.into_owned())).collect()
 }
 
-/// A path of the application's host to go on to; anything else is its front page.
-fn next_on(app: &App, host: &str, parameters: &HashMap<String, String>) -> String {
+/// A path of the application's host to go on to (our own host, if it shares that); anything else is its front page.
+pub(super) fn next_on(app: &App, host: &str, parameters: &HashMap<String, String>) -> String {
     let front = || "/".to_owned();
     let Some(next) = parameters.get("next").filter(|next| next.starts_with('/')) else { return front() };
     let base = origin(app, host);
     match app.return_to(&format!("{base}{next}")) {
+        Some(to) if to.is_same_origin() => to.location().to_owned(),
         Some(to) => to.location().strip_prefix(base.as_str()).map_or_else(front, str::to_owned),
         None => front(),
     }

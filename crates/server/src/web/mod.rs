@@ -6,6 +6,8 @@ pub mod access;
 pub mod api;
 mod applications;
 pub mod assets;
+mod banner;
+pub mod body_start;
 mod handover;
 pub mod loops;
 pub mod page;

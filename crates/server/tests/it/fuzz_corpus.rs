@@ -38,6 +38,7 @@ macro_rules! replayed {
 }
 replayed! {
     request_target cookies headers metadata keys tokens callback forms configuration return_to typed
+    body_start
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod at_size;
 mod attack;
 mod audit;
 mod bad_input;
+mod banner;
 mod command_line;
 mod conformance;
 mod docs;
