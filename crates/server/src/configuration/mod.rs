@@ -279,6 +279,7 @@ fn application(reader: &mut Reader<'_>, app: &Table, https: bool) -> Result<Appl
     let organization = reader.list(app, "app.organization", |text| values::pattern(text, parse));
     let public = reader.list(app, "app.public", |text| values::pattern(text, Pattern::parse_public));
     let unowned = reader.text(app, "app.unowned", values::unowned);
+    let assertion = reader.flag(app, "app.assertion");
     let parse = if host_tells { Pattern::parse_without_organization } else { Pattern::parse };
     let rules = reader.rules(app, "app.rules", |raw| values::rule(&raw.methods, &raw.path, &raw.role, parse));
     let upstream = upstream?;
@@ -300,7 +301,7 @@ fn application(reader: &mut Reader<'_>, app: &Table, https: bool) -> Result<Appl
         unowned: unowned?,
         rules: rules?,
     };
-    Ok(Application { gate, upstream })
+    Ok(Application { gate, upstream, assertion: assertion? })
 }
 
 /// Two listeners can't have one address. Port 0 takes a free one each time.

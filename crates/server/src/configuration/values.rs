@@ -253,6 +253,8 @@ pub struct Application {
     pub gate: request_target::Application,
     /// Where the built-in proxy sends requests: an http URL without a path.
     pub upstream: Option<Upstream>,
+    /// Whether the identity assertion is signed for it.
+    pub assertion: bool,
 }
 
 impl Application {
