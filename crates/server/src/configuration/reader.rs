@@ -266,7 +266,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `true` or `false`; without either, its default.
-    pub(super) fn flag(&self, table: &Table, path: &'static str) -> Result<bool, Reported> {
+    pub(super) fn flag(table: &Table, path: &'static str) -> Result<bool, Reported> {
         match table.given.get(path) {
             Some((Value::Flag(flag), _)) => Ok(*flag),
             Some(_) => Err(Reported),

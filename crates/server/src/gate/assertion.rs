@@ -92,8 +92,7 @@ impl Signer {
     fn new(key: AssertionKey) -> Result<Self, StoreError> {
         let corrupt = || StoreError::Corrupt("assertion_key".to_owned());
         let der = URL_SAFE_NO_PAD.decode(key.private_key.expose()).map_err(|_| corrupt())?;
-        let pair =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der).map_err(|_| corrupt())?;
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der).map_err(|_| corrupt())?;
         let header = json!({ "typ": "JWT", "alg": "ES256", "kid": key.kid }).to_string();
         Ok(Self { header: URL_SAFE_NO_PAD.encode(header), key, pair })
     }
@@ -187,11 +186,11 @@ impl Assertions {
             Some((format!("{}.{}", signer.header, URL_SAFE_NO_PAD.encode(claims)), good_until))
         };
         // What was signed before counts still, if the same text is to be signed and it is young enough.
-        let mark = self.hashing.hash_one(&key);
+        let mark = self.hashing.hash_one(key);
         let kept = self.signatures.get(&mark).and_then(|kept| {
             let (text, good_until) = text_at(kept.signed_at)?;
-            let counts = kept.text == self.hashing.hash_one(&text)
-                && (kept.signed_at..good_until).contains(&now);
+            let counts =
+                kept.text == self.hashing.hash_one(&text) && (kept.signed_at..good_until).contains(&now);
             counts.then_some((kept, text, good_until))
         });
         let (signature, text, good_until) = match kept {

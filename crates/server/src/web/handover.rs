@@ -41,7 +41,7 @@ type OnHost<'h> = (&'h Application, &'h str);
 /// Answers what lies under `/.doorward/` on the main listener. `on`: the application's host that was asked, if it was one.
 pub(super) async fn serve(app: &SharedApp, on: Option<OnHost<'_>>, request: Request) -> Response {
     let (parts, _body) = request.into_parts();
-    let visit = Visit::of_stranger(app, &parts);
+    let visit = Visit::of_stranger(&parts);
     // Style and script of the pages that appear on an application's host.
     if let Some(asset) = parts.uri.path().strip_prefix("/.doorward/assets/") {
         let answer = assets::answer(asset, parts.uri.query());
