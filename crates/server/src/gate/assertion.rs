@@ -40,7 +40,7 @@ const KEYS_READ_EVERY: Lifetime = Lifetime::from_minutes(5);
 /// Whole answers kept: some kilobyte each.
 const ANSWERS_KEPT: usize = 20_000;
 /// Signatures kept: some 150 bytes each.
-const SIGNATURES_KEPT: usize = 200_000;
+const SIGNATURES_KEPT: usize = 100_000;
 /// Octets of a signature: two numbers of P-256.
 const SIGNATURE_BYTES: usize = 64;
 
