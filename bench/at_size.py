@@ -13,9 +13,9 @@ import argparse, socket, statistics, sys
 import seed, stage
 
 CHECKS, LOGINS = 20_000, 500
-# Twice as many as the gate keeps assertions: they are another cache, which must be full, with its memory of what fell out,
-# before bytes are counted.
-FIRST = 40_000
+# Twice as many as the gate keeps signatures: with the whole answers they are other caches, which must be full, with their
+# memory of what fell out, before bytes are counted.
+FIRST = 200_000
 
 
 def one_round(served):

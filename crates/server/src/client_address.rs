@@ -8,7 +8,9 @@ use ipnet::IpNet;
 use std::fmt;
 use std::net::IpAddr;
 
-/// The client's address. In a request's extensions once `logging::log_request` has seen it.
+use crate::header_names::X_FORWARDED_FOR;
+
+/// The client's address. In a request's extensions once `logging::logged` has seen it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ClientAddress(pub IpAddr);
 
@@ -37,7 +39,7 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpNe
         return ClientAddress(client);
     }
     // Several lines of the header are one list (RFC 9110 section 5.3).
-    let lines = headers.get_all("x-forwarded-for").iter().rev();
+    let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
     let hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
     for hop in hops.take(HOPS_MAX) {
         let Some(address) = parse_hop(hop.trim()) else { break };

@@ -5,6 +5,7 @@
 //! localhost the same without both. Names are compared octet by octet, and two cookies of one name count as none
 //! (conformance.md V24, V25).
 
+use bytes::Bytes;
 use doorward_core::secret::{Secret, TokenHash};
 use doorward_core::time::Lifetime;
 use http::header::COOKIE;
@@ -68,8 +69,10 @@ impl Cookie {
     pub fn text(self, headers: &HeaderMap, https: bool) -> Option<&str> {
         let name = self.name(https);
         let mut found = None;
-        for (own, value) in pairs(headers) {
-            if own == name.as_bytes() {
+        for pair in pairs(headers) {
+            // A name of ours has no `=`, so this is the pair's whole name.
+            let value = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+            if let Some(value) = value {
                 if found.is_some() {
                     return None;
                 }
@@ -121,19 +124,23 @@ pub const fn names(https: bool) -> [&'static str; 6] {
     ]
 }
 
-/// Name and value of each cookie sent, as octets.
-fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
-    headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|&b| b == b';')).filter_map(|pair| {
-        let pair = pair.strip_prefix(b" ").unwrap_or(pair);
-        let at = pair.iter().position(|&b| b == b'=')?;
-        Some((pair.get(..at)?, pair.get(at + 1..)?))
-    })
+/// Each cookie sent, `name=value` in octets.
+fn pairs(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(COOKIE).iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|&b| b == b';'))
+        .map(|pair| pair.strip_prefix(b" ").unwrap_or(pair))
 }
 
 /// The `Cookie` header without ours, for an upstream; `None` when nothing is left.
 pub fn without_ours(headers: &HeaderMap, https: bool) -> Option<HeaderValue> {
-    let ours = names(https);
-    let mut kept: Vec<u8> = Vec::new();
+    without(headers, &names(https))
+}
+
+/// The `Cookie` header without these cookies; the others' bytes stay as they are. Several `Cookie` headers, which HTTP/2
+/// allows, become one (RFC 9113 section 8.2.3). `None` when nothing is left.
+pub fn without(headers: &HeaderMap, ours: &[&str]) -> Option<HeaderValue> {
+    let mut kept = Vec::new();
     for pair in headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|&b| b == b';')) {
         let pair = pair.trim_ascii();
         let name = pair.split(|&b| b == b'=').next().unwrap_or_default().trim_ascii();
@@ -145,7 +152,7 @@ pub fn without_ours(headers: &HeaderMap, https: bool) -> Option<HeaderValue> {
         }
         kept.extend_from_slice(pair);
     }
-    if kept.is_empty() { None } else { HeaderValue::from_bytes(&kept).ok() }
+    if kept.is_empty() { None } else { HeaderValue::from_maybe_shared(Bytes::from(kept)).ok() }
 }
 
 #[cfg(test)]

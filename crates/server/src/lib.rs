@@ -19,6 +19,7 @@ pub mod connections;
 pub mod cookies;
 pub mod failure;
 pub mod gate;
+pub(crate) mod header_names;
 pub mod idp;
 pub mod joining;
 pub mod key_file;

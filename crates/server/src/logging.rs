@@ -7,15 +7,17 @@
 use crate::client_address::client_address;
 use crate::clock::Clock;
 use crate::configuration::{LogFormat, LogLevel};
+use crate::header_names::X_REQUEST_ID;
 use crate::random::Random;
-use axum::extract::{ConnectInfo, Request, State};
-use axum::middleware::Next;
+use axum::Router;
+use axum::extract::Request;
 use axum::response::Response;
 use http::HeaderValue;
 use ipnet::IpNet;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use tower::ServiceExt as _;
 use tracing::{Instrument as _, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -77,8 +79,8 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// What `log_request` needs.
-#[derive(Clone, Debug)]
+/// What `logged` needs.
+#[derive(Debug)]
 pub struct RequestLog {
     /// For the ids.
     pub random: Random,
@@ -88,32 +90,31 @@ pub struct RequestLog {
     pub trusted_proxies: Arc<[IpNet]>,
 }
 
-/// Middleware around the main listener: gives the request its id and its client's address, and logs one line when the
-/// answer's head is ready.
-pub async fn log_request(State(log): State<RequestLog>, mut request: Request, next: Next) -> Response {
+/// Answers a request from `peer` on the main listener: gives it its id and its client's address, and logs one line when
+/// the answer's head is ready.
+pub async fn logged(log: &RequestLog, router: Router, mut request: Request, peer: SocketAddr) -> Response {
     let id = RequestId::new(&log.random);
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
-    let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let client = client_address(peer, request.headers(), &log.trusted_proxies);
+    let client = client_address(peer.ip(), request.headers(), &log.trusted_proxies);
     request.extensions_mut().insert(client);
     request.extensions_mut().insert(id.clone());
 
-    let method = request.method().clone();
-    let path = path_for_log(request.uri().path());
+    let (method, uri) = (request.method().clone(), request.uri().clone());
     // At the level error, so that the id is there even in a log that has errors alone.
     let span = tracing::error_span!("request", id = %id);
     let began = log.clock.now();
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let mut response =
+        router.oneshot(request).instrument(span.clone()).await.unwrap_or_else(|never| match never {});
     let ms = log.clock.now().since(began).millis();
     let status = response.status().as_u16();
-    match path.as_str() {
+    let path = PathForLog(uri.path());
+    match path.0 {
         // A probe every second would be most of the log.
         "/healthz" | "/readyz" => {
             tracing::debug!(parent: &span, %method, %path, status, ms, %client, "probe");
         }
         _ => tracing::info!(parent: &span, %method, %path, status, ms, %client, "request"),
     }
-    response.headers_mut().insert("x-request-id", id.header());
+    response.headers_mut().insert(X_REQUEST_ID, id.header());
     response
 }
 
@@ -124,35 +125,35 @@ const PATH_CHARS_MAX: usize = 200;
 const SEGMENT_CHARS_MAX: usize = 42;
 
 /// A path without what must not be logged: every segment long enough to be a token is hidden.
-fn path_for_log(path: &str) -> String {
-    let mut shown = String::with_capacity(path.len().min(PATH_CHARS_MAX));
-    for (i, segment) in path.split('/').enumerate() {
-        if i > 0 {
-            shown.push('/');
+struct PathForLog<'p>(&'p str);
+
+impl fmt::Display for PathForLog<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = 0;
+        for (i, segment) in self.0.split('/').enumerate() {
+            if i > 0 {
+                f.write_str("/")?;
+                shown += 1;
+            }
+            if shown >= PATH_CHARS_MAX {
+                return f.write_str("...");
+            }
+            let segment = if segment.chars().count() > SEGMENT_CHARS_MAX { "[hidden]" } else { segment };
+            f.write_str(segment)?;
+            shown += segment.len();
         }
-        if shown.len() >= PATH_CHARS_MAX {
-            shown.push_str("...");
-            break;
-        }
-        if segment.chars().count() > SEGMENT_CHARS_MAX {
-            shown.push_str("[hidden]");
-        } else {
-            shown.push_str(segment);
-        }
+        Ok(())
     }
-    shown
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::Router;
     use axum::body::Body;
     use axum::routing::get;
     use std::io;
     use std::sync::Mutex;
     use std::sync::atomic::AtomicI64;
-    use tower::ServiceExt as _;
 
     /// Keeps what is logged.
     #[derive(Clone, Default)]
@@ -196,26 +197,23 @@ mod tests {
             clock: Clock::turned(Arc::new(AtomicI64::new(0))),
             trusted_proxies: Arc::from(["10.0.0.1/32".parse().unwrap()]),
         };
-        let app = Router::new()
-            .fallback(get(inner).post(inner))
-            .layer(axum::middleware::from_fn_with_state(log, log_request));
+        let router = Router::new().fallback(get(inner).post(inner));
         let guard = tracing::subscriber::set_default(subscriber(format, level, kept.clone()));
-        let response = app.oneshot(request).await.unwrap();
+        let peer = SocketAddr::from(([10, 0, 0, 1], 5000));
+        let response = super::logged(&log, router, request, peer).await;
         drop(guard);
         let text = kept.text();
         (response, text)
     }
 
     fn request(target: &str) -> Request {
-        let mut request = Request::post(target)
+        Request::post(target)
             .header("cookie", "__Host-doorward-session=planted-cookie")
             .header("authorization", "Bearer planted-header")
             .header("x-request-id", "planted-id")
             .header("x-forwarded-for", "203.0.113.9")
             .body(Body::from("password=planted-body"))
-            .unwrap();
-        request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([10, 0, 0, 1], 5000))));
-        request
+            .unwrap()
     }
 
     #[tokio::test]
@@ -257,6 +255,7 @@ mod tests {
 
     #[test]
     fn a_path_in_the_log_is_bounded() {
+        let path_for_log = |path: &str| PathForLog(path).to_string();
         assert!(path_for_log(&"/ab".repeat(10_000)).len() < 250);
         assert_eq!(path_for_log(&format!("/{}/x", "a".repeat(5000))), "/[hidden]/x");
         assert_eq!(path_for_log("/acme/data"), "/acme/data");

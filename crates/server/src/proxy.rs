@@ -25,6 +25,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::access_token;
+use crate::cookies;
+use crate::header_names::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 
 /// How long the application may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -231,22 +233,29 @@ fn prepare_request(
 
     let headers = &mut parts.headers;
     // With both, the length is the one that counts for nothing (RFC 9112 section 6.1).
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        headers.remove(header::CONTENT_LENGTH);
-    }
-    remove_hop_by_hop(headers);
-    remove_what_is_not_the_clients(headers);
-    remove_own_cookies(headers, forwarding.own_cookie_names);
+    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    remove(headers, |name| {
+        is_not_the_clients(name.as_str())
+            // Answered by our own server.
+            || *name == header::EXPECT
+            || (chunked && *name == header::CONTENT_LENGTH)
+    });
+    match cookies::without(headers, forwarding.own_cookie_names) {
+        Some(cookies) => headers.insert(header::COOKIE, cookies),
+        None => headers.remove(header::COOKIE),
+    };
     if access_token::without_ours(headers).next().is_none() {
         headers.remove(header::AUTHORIZATION);
     }
 
-    // From here on nothing is removed, so nothing that the client names in `Connection` can undo it (V07).
+    // From here on nothing is removed, so nothing that the client names in `Connection` can undo it (V07). Room for all
+    // of it at once.
+    headers.reserve(forwarding.set.len() + OWN_HEADERS);
     if let Some(host) = host {
         headers.insert(header::HOST, host.clone());
         headers.insert(X_FORWARDED_HOST, host);
     }
-    if let Ok(address) = HeaderValue::from_str(&forwarding.client_address.to_string()) {
+    if let Ok(address) = HeaderValue::try_from(forwarding.client_address.to_string()) {
         headers.insert(X_FORWARDED_FOR, address);
     }
     let proto = if forwarding.https { "https" } else { "http" };
@@ -262,13 +271,18 @@ fn prepare_request(
     }
 
     let (tell, sent) = oneshot::channel();
-    let body = SentBody { body, _tell: tell, pause: upload_pause, waiting: None };
-    Ok((Request::from_parts(parts, Body::new(body)), sent))
+    let body = if body.is_end_stream() {
+        // Without a body, the whole request is there; `tell` goes and says so.
+        Body::empty()
+    } else {
+        Body::new(SentBody { body, _tell: tell, pause: upload_pause, waiting: None })
+    };
+    Ok((Request::from_parts(parts, body), sent))
 }
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// Headers that the application gets beside those of `Forwarding::set`: host, three of forwarding, one of the body, two of
+/// an upgrade.
+const OWN_HEADERS: usize = 7;
 
 /// The application's address with the request's path and query, and nothing else of the request's target.
 fn upstream_uri(upstream: &Upstream, target: Uri) -> Result<Uri, ProxyFault> {
@@ -285,65 +299,29 @@ fn upstream_uri(upstream: &Upstream, target: Uri) -> Result<Uri, ProxyFault> {
         .map_err(|error| ProxyFault::new(ErrorCode::GateAmbiguousTarget, error.to_string()))
 }
 
-/// Removes what is for one hop only (RFC 9110 section 7.6.1), what `Connection` names included.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in [
-        header::CONNECTION,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-        header::PROXY_AUTHENTICATE,
-        header::PROXY_AUTHORIZATION,
-        header::TE,
-        // Trailers are not passed on: they could smuggle in what is removed above a body.
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ] {
-        headers.remove(name);
-    }
-}
+/// What is for one hop only (RFC 9110 section 7.6.1).
+static HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    // Trailers are not passed on: they could smuggle in what is removed above a body.
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
 
-/// Removes what only we may say: who this is, where he comes from, and what was asked for.
-fn remove_what_is_not_the_clients(headers: &mut HeaderMap) {
-    // `Expect` is answered by our own server.
-    let ours = |name: &&HeaderName| is_not_the_clients(name.as_str()) || **name == header::EXPECT;
-    let names: Vec<HeaderName> = headers.keys().filter(ours).cloned().collect();
+/// Removes what is for one hop only, what `Connection` names included, and `more`. Looks at each header once, because most
+/// messages have nothing of it.
+fn remove(headers: &mut HeaderMap, more: impl Fn(&HeaderName) -> bool) {
+    let named = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let mut names: Vec<HeaderName> =
+        named.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
+    names.extend(headers.keys().filter(|name| HOP_BY_HOP.contains(name) || more(name)).cloned());
     for name in names {
         headers.remove(name);
-    }
-}
-
-/// Removes our cookies and keeps the others' bytes as they are. Several `Cookie` headers, which HTTP/2 allows, become
-/// one (RFC 9113 section 8.2.3).
-fn remove_own_cookies(headers: &mut HeaderMap, own: &[&str]) {
-    let mut kept: Vec<u8> = Vec::new();
-    for value in headers.get_all(header::COOKIE) {
-        for pair in value.as_bytes().split(|b| *b == b';').map(<[u8]>::trim_ascii) {
-            let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
-            if pair.is_empty() || own.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name)) {
-                continue;
-            }
-            if !kept.is_empty() {
-                kept.extend_from_slice(b"; ");
-            }
-            kept.extend_from_slice(pair);
-        }
-    }
-    headers.remove(header::COOKIE);
-    if !kept.is_empty()
-        && let Ok(cookies) = HeaderValue::from_maybe_shared(Bytes::from(kept))
-    {
-        headers.insert(header::COOKIE, cookies);
     }
 }
 
@@ -391,7 +369,7 @@ impl HttpBody for SentBody {
 // === The answer ===
 
 fn clean_response_headers(headers: &mut HeaderMap, own_cookie_names: &[&str]) {
-    remove_hop_by_hop(headers);
+    remove(headers, |_| false);
     let sets_ours = |value: &HeaderValue| {
         // Browsers trim names, and make `a=b` out of a cookie without a name and with the value `a=b`.
         let text = value.as_bytes();

@@ -9,7 +9,7 @@ use crate::configuration::Configuration;
 pub use crate::connections::Door;
 use crate::connections::{Admission, Limits, accept, descriptors, door};
 use crate::failure::Failure;
-use crate::logging::{RequestLog, log_request};
+use crate::logging::{RequestLog, logged};
 use crate::metrics::{self, ListenerKind, Metrics};
 use crate::opening::open_app;
 use crate::random::Random;
@@ -17,6 +17,7 @@ use crate::store::{Store, StoreError};
 use crate::tls::{Expiry, ServingTls, in_words, served_names};
 use crate::web::pages::sign_in::make_operator_link;
 use axum::Router;
+use axum::body::Body;
 use ipnet::IpNet;
 use std::fmt;
 use std::io;
@@ -145,15 +146,19 @@ async fn open(
 
 /// Puts figures, request ids and the log around what was built; the gate has its own.
 pub fn assemble(app: &SharedApp, built: Built) -> Routers {
-    let log = RequestLog {
+    let log = Arc::new(RequestLog {
         random: app.random.clone(),
         clock: app.clock.clone(),
         trusted_proxies: Arc::from(app.configuration.trusted_proxies.as_slice()),
-    };
+    });
+    let main: Door = Arc::new(move |request, peer| {
+        let (log, router) = (Arc::clone(&log), built.main.clone());
+        Box::pin(async move { logged(&log, router, request.map(Body::new), peer).await })
+    });
     let asked = Arc::clone(app);
     let is_stale = move || !asked.store.facts().is_trusted(asked.clock.now());
     Routers {
-        main: built.main.layer(axum::middleware::from_fn_with_state(log, log_request)),
+        main,
         gate: built.gate,
         metrics: metrics::router(Arc::clone(&app.metrics), is_stale),
         figures: Arc::clone(&app.metrics),
@@ -245,7 +250,7 @@ fn shown(address: Option<SocketAddr>) -> String {
 /// What serves on each listener.
 pub struct Routers {
     /// Pages, API, health, built-in proxy.
-    pub main: Router,
+    pub main: Door,
     /// The adapters of the gate (rule 15: nothing else).
     pub gate: Door,
     /// `/metrics`.
@@ -389,7 +394,7 @@ async fn run_with_grace(
     };
     let (main, gate) = (admission(ListenerKind::Main), admission(ListenerKind::Gate));
     let mut doors = JoinSet::new();
-    doors.spawn(accept(listeners.main, listeners.tls, door(routers.main), main, stopping.clone()));
+    doors.spawn(accept(listeners.main, listeners.tls, routers.main, main, stopping.clone()));
     doors.spawn(accept(listeners.gate, None, routers.gate, gate, stopping.clone()));
     if let Some(metrics) = listeners.metrics {
         let admission = admission(ListenerKind::Metrics);
@@ -450,7 +455,7 @@ mod tests {
 
     fn routers(main: Router) -> Routers {
         let figures = Arc::new(Metrics::new(&on_free_ports()));
-        Routers { main, gate: door(Router::new()), metrics: Router::new(), figures }
+        Routers { main: door(main), gate: door(Router::new()), metrics: Router::new(), figures }
     }
 
     /// Sends `head` and reads until the other end closes.

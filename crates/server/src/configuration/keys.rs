@@ -10,6 +10,8 @@ pub enum Kind {
     Text,
     /// One of these words.
     OneOf(&'static [&'static str]),
+    /// `true` or `false`.
+    Flag,
     /// A list of texts.
     List,
     /// The rules of an application: a list of tables with `methods`, `path` and `role`.
@@ -24,6 +26,7 @@ impl Kind {
             Self::OneOf(words) => {
                 words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ")
             }
+            Self::Flag => "true or false".to_owned(),
             Self::List => "a list of texts".to_owned(),
             Self::Rules => "a list of { methods, path, role }".to_owned(),
         }
@@ -268,6 +271,14 @@ pub const KEYS: &[Key] = &[
         default: Some("deny"),
         example: r#""deny""#,
         about: "What happens to a path that belongs to no organization.",
+    },
+    Key {
+        path: "app.assertion",
+        kind: Kind::Flag,
+        default: Some("true"),
+        example: "false",
+        about: "Whether `Doorward-Assertion` is signed for this application. `false` only where nobody reads it: the \
+                header is empty then, and a check by somebody who has not asked for half a minute costs no signature.",
     },
     Key {
         path: "app.rules",

@@ -279,6 +279,7 @@ fn application(reader: &mut Reader<'_>, app: &Table, https: bool) -> Result<Appl
     let organization = reader.list(app, "app.organization", |text| values::pattern(text, parse));
     let public = reader.list(app, "app.public", |text| values::pattern(text, Pattern::parse_public));
     let unowned = reader.text(app, "app.unowned", values::unowned);
+    let assertion = Reader::flag(app, "app.assertion");
     let parse = if host_tells { Pattern::parse_without_organization } else { Pattern::parse };
     let rules = reader.rules(app, "app.rules", |raw| values::rule(&raw.methods, &raw.path, &raw.role, parse));
     let banner = reader.text(app, "app.banner", Banner::parse);
@@ -307,7 +308,7 @@ fn application(reader: &mut Reader<'_>, app: &Table, https: bool) -> Result<Appl
         unowned: unowned?,
         rules: rules?,
     };
-    Ok(Application { gate, upstream, banner: banner? })
+    Ok(Application { gate, upstream, assertion: assertion?, banner: banner? })
 }
 
 /// Two listeners can't have one address. Port 0 takes a free one each time.
@@ -484,6 +485,12 @@ mod tests {
             ("base_url = \"https://sso.example.com.\"", 1, "base_url", "spell otherwise"),
             ("base_url = \"https://sso_1.example.com\"", 1, "base_url", "spell otherwise"),
             ("base_url = 8080", 1, "base_url", "is not a text"),
+            (
+                "[[app]]\nname = \"hub\"\nhost = \"h.example\"\nassertion = \"no\"",
+                4,
+                "app.assertion",
+                "is not true or false",
+            ),
             ("listen = \"localhost:8080\"", 1, "listen", "address with a port"),
             ("listen = \"127.0.0.1:8081\"", 1, "gate.listen", "address of listen too"),
             ("database = \"mysql://x\"", 1, "database", "neither"),

@@ -19,6 +19,7 @@ pub(super) struct Reported;
 /// A value of the kind that its key asks for.
 enum Value {
     Text(String),
+    Flag(bool),
     List(Vec<(String, Place)>),
     Rules(Vec<RawRule>),
     /// Of another kind, and reported.
@@ -205,6 +206,7 @@ impl<'a> Reader<'a> {
         let place = place_of(self, &value.span());
         let typed = match (key.kind, value.get_ref()) {
             (Kind::Text | Kind::OneOf(_), DeValue::String(text)) => Some(Value::Text(text.to_string())),
+            (Kind::Flag, DeValue::Boolean(flag)) => Some(Value::Flag(*flag)),
             (Kind::List, DeValue::Array(entries)) => {
                 let texts = entries
                     .iter()
@@ -261,6 +263,15 @@ impl<'a> Reader<'a> {
         }
         let (name, example) = key(path).map_or((path, ""), |key| (key.name(), key.example));
         Err(self.report(table.place.clone(), path, "is missing", format!("Add {name} = {example}")))
+    }
+
+    /// `true` or `false`; without either, its default.
+    pub(super) fn flag(table: &Table, path: &'static str) -> Result<bool, Reported> {
+        match table.given.get(path) {
+            Some((Value::Flag(flag), _)) => Ok(*flag),
+            Some(_) => Err(Reported),
+            None => Ok(key(path).and_then(|key| key.default) == Some("true")),
+        }
     }
 
     /// Each entry of a list through its parser; every wrong entry is reported.

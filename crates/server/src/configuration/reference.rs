@@ -84,7 +84,7 @@ fn default_as_toml(key: &Key) -> Option<String> {
     let default = key.default?;
     Some(match key.kind {
         Kind::Text | Kind::OneOf(_) => format!("\"{default}\""),
-        Kind::List | Kind::Rules => default.to_owned(),
+        Kind::Flag | Kind::List | Kind::Rules => default.to_owned(),
     })
 }
 

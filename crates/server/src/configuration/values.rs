@@ -265,6 +265,8 @@ pub struct Application {
     pub upstream: Option<Upstream>,
     /// The built-in proxy shows the banner where single sign-on is optional and missing (hub-sso.md M3).
     pub banner: Banner,
+    /// Whether the identity assertion is signed for it.
+    pub assertion: bool,
 }
 
 impl Application {

@@ -1,10 +1,12 @@
 //! The signed identity assertion: who this is, for one application, for a minute (architecture.md §6).
 //!
-//! Signed once for a session or token, application and organization, and used again for half its life, with the other
-//! identity headers beside it, while the facts that they were made from are the very same objects; any change to account, membership, session or organization loads new facts,
-//! and so a new assertion. So one organization's role is never told at another, and the hot path signs nothing.
-//! Keys are in the store, sealed; `/.well-known/jwks.json` publishes them. Never here: what the claims are (core).
+//! Signed once for a session or token, application and organization, and used again for half its life. Whole answers are kept for
+//! the last who came, and count while their facts are the very same objects: a change loads new ones. For many more only
+//! the signature is, and counts while the text made anew is the one that was signed (ADR 0045). So one organization's
+//! role is never told at another. Keys are in the store, sealed; `/.well-known/jwks.json` publishes them.
+//! Never here: what the claims are (core).
 
+use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,9 +20,9 @@ use doorward_core::ids::OrganizationId;
 use doorward_core::secret::Secret;
 use doorward_core::time::{Lifetime, Timestamp};
 use http::HeaderValue;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use quick_cache::sync::Cache;
 use serde_json::{Value, json};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::caller::{At, Caller, CredentialId};
@@ -29,15 +31,19 @@ use crate::app::App;
 use crate::configuration::Application;
 use crate::store::{
     ASSERTION_KEY_AGE, ASSERTION_KEY_OVERLAP, AccountFacts, AssertionKey, OrganizationFacts, StoreError,
-    load_assertion_keys, load_organizations_of,
+    load_assertion_keys,
 };
 
 /// An assertion is used again while it has at least this long to live.
 const REUSED_WITH: Lifetime = Lifetime::from_seconds(30);
 /// How often a node looks for keys that another has made.
 const KEYS_READ_EVERY: Lifetime = Lifetime::from_minutes(5);
-/// Assertions kept: some kilobyte each.
-const KEPT: usize = 20_000;
+/// Whole answers kept: some kilobyte each.
+const ANSWERS_KEPT: usize = 20_000;
+/// Signatures kept: some 150 bytes each.
+const SIGNATURES_KEPT: usize = 100_000;
+/// Octets of a signature: two numbers of P-256.
+const SIGNATURE_BYTES: usize = 64;
 
 /// For whom and where: an assertion is used for nothing else.
 type Key = (CredentialId, usize, Option<OrganizationId>);
@@ -56,14 +62,52 @@ struct Signed {
     headers: IdentityValues,
 }
 
+/// What can't be made anew of an assertion.
+#[derive(Clone, Copy)]
+struct Signature {
+    /// When: `iat` of the text that was signed.
+    signed_at: Timestamp,
+    /// A hash of that text. Were it another text's, the application would refuse the signature.
+    text: u64,
+    octets: [u8; SIGNATURE_BYTES],
+}
+
 /// Signs assertions, and publishes the keys.
 pub struct Assertions {
     keys: RwLock<Option<Arc<Keys>>>,
     signed: Cache<Key, Signed>,
+    /// By a hash of their `Key`.
+    signatures: Cache<u64, Signature>,
+    hashing: RandomState,
+}
+
+/// A key, ready to sign.
+struct Signer {
+    key: AssertionKey,
+    pair: EcdsaKeyPair,
+    /// The token's header, as it stands in a token.
+    header: String,
+}
+
+impl Signer {
+    fn new(key: AssertionKey) -> Result<Self, StoreError> {
+        let corrupt = || StoreError::Corrupt("assertion_key".to_owned());
+        let der = URL_SAFE_NO_PAD.decode(key.private_key.expose()).map_err(|_| corrupt())?;
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der).map_err(|_| corrupt())?;
+        let header = json!({ "typ": "JWT", "alg": "ES256", "kid": key.kid }).to_string();
+        Ok(Self { header: URL_SAFE_NO_PAD.encode(header), key, pair })
+    }
+
+    fn sign(&self, text: &str) -> Result<[u8; SIGNATURE_BYTES], StoreError> {
+        let library = |_| StoreError::NoRandomness(crate::random::NoRandomness);
+        let signature = self.pair.sign(&SystemRandom::new(), text.as_bytes()).map_err(library)?;
+        signature.as_ref().try_into().map_err(|_| StoreError::Corrupt("assertion".to_owned()))
+    }
 }
 
 struct Keys {
-    all: Vec<AssertionKey>,
+    /// The newest first.
+    all: Vec<Signer>,
     read_at: Timestamp,
     /// Of what the node knew when it read them: after a restore it has forgotten everything, and these keys too.
     forgettings: u64,
@@ -77,12 +121,18 @@ impl std::fmt::Debug for Assertions {
 
 impl Default for Assertions {
     fn default() -> Self {
-        Self { keys: RwLock::default(), signed: Cache::new(KEPT) }
+        Self {
+            keys: RwLock::default(),
+            signed: Cache::new(ANSWERS_KEPT),
+            signatures: Cache::new(SIGNATURES_KEPT),
+            hashing: RandomState::new(),
+        }
     }
 }
 
 impl Assertions {
-    /// The identity headers for a request that goes on, the assertion among them; it is empty for a stranger.
+    /// The identity headers for a request that goes on, the assertion among them; it is empty for a stranger, and for an
+    /// application that doesn't read it.
     pub(super) async fn headers(
         &self,
         app: &App,
@@ -92,6 +142,9 @@ impl Assertions {
         application: &Application,
         now: Timestamp,
     ) -> Result<IdentityValues, StoreError> {
+        if !application.assertion {
+            return Ok(values(identity_headers(permit)));
+        }
         let (Some(account), Some(credential)) = (caller.account(), caller.credential_id()) else {
             return Ok(values(identity_headers(permit)));
         };
@@ -127,21 +180,37 @@ impl Assertions {
         let mut headers = values(identity_headers(permit));
         let keys = self.keys(app, now, Box::pin(read_or_make_keys(app, now))).await?;
         // The newest that may sign; the oldest where another node's clock, which made the first one, is ahead of ours.
-        let signer = keys.all.iter().find(|key| key.signs_from <= now).or(keys.all.last());
+        let signer = keys.all.iter().find(|signer| signer.key.signs_from <= now).or(keys.all.last());
         let signer = signer.ok_or_else(|| StoreError::Corrupt("assertion_key".to_owned()))?;
         let open = open_organizations(app, caller, account, now).await?;
         let issuer = app.configuration.base_url.join("");
         let issuer = issuer.trim_end_matches('/');
-        let Some(claims) = assertion_claims(permit, issuer, application.name(), &open, now) else {
-            return Ok(headers);
+        let text_at = |at: Timestamp| {
+            let claims = assertion_claims(permit, issuer, application.name(), &open, at)?;
+            let good_until = Timestamp::from_seconds(claims.exp).minus(REUSED_WITH);
+            let claims = serde_json::to_vec(&claims).ok()?;
+            Some((format!("{}.{}", signer.header, URL_SAFE_NO_PAD.encode(claims)), good_until))
         };
-        let corrupt = |_| StoreError::Corrupt("assertion_key".to_owned());
-        let der = URL_SAFE_NO_PAD.decode(signer.private_key.expose()).map_err(corrupt)?;
-        let mut header = Header::new(Algorithm::ES256);
-        header.kid = Some(signer.kid.clone());
-        let token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ec_der(&der))
-            .map_err(|error| StoreError::Corrupt(format!("assertion_key: {error}")))?;
-        let value = HeaderValue::from_str(&token).map_err(|_| StoreError::Corrupt("assertion".to_owned()))?;
+        // What was signed before counts still, if the same text is to be signed and it is young enough.
+        let mark = self.hashing.hash_one(key);
+        let kept = self.signatures.get(&mark).and_then(|kept| {
+            let (text, good_until) = text_at(kept.signed_at)?;
+            let counts =
+                kept.text == self.hashing.hash_one(&text) && (kept.signed_at..good_until).contains(&now);
+            counts.then_some((kept, text, good_until))
+        });
+        let (signature, text, good_until) = match kept {
+            Some(kept) => kept,
+            None => {
+                let Some((text, good_until)) = text_at(now) else { return Ok(headers) };
+                let (hash, octets) = (self.hashing.hash_one(&text), signer.sign(&text)?);
+                let signature = Signature { signed_at: now, text: hash, octets };
+                self.signatures.insert(mark, signature);
+                (signature, text, good_until)
+            }
+        };
+        let token = format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature.octets));
+        let value = HeaderValue::try_from(token).map_err(|_| StoreError::Corrupt("assertion".to_owned()))?;
         if let Some(assertion) = headers.get_mut(ASSERTION_PLACE) {
             *assertion = value;
         }
@@ -149,8 +218,8 @@ impl Assertions {
             account: Arc::clone(account),
             organization: organization.cloned(),
             standing,
-            good_from: now,
-            good_until: Timestamp::from_seconds(claims.exp).minus(REUSED_WITH),
+            good_from: signature.signed_at,
+            good_until,
             headers: headers.clone(),
         };
         self.signed.insert(key, signed);
@@ -169,7 +238,7 @@ impl Assertions {
         let keys: Vec<Value> = keys
             .all
             .iter()
-            .map(|key| {
+            .map(|Signer { key, .. }| {
                 let (x, y) = key.public();
                 json!({ "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": key.kid,
                         "x": x, "y": y })
@@ -189,12 +258,13 @@ impl Assertions {
         let known = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
         let known = known.filter(|known| known.forgettings == forgettings);
         if let Some(known) = &known
-            && known.all.first().is_some_and(|newest| now.since(newest.created_at) < ASSERTION_KEY_AGE)
+            && known.all.first().is_some_and(|newest| now.since(newest.key.created_at) < ASSERTION_KEY_AGE)
             && (Lifetime::from_millis(0)..KEYS_READ_EVERY).contains(&now.since(known.read_at))
         {
             return Ok(Arc::clone(known));
         }
-        let read = match look.await {
+        let ready = |all: Vec<AssertionKey>| all.into_iter().map(Signer::new).collect::<Result<_, _>>();
+        let read = match look.await.and_then(ready) {
             Ok(all) => Arc::new(Keys { all, read_at: now, forgettings }),
             // Keys that are known go on: a store that is away for a moment is no reason to sign nothing.
             Err(error) => return known.ok_or(error),
@@ -219,25 +289,29 @@ async fn open_organizations(
     account: &AccountFacts,
     now: Timestamp,
 ) -> Result<Vec<OpenOrganization>, StoreError> {
-    let all = load_organizations_of(&mut app.store.reader(), account.id).await?;
-    let open = all.into_iter().filter_map(|member| {
-        let organization = CoreOrganization {
-            id: member.organization.id,
-            name: member.organization.name.as_str(),
-            sso: match member.sso {
+    let mut all = app.store.organizations_of(account, now).await?;
+    all.sort_by_cached_key(|organization| organization.name().to_ascii_lowercase());
+    let open = all.iter().filter(|organization| !organization.deleted).filter_map(|organization| {
+        let membership =
+            account.memberships.iter().find(|membership| membership.organization == organization.id)?;
+        let core = CoreOrganization {
+            id: organization.id,
+            name: organization.name(),
+            sso: match organization.sso {
                 None => Sso::Off,
-                Some(enforcement) => {
-                    Sso::On { enforcement, session_timeout: member.organization.session_timeout }
-                }
+                Some(enforcement) => Sso::On { enforcement, session_timeout: organization.session_timeout },
             },
         };
+        let at = Some(At {
+            id: organization.id,
+            epoch: organization.epoch,
+            token_sso_days: organization.token_sso_days,
+        });
         let membership =
-            Membership { role: member.role, external_collaborator: member.external_collaborator };
-        let at = Some(At { id: organization.id, epoch: member.epoch, token_sso_days: member.token_sso_days });
+            Membership { role: membership.role, external_collaborator: membership.external_collaborator() };
         let credential = caller.credential(at);
-        let (role, sso_ends_at) =
-            open_until(organization, membership, credential, caller.sso_session(at), now)?;
-        Some(OpenOrganization { name: member.organization.name.as_str().to_owned(), role, sso_ends_at })
+        let (role, sso_ends_at) = open_until(core, membership, credential, caller.sso_session(at), now)?;
+        Some(OpenOrganization { name: organization.name().to_owned(), role, sso_ends_at })
     });
     Ok(open.collect())
 }

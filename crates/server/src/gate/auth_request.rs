@@ -6,7 +6,7 @@
 use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::request_target::normalise_host;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, LOCATION, VARY};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, LOCATION, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::borrow::Cow;
 
@@ -15,9 +15,7 @@ use crate::access_token;
 use crate::app::{App, SharedApp};
 use crate::configuration::Application;
 use crate::cookies::without_ours;
-
-/// The error code of an answer that is no allow; nginx shows it to `/.doorward/answer` again.
-pub(crate) const CODE_HEADER: HeaderName = HeaderName::from_static("doorward-code");
+use crate::header_names::{DOORWARD_CODE, DOORWARD_STATUS, X_ORIGINAL_METHOD, X_ORIGINAL_URL};
 
 /// `GET /auth-request`.
 pub(super) async fn auth_request(app: &SharedApp, headers: &HeaderMap) -> Response {
@@ -29,7 +27,7 @@ pub(super) async fn auth_request(app: &SharedApp, headers: &HeaderMap) -> Respon
 }
 
 /// One value of a header that the proxy sets; doubled or missing is not guessed at.
-pub(super) fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, ErrorCode> {
+pub(super) fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<&'h str, ErrorCode> {
     let mut values = headers.get_all(name).iter();
     match (values.next().map(HeaderValue::to_str), values.next()) {
         (Some(Ok(value)), None) => Ok(value),
@@ -39,8 +37,8 @@ pub(super) fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, Err
 
 /// The question in nginx's headers.
 pub(crate) fn read<'r>(app: &'r App, headers: &'r HeaderMap) -> Result<Question<'r>, ErrorCode> {
-    let method = one(headers, "x-original-method")?;
-    let Address { application, host, target } = split(app, one(headers, "x-original-url")?)?;
+    let method = one(headers, &X_ORIGINAL_METHOD)?;
+    let Address { application, host, target } = split(app, one(headers, &X_ORIGINAL_URL)?)?;
     Ok(Question { application, host, method, target, headers })
 }
 
@@ -84,24 +82,24 @@ fn write(app: &SharedApp, asked: &HeaderMap, answer: Answer) -> Response {
     let headers = response.headers_mut();
     headers.reserve(answer.headers.len() + OWN_HEADERS);
     headers.extend(answer.headers);
-    headers.insert("doorward-status", HeaderValue::from(real));
+    headers.insert(DOORWARD_STATUS, HeaderValue::from(real));
     match &answer.outcome {
         Outcome::Allow => {
             let cookie = without_ours(asked, app.https()).unwrap_or(HeaderValue::from_static(""));
-            headers.insert("cookie", cookie);
+            headers.insert(COOKIE, cookie);
             for value in access_token::without_ours(asked) {
                 headers.append(AUTHORIZATION, value.clone());
             }
         }
         Outcome::Authenticate { code, location } => {
-            headers.insert(CODE_HEADER, HeaderValue::from_static(code.as_str()));
+            headers.insert(DOORWARD_CODE, HeaderValue::from_static(code.as_str()));
             // A program gets a problem document instead, from /.doorward/answer.
             if let (true, Ok(location)) = (answer.navigation, HeaderValue::from_str(location)) {
                 headers.insert(LOCATION, location);
             }
         }
         Outcome::Refuse(code) => {
-            headers.insert(CODE_HEADER, HeaderValue::from_static(code.as_str()));
+            headers.insert(DOORWARD_CODE, HeaderValue::from_static(code.as_str()));
         }
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

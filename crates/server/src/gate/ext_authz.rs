@@ -17,6 +17,7 @@ use super::{Answer, Outcome, Question};
 use crate::access_token;
 use crate::app::App;
 use crate::client_address::ClientAddress;
+use crate::header_names::{X_FORWARDED_FOR, X_FORWARDED_PROTO};
 
 /// What the filter's `path_prefix` says.
 const PREFIX: &str = "/ext-authz";
@@ -28,21 +29,20 @@ pub(super) fn is_asked(path: &str) -> bool {
 
 pub(super) fn read<'r>(app: &'r App, parts: &'r Parts) -> Result<Question<'r>, ErrorCode> {
     // `use_remote_address` makes Envoy write this itself.
-    if parts.headers.contains_key("x-forwarded-proto") {
-        let https = one(&parts.headers, "x-forwarded-proto")? == "https";
+    if parts.headers.contains_key(X_FORWARDED_PROTO) {
+        let https = one(&parts.headers, &X_FORWARDED_PROTO)? == "https";
         if https != app.https() {
             return Err(ErrorCode::GateHttpSeen);
         }
     }
     let target = parts.uri.path_and_query().and_then(|target| target.as_str().strip_prefix(PREFIX));
     let target = target.ok_or(ErrorCode::GateHeadersMalformed)?;
-    let host = normalise_host(one(&parts.headers, HOST.as_str())?, app.https());
+    let host = normalise_host(one(&parts.headers, &HOST)?, app.https());
     let host = host.ok_or(ErrorCode::RequestUnknownHost)?;
     let application = app.configuration.application_on(&host).ok_or(ErrorCode::RequestUnknownHost)?;
     Ok(Question { application, host, method: parts.method.as_str(), target, headers: &parts.headers })
 }
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HEADERS_TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
 
 /// Sets the client's address on a request that goes on, and names what Envoy must take off it: whatever is the client's
@@ -55,10 +55,10 @@ pub(super) fn complete(asked: &HeaderMap, client: ClientAddress, answer: &Answer
     if let Ok(client) = HeaderValue::try_from(client.to_string()) {
         set.insert(X_FORWARDED_FOR, client);
     }
-    let right_already = ["x-forwarded-for", "x-forwarded-proto"];
+    let right_already = [X_FORWARDED_FOR, X_FORWARDED_PROTO];
     let goes = |name: &&HeaderName| {
         is_not_the_clients(name.as_str())
-            && !right_already.contains(&name.as_str())
+            && !right_already.contains(name)
             && !answer.headers.iter().any(|(ours, _)| ours == *name)
     };
     let mut names: Vec<&str> = asked.keys().filter(goes).map(HeaderName::as_str).collect();

@@ -10,12 +10,13 @@ use http::{HeaderMap, HeaderValue};
 use super::Question;
 use super::auth_request::one;
 use crate::app::App;
+use crate::header_names::{X_FORWARDED_HOST, X_FORWARDED_METHOD, X_FORWARDED_PROTO, X_FORWARDED_URI};
 
 pub(super) fn read<'r>(app: &'r App, headers: &'r HeaderMap) -> Result<Question<'r>, ErrorCode> {
-    let method = one(headers, "x-forwarded-method")?;
-    let proto = one(headers, "x-forwarded-proto")?;
-    let host = one(headers, "x-forwarded-host")?;
-    let target = one(headers, "x-forwarded-uri")?;
+    let method = one(headers, &X_FORWARDED_METHOD)?;
+    let proto = one(headers, &X_FORWARDED_PROTO)?;
+    let host = one(headers, &X_FORWARDED_HOST)?;
+    let target = one(headers, &X_FORWARDED_URI)?;
     // Traefik says `ws` and `wss` of WebSockets.
     let https = match proto {
         "https" | "wss" => true,

@@ -14,11 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::Instrument as _;
 
-use super::auth_request::{CODE_HEADER, auth_request};
+use super::auth_request::auth_request;
 use super::passed_on::{Dialect, passed_on};
 use super::{WriteAnswer, ext_authz};
 use crate::app::SharedApp;
 use crate::client_address::{client_address, is_trusted_proxy};
+use crate::header_names::DOORWARD_CODE;
+use crate::header_names::X_REQUEST_ID;
 use crate::logging::RequestId;
 use crate::metrics::GateOutcome;
 use crate::refusal::Refusal;
@@ -46,7 +48,7 @@ pub async fn respond<B: Send>(
     // Lines at `debug` and what comes with them; at other levels this is nothing.
     let span = tracing::debug_span!("request", id = %id);
     // A question has no body; should one come with it, hyper reads past it.
-    let (mut parts, _) = request.into_parts();
+    let (parts, _) = request.into_parts();
     let trusted_proxies = &app.configuration.trusted_proxies;
     let client = client_address(peer.ip(), &parts.headers, trusted_proxies);
     let (method, uri) = (parts.method.clone(), parts.uri.clone());
@@ -62,9 +64,7 @@ pub async fn respond<B: Send>(
         }
         ("/auth-request", _) => auth_request(app, &parts.headers).instrument(span.clone()).await,
         (_, Some(dialect)) => {
-            parts.extensions.insert(id.clone());
-            parts.extensions.insert(client);
-            passed_on(app, parts, client, dialect, write).instrument(span.clone()).await
+            passed_on(app, parts, (&id, client), dialect, write).instrument(span.clone()).await
         }
         (_, None) => {
             let mut response = Response::new(Body::empty());
@@ -81,7 +81,7 @@ pub async fn respond<B: Send>(
         %client,
         "gate answer"
     );
-    response.headers_mut().insert("x-request-id", id.header());
+    response.headers_mut().insert(X_REQUEST_ID, id.header());
     // nginx keeps an answer to itself; the others show it to the browser.
     if response.status() != StatusCode::OK && path != "/auth-request" {
         security_headers::set(response.headers_mut(), app.https());
@@ -95,6 +95,6 @@ fn untrusted(app: &SharedApp, peer: SocketAddr, id: &RequestId) -> Response {
     let mut response = Refusal::new(ErrorCode::GateUntrustedProxy).problem(id.as_str(), None);
     // nginx reads no body: this is what it passes to /.doorward/answer.
     let code = HeaderValue::from_static(ErrorCode::GateUntrustedProxy.as_str());
-    response.headers_mut().insert(CODE_HEADER, code);
+    response.headers_mut().insert(DOORWARD_CODE, code);
     response
 }

@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use crate::app::{App, SharedApp};
 use crate::configuration::Application;
+use crate::header_names::{SEC_FETCH_MODE, X_REQUESTED_WITH};
 use crate::metrics::GateOutcome;
 use crate::store::{self, StoreError};
 use caller::{At, Caller};
@@ -397,13 +398,13 @@ fn query(name: &str, value: &str) -> String {
 }
 
 fn question_is_navigation(question: &Question<'_>) -> bool {
-    let text = |name: &str| question.headers.get(name).and_then(|value| value.to_str().ok());
+    let text = |name: &HeaderName| question.headers.get(name).and_then(|value| value.to_str().ok());
     Method::from_text(question.method).is_some_and(|method| {
         is_navigation(
             method,
-            text("sec-fetch-mode"),
-            text(ACCEPT.as_str()),
-            question.headers.contains_key("x-requested-with"),
+            text(&SEC_FETCH_MODE),
+            text(&ACCEPT),
+            question.headers.contains_key(X_REQUESTED_WITH),
             question.headers.contains_key(UPGRADE),
         )
     })

@@ -15,6 +15,10 @@ use crate::access_token;
 use crate::app::SharedApp;
 use crate::client_address::ClientAddress;
 use crate::cookies::without_ours;
+use crate::logging::RequestId;
+
+/// Headers of an allow beside those that tell who this is.
+const OWN_HEADERS: usize = 6;
 
 /// How a proxy puts its question.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,7 +32,7 @@ pub(super) enum Dialect {
 pub(super) async fn passed_on(
     app: &SharedApp,
     mut parts: Parts,
-    client: ClientAddress,
+    (id, client): (&RequestId, ClientAddress),
     dialect: Dialect,
     write: WriteAnswer,
 ) -> Response {
@@ -45,13 +49,18 @@ pub(super) async fn passed_on(
     };
     let mut response = match &answer.outcome {
         Outcome::Allow => Response::new(Body::empty()),
-        Outcome::Authenticate { .. } | Outcome::Refuse(_) => write(app, &parts, &answer),
+        Outcome::Authenticate { .. } | Outcome::Refuse(_) => {
+            parts.extensions.insert(id.clone());
+            parts.extensions.insert(client);
+            write(app, &parts, &answer)
+        }
     };
     if !matches!(response.status().as_u16(), 200 | 302 | 400 | 401 | 403 | 503) {
         *response.status_mut() = StatusCode::FORBIDDEN;
     }
     let headers = response.headers_mut();
     if answer.outcome == Outcome::Allow {
+        headers.reserve(answer.headers.len() + OWN_HEADERS);
         headers.extend(answer.headers.iter().cloned());
         let cookie = without_ours(&parts.headers, app.https()).unwrap_or(HeaderValue::from_static(""));
         headers.insert(COOKIE, cookie);

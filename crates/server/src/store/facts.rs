@@ -313,7 +313,7 @@ const HOSTS_MAX: usize = 10_000;
 pub struct FactsCache {
     /// Found by id, and by each of its sessions' and access tokens.
     accounts: Table<AccountFacts>,
-    /// Found by name, in lower case.
+    /// Found by name, in lower case, and by id.
     organizations: Table<OrganizationFacts>,
     /// Names that nobody has.
     unowned: Cache<String, ()>,
@@ -353,7 +353,8 @@ impl FactsCache {
         Self {
             accounts: Table::new(ACCOUNTS_MAX, move |account| account_keys(account, &for_accounts)),
             organizations: Table::new(ORGANIZATIONS_MAX, move |organization: &OrganizationFacts| {
-                vec![name_key(&organization.name().to_ascii_lowercase(), &for_organizations)]
+                let name = name_key(&organization.name().to_ascii_lowercase(), &for_organizations);
+                vec![name, organization_key(organization.id, &for_organizations)]
             }),
             unowned: Cache::new(UNOWNED_NAMES_MAX),
             resources: Cache::new(RESOURCES_MAX),
@@ -486,6 +487,12 @@ impl FactsCache {
         found.map(|(organization, ())| organization)
     }
 
+    fn organization_of_id(&self, id: OrganizationId) -> Option<Arc<OrganizationFacts>> {
+        let is_it = |organization: &OrganizationFacts| (organization.id == id).then_some(());
+        let found = self.organizations.get(organization_key(id, &self.hashing), is_it);
+        found.map(|(organization, ())| organization)
+    }
+
     /// The one copy of a host's name.
     fn shared_host(&self, host: String) -> Arc<str> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -506,6 +513,10 @@ impl FactsCache {
 type FoundSession = (Arc<AccountFacts>, usize, bool);
 
 fn account_key(id: AccountId, hashing: &RandomState) -> Key {
+    Key::new(hashing.hash_one(id))
+}
+
+fn organization_key(id: OrganizationId, hashing: &RandomState) -> Key {
     Key::new(hashing.hash_one(id))
 }
 
@@ -714,34 +725,52 @@ impl Store {
 
     async fn load_organization_facts(&self, key: &str) -> Result<Option<Arc<OrganizationFacts>>, StoreError> {
         let stamp = self.facts.sequence.load(Ordering::Acquire);
-        let sql = "SELECT o.id, n.spelled, o.display_name, o.plan, o.session_timeout, o.token_sso_days, o.deleted_at, c.live, c.enforcement, \
-                   c.epoch, (SELECT r.is_public FROM resource r WHERE r.organization_id = o.id LIMIT 1) AS any_resource FROM organization o JOIN name n ON n.name_key = o.name_key \
-                   LEFT JOIN connection c ON c.organization_id = o.id WHERE o.name_key = $1";
-        let organization = match self.reader().fetch_optional(sql, values![key]).await? {
-            None => None,
-            Some(row) => {
-                let enforcement = match row.opt_int("live")? {
-                    None => None,
-                    Some(_) => Some(row.known("enforcement", Enforcement::from_text)?),
-                };
-                Some(Arc::new(OrganizationFacts {
-                    id: row.parsed("id")?,
-                    texts: Texts::new(&row.text("spelled")?, &row.text("display_name")?, ""),
-                    plan: row.known("plan", Plan::from_text)?,
-                    sso: enforcement,
-                    epoch: row.opt_int("epoch")?.unwrap_or(0),
-                    session_timeout: Lifetime::from_millis(row.int("session_timeout")?),
-                    token_sso_days: row.int("token_sso_days")?,
-                    deleted: row.opt_int("deleted_at")?.is_some(),
-                    has_resources: row.opt_int("any_resource")?.is_some(),
-                }))
-            }
-        };
+        let row = self.reader().fetch_optional(ORGANIZATION_BY_NAME, values![key]).await?;
+        let organization = row.map(|row| organization_of_row(&row)).transpose()?.map(Arc::new);
         self.facts.keep(stamp, &Change::Organization(key.to_owned()), || match &organization {
             Some(organization) => self.facts.organizations.insert(Arc::clone(organization)),
             None => self.facts.unowned.insert(key.to_owned(), ()),
         });
         Ok(organization)
+    }
+
+    /// The organizations that an account is a member of, deleted ones too, in no order.
+    pub async fn organizations_of(
+        &self,
+        account: &AccountFacts,
+        now: Timestamp,
+    ) -> Result<Vec<Arc<OrganizationFacts>>, StoreError> {
+        let ids = account.memberships.iter().map(|membership| membership.organization);
+        if self.facts.is_trusted(now)
+            && let Some(all) = ids.map(|id| self.facts.organization_of_id(id)).collect()
+        {
+            return Ok(all);
+        }
+        Box::pin(self.load_organizations_of_account(account.id, now)).await
+    }
+
+    async fn load_organizations_of_account(
+        &self,
+        account: AccountId,
+        now: Timestamp,
+    ) -> Result<Vec<Arc<OrganizationFacts>>, StoreError> {
+        let stamp = self.facts.sequence.load(Ordering::Acquire);
+        let rows = self.reader().fetch_all(ORGANIZATIONS_OF_ACCOUNT, values![account]).await?;
+        let mut all = Vec::with_capacity(rows.len());
+        for row in &rows {
+            // What is known already stays: whoever remembers it, as assertions do, would take a new copy for a change.
+            if self.facts.is_trusted(now)
+                && let Some(known) = self.facts.organization_of_id(row.parsed("id")?)
+            {
+                all.push(known);
+                continue;
+            }
+            let organization = Arc::new(organization_of_row(row)?);
+            let change = Change::Organization(organization.name().to_ascii_lowercase());
+            self.facts.keep(stamp, &change, || self.facts.organizations.insert(Arc::clone(&organization)));
+            all.push(organization);
+        }
+        Ok(all)
     }
 
     /// Whether a resource is registered as public. One that nobody registered is private.
@@ -797,6 +826,47 @@ fn place_of(account: &AccountFacts, token: TokenMark) -> Option<(usize, bool)> {
 fn access_token_place(account: &AccountFacts, token: TokenMark) -> Option<usize> {
     account.access_tokens.iter().position(|known| known.token == token)
 }
+
+/// An organization as the gate knows it; `row` has the columns of `organization_columns`.
+fn organization_of_row(row: &Row) -> Result<OrganizationFacts, StoreError> {
+    let sso = match row.opt_int("live")? {
+        None => None,
+        Some(_) => Some(row.known("enforcement", Enforcement::from_text)?),
+    };
+    Ok(OrganizationFacts {
+        id: row.parsed("id")?,
+        texts: Texts::new(&row.text("spelled")?, &row.text("display_name")?, ""),
+        plan: row.known("plan", Plan::from_text)?,
+        sso,
+        epoch: row.opt_int("epoch")?.unwrap_or(0),
+        session_timeout: Lifetime::from_millis(row.int("session_timeout")?),
+        token_sso_days: row.int("token_sso_days")?,
+        deleted: row.opt_int("deleted_at")?.is_some(),
+        has_resources: row.opt_int("any_resource")?.is_some(),
+    })
+}
+
+macro_rules! organization_columns {
+    () => {
+        "o.id, n.spelled, o.display_name, o.plan, o.session_timeout, o.token_sso_days, o.deleted_at, c.live, c.enforcement, \
+         c.epoch, \
+         (SELECT r.is_public FROM resource r WHERE r.organization_id = o.id LIMIT 1) AS any_resource"
+    };
+}
+
+const ORGANIZATION_BY_NAME: &str = concat!(
+    "SELECT ",
+    organization_columns!(),
+    " FROM organization o JOIN name n ON n.name_key = o.name_key LEFT JOIN connection c ON c.organization_id = o.id \
+      WHERE o.name_key = $1"
+);
+
+const ORGANIZATIONS_OF_ACCOUNT: &str = concat!(
+    "SELECT ",
+    organization_columns!(),
+    " FROM membership m JOIN organization o ON o.id = m.organization_id JOIN name n ON n.name_key = o.name_key \
+      LEFT JOIN connection c ON c.organization_id = o.id WHERE m.account_id = $1"
+);
 
 const ACCOUNT_BY_ID: &str = "SELECT a.id, n.spelled, a.full_name, a.disabled, a.operator, \
      (SELECT e.address FROM account_email e WHERE e.account_id = a.id AND e.proved_at IS NOT NULL \

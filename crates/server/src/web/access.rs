@@ -94,7 +94,7 @@ async fn let_in(
     // A provider's answer is read as a whole, and refused in words of its own.
     let is_answer = parts.uri.path().ends_with("/oidc/consume");
     if !is_answer && parts.uri.path_and_query().is_some_and(|target| has_nul(target.as_str().as_bytes())) {
-        return (Visit::of_stranger(app, parts), Err(ErrorCode::RequestMalformed.into()));
+        return (Visit::of_stranger(parts), Err(ErrorCode::RequestMalformed.into()));
     }
     let (visit, admitted) = judge(app, access, parts).await;
     if let Err(denied) = admitted {
@@ -115,7 +115,7 @@ async fn let_in(
 async fn judge(app: &SharedApp, access: Access, parts: &mut Parts) -> (Visit, Result<(), Denied>) {
     if access == Access::ApiToken {
         // A program asks, whatever it says that it reads: it gets problem documents.
-        let visit = Visit { navigation: false, ..Visit::of_stranger(app, parts) };
+        let visit = Visit { navigation: false, ..Visit::of_stranger(parts) };
         let name = organization_in_path(parts).await.unwrap_or_default();
         let admitted = api::admit(app, parts, &name).await.map(|call| {
             parts.extensions.insert(call);
@@ -127,7 +127,7 @@ async fn judge(app: &SharedApp, access: Access, parts: &mut Parts) -> (Visit, Re
             let admitted = admit(app, access, &visit, parts).await;
             (visit, admitted)
         }
-        Err(error) => (Visit::of_stranger(app, parts), Err(error.into())),
+        Err(error) => (Visit::of_stranger(parts), Err(error.into())),
     }
 }
 

@@ -7,7 +7,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, VARY, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -41,21 +41,12 @@ pub(super) struct FromApplication;
 pub(super) async fn serve(
     app: &SharedApp,
     (place, application): (usize, &Application),
-    host: &str,
+    host: String,
     request: Request,
 ) -> Response {
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
-    let method = request.method().as_str().to_owned();
-    let question = Question {
-        application,
-        host: Cow::Borrowed(host),
-        method: &method,
-        target: &target,
-        headers: request.headers(),
-    };
-    let answer = ask(app, question).await;
     let (parts, body) = request.into_parts();
-    let visit = Visit::of_stranger(app, &parts);
+    let answer = ask(app, question(application, &host, &parts.method, &parts.uri, &parts.headers)).await;
+    let visit = Visit::of_stranger(&parts);
     if answer.outcome != Outcome::Allow {
         return write(app, &visit, &answer);
     }
@@ -71,8 +62,9 @@ pub(super) async fn serve(
         client_address: visit.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         https: app.https(),
     };
-    let banner = Banner::wanted(app, (application, host), &answer, &parts);
-    let stop = until_refused(Arc::clone(app), place, host.to_owned(), method, target, &parts.headers);
+    let banner = Banner::wanted(app, (application, &host), &answer, &parts);
+    let (method, uri) = (parts.method.clone(), parts.uri.clone());
+    let stop = until_refused(Arc::clone(app), place, host, method, uri, &parts.headers);
     let mut request = Request::from_parts(parts, body);
     if banner.is_some() {
         Banner::prepare(request.headers_mut());
@@ -93,13 +85,25 @@ pub(super) async fn serve(
     }
 }
 
+/// What the gate is asked about a request.
+fn question<'r>(
+    application: &'r Application,
+    host: &'r str,
+    method: &'r Method,
+    uri: &'r Uri,
+    headers: &'r HeaderMap,
+) -> Question<'r> {
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    Question { application, host: Cow::Borrowed(host), method: method.as_str(), target, headers }
+}
+
 /// Ends when the gate would no longer let the same request through.
 fn until_refused(
     app: SharedApp,
     place: usize,
     host: String,
-    method: String,
-    target: String,
+    method: Method,
+    uri: Uri,
     headers: &HeaderMap,
 ) -> Stop {
     let mut kept = HeaderMap::new();
@@ -113,9 +117,7 @@ fn until_refused(
         let mut unanswered = 0;
         while unanswered <= UNANSWERED_MAX {
             tokio::time::sleep(LOOK_AGAIN).await;
-            let host = Cow::Borrowed(host.as_str());
-            let question = Question { application, host, method: &method, target: &target, headers: &kept };
-            match is_still_allowed(&app, question).await {
+            match is_still_allowed(&app, question(application, &host, &method, &uri, &kept)).await {
                 Some(true) => unanswered = 0,
                 Some(false) => return,
                 None => unanswered += 1,

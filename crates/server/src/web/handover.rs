@@ -29,8 +29,9 @@ use crate::app::{App, SharedApp};
 use crate::client_address::is_trusted_proxy;
 use crate::configuration::Application;
 use crate::cookies::Cookie;
-use crate::gate::auth_request::{CODE_HEADER, read as read_question};
+use crate::gate::auth_request::read as read_question;
 use crate::gate::{Outcome, ask, origin};
+use crate::header_names::DOORWARD_CODE;
 use crate::refusal::Refusal;
 use crate::session::signed_in;
 use crate::store::{NewTicket, ticket_is_there};
@@ -44,7 +45,7 @@ type OnHost<'h> = (&'h Application, &'h str);
 /// Answers what lies under `/.doorward/` on the main listener. `on`: the application's host that was asked, if it was one.
 pub(super) async fn serve(app: &SharedApp, on: Option<OnHost<'_>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let visit = Visit::of_stranger(app, &parts);
+    let visit = Visit::of_stranger(&parts);
     // Style and script of the pages that appear on an application's host.
     if let Some(asset) = parts.uri.path().strip_prefix("/.doorward/assets/") {
         let answer = assets::answer(asset, parts.uri.query());
@@ -243,6 +244,6 @@ async fn answer(app: &SharedApp, visit: &Visit, parts: &Parts) -> Response {
 fn may_ask(app: &App, parts: &Parts) -> bool {
     let refused = ErrorCode::GateUntrustedProxy.as_str();
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
-    parts.headers.get(CODE_HEADER).is_none_or(|code| code != refused)
+    parts.headers.get(DOORWARD_CODE).is_none_or(|code| code != refused)
         && peer.is_some_and(|peer| is_trusted_proxy(peer, &app.configuration.trusted_proxies))
 }

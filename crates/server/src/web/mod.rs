@@ -17,15 +17,18 @@ pub mod visit;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::{from_fn_with_state, map_response};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, any, get, post};
+use axum::routing::{MethodRouter, get, post};
 use doorward_core::error_code::ErrorCode;
 use doorward_core::request_target::{normalise_host, normalise_path};
+use futures_util::FutureExt as _;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
-use tower::ServiceExt as _;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use tower::{ServiceExt as _, service_fn};
 
 use crate::app::SharedApp;
 use crate::gate::Answer;
@@ -205,14 +208,14 @@ fn pages_router(app: &SharedApp, routes: Vec<Route>) -> Router {
 async fn not_a_page(State(app): State<SharedApp>, request: Request) -> Response {
     let own_host = app.configuration.base_url.host.as_str();
     match app.configuration.application_in_place(own_host) {
-        Some(shared) => applications::serve(&app, shared, own_host, request).await,
+        Some(shared) => applications::serve(&app, shared, own_host.to_owned(), request).await,
         None => plain_refusal(&app, request, ErrorCode::PageNotFound),
     }
 }
 
 fn plain_refusal(app: &SharedApp, request: Request, code: ErrorCode) -> Response {
     let (parts, _) = request.into_parts();
-    let visit = Visit::of_stranger(app, &parts);
+    let visit = Visit::of_stranger(&parts);
     access::finish(app, &visit, Refusal::new(code).into_response())
 }
 
@@ -223,25 +226,33 @@ pub fn router(app: &SharedApp) -> Router {
 
 /// The same with another route list: for a proof that wants to know whether it would see a hole in it.
 pub fn router_of(app: &SharedApp, routes: Vec<Route>) -> Router {
-    let pages = pages_router(app, routes);
-    let dispatch = any(move |State(app): State<SharedApp>, request: Request| {
-        let pages = pages.clone();
-        async move { dispatch(&app, pages, request).await }
-    });
-    let https = app.https();
-    Router::new()
+    let probes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .fallback(dispatch)
-        .layer(tower_http::catch_panic::CatchPanicLayer::custom(panicked))
-        // Around everything else, so that no answer of ours can be without them.
-        .layer(map_response(move |mut response: Response| async move {
-            if response.extensions_mut().remove::<applications::FromApplication>().is_none() {
-                security_headers::set(response.headers_mut(), https);
-            }
-            response
-        }))
-        .with_state(app.clone())
+        .with_state(app.clone());
+    let (app, pages) = (app.clone(), pages_router(app, routes));
+    // One function and not a layer for each of its lines: requests for applications pass through here too, and each
+    // layer would cost them a future in a box and a copy of itself (bench/README.md).
+    Router::new().fallback_service(service_fn(move |request: Request| {
+        let (app, probes, pages) = (Arc::clone(&app), probes.clone(), pages.clone());
+        async move { Ok(answer(&app, probes, pages, request).await) }
+    }))
+}
+
+/// Answers a request, whatever happens on the way.
+async fn answer(app: &SharedApp, probes: Router, pages: Router, request: Request) -> Response {
+    let answered = async {
+        match request.uri().path() {
+            "/healthz" | "/readyz" => probes.oneshot(request).await.unwrap_or_else(|never| match never {}),
+            _ => dispatch(app, pages, request).await,
+        }
+    };
+    let mut response = AssertUnwindSafe(answered).catch_unwind().await.unwrap_or_else(panicked);
+    // Around everything else, so that no answer of ours can be without them.
+    if response.extensions_mut().remove::<applications::FromApplication>().is_none() {
+        security_headers::set(response.headers_mut(), app.https());
+    }
+    response
 }
 
 /// Whether this node can serve: the store answers, its schema is ours, and changes are read.
@@ -277,7 +288,7 @@ async fn dispatch(app: &SharedApp, pages: Router, request: Request) -> Response 
     // Whatever could climb out of it is refused as it is elsewhere, not looked for here.
     if under_doorward && normalise_path(path).is_err() {
         let (parts, _) = request.into_parts();
-        let visit = Visit::of_stranger(app, &parts);
+        let visit = Visit::of_stranger(&parts);
         return applications::refuse(app, &visit, &Refusal::new(ErrorCode::GateAmbiguousTarget));
     }
     match (own, application) {
@@ -287,17 +298,17 @@ async fn dispatch(app: &SharedApp, pages: Router, request: Request) -> Response 
         (false, Some((_, application))) if under_doorward => {
             Box::pin(handover::serve(app, Some((application, &host)), request)).await
         }
-        (false, Some(placed)) => applications::serve(app, placed, &host, request).await,
+        (false, Some(placed)) => applications::serve(app, placed, host, request).await,
         (false, None) => plain_refusal(app, request, ErrorCode::RequestUnknownHost),
     }
 }
 
 /// Writes an answer of the gate that is no allow, for a proxy that passes it on to the browser as it is.
 pub fn write_answer(app: &SharedApp, asked: &Parts, answer: &Answer) -> Response {
-    applications::write(app, &Visit::of_stranger(app, asked), answer)
+    applications::write(app, &Visit::of_stranger(asked), answer)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
+#[expect(clippy::needless_pass_by_value, reason = "as `catch_unwind` gives it")]
 fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();

@@ -8,15 +8,16 @@ use doorward_core::error_code::ErrorCode;
 use doorward_core::membership::Role;
 use doorward_core::request_target::{Method, is_navigation};
 use doorward_core::secret::TokenHash;
-use http::HeaderMap;
 use http::header::{ACCEPT, UPGRADE};
 use http::request::Parts;
+use http::{HeaderMap, HeaderName};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::app::{App, SharedApp};
+use crate::app::SharedApp;
 use crate::client_address::ClientAddress;
 use crate::cookies::Cookie;
+use crate::header_names::{SEC_FETCH_MODE, SEC_FETCH_SITE, X_REQUESTED_WITH};
 use crate::logging::RequestId;
 use crate::refusal::Refusal;
 use crate::session::{SignedIn, signed_in};
@@ -46,22 +47,23 @@ impl Visit {
         let https = app.https();
         let headers = &parts.headers;
         let signed_in = signed_in(app, Cookie::Session.read(headers, https), None).await?;
-        Ok(Self { signed_in, ..Self::of_stranger(app, parts) })
+        let browser = Cookie::Browser.read(headers, https);
+        Ok(Self { signed_in, browser, ..Self::of_stranger(parts) })
     }
 
-    /// The visit of whoever it may be, without asking the store.
-    pub(super) fn of_stranger(app: &App, parts: &Parts) -> Self {
+    /// The visit of whoever it may be, who proves nothing: no cookie is looked at.
+    pub(super) fn of_stranger(parts: &Parts) -> Self {
         Self {
             request_id: parts.extensions.get::<RequestId>().map_or_else(String::new, ToString::to_string),
             address: parts.extensions.get::<ClientAddress>().map(|address| address.0),
             navigation: wants_page(&parts.method, &parts.headers),
             from_foreign_site: parts
                 .headers
-                .get("sec-fetch-site")
+                .get(SEC_FETCH_SITE)
                 .is_some_and(|site| !matches!(site.as_bytes(), b"none" | b"same-origin")),
             target: parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
             signed_in: None,
-            browser: Cookie::Browser.read(&parts.headers, app.https()),
+            browser: None,
         }
     }
 
@@ -73,14 +75,14 @@ impl Visit {
 
 /// Whether a page is the right answer: a navigation, or a form that was sent.
 pub fn wants_page(method: &http::Method, headers: &HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     // A form is sent by a navigation too; only its method is another.
     let method = if method == http::Method::HEAD { Method::Head } else { Method::Get };
     is_navigation(
         method,
-        text("sec-fetch-mode"),
-        text(ACCEPT.as_str()),
-        headers.contains_key("x-requested-with"),
+        text(&SEC_FETCH_MODE),
+        text(&ACCEPT),
+        headers.contains_key(X_REQUESTED_WITH),
         headers.contains_key(UPGRADE),
     )
 }

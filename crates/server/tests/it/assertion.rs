@@ -87,9 +87,69 @@ async fn an_assertion_is_signed_once_and_used_again_while_it_has_half_its_life()
     pass(29).await;
     opens(&world, &mira, "/globex/secret/other").await;
     assert_eq!(last_assertion(&world), first);
+    // Loaded anew, and the same as before: what was signed counts.
+    world.set_role("globex", "mira", Role::Read).await;
+    opens(&world, &mira, "/globex/secret").await;
+    assert_eq!(last_assertion(&world), first);
     pass(2).await;
     opens(&world, &mira, "/globex/secret").await;
     assert_ne!(last_assertion(&world), first);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_known_gets_his_next_assertion_without_a_question_to_the_store() {
+    use sqlx::ConnectOptions as _;
+    let world = World::with(Options { on: On::Sqlite, ..Options::default() }).await;
+    let mira = world.browser_of("mira").await;
+    let before = opens(&world, &mira, "/globex/secret").await;
+    // From here on, whoever asks for memberships or organizations gets an error.
+    let file = sqlx::sqlite::SqliteConnectOptions::new().filename(world.folder().join("doorward.db"));
+    let mut connection = file.connect().await.unwrap();
+    for table in ["membership", "organization"] {
+        let gone = format!("ALTER TABLE {table} RENAME TO {table}_gone");
+        sqlx::query(sqlx::AssertSqlSafe(gone)).execute(&mut connection).await.unwrap();
+    }
+    world.pass(Lifetime::from_seconds(31));
+    world.app.store.read_changes(world.app.clock.now()).await.unwrap();
+    let after = opens(&world, &mira, "/globex/secret").await;
+    assert_ne!(after["iat"], before["iat"]);
+    assert_eq!(after["organizations"], serde_json::json!({ "acme": "write", "globex": "read" }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_organization_that_changed_is_told_as_it_is_now() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let mira = world.browser_of("mira").await;
+        let both = serde_json::json!({ "acme": "write", "globex": "read" });
+        assert_eq!(opens(&world, &mira, "/globex/secret").await["organizations"], both);
+        world.enable_sso("acme", "ada").await;
+        world.pass(Lifetime::from_seconds(31));
+        world.app.store.read_changes(world.app.clock.now()).await.unwrap();
+        let open = &opens(&world, &mira, "/globex/secret").await["organizations"];
+        assert_eq!(*open, serde_json::json!({ "globex": "read" }), "{on:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_that_reads_no_assertion_gets_an_empty_one_and_the_other_headers() {
+    let quiet = "[[app]]\nname = \"quiet\"\nhost = \"quiet.localhost:PORT\"\nupstream = \"http://UPSTREAM\"\n\
+                 organization = [\"/{org}/**\"]\nassertion = false\n";
+    let world = World::with(Options { configuration: quiet.to_owned(), ..Options::default() }).await;
+    let mira = world.browser_of("mira").await;
+    let page = world.visit(&mira, &format!("{}/globex/secret", world.hub.replace("hub.", "quiet."))).await;
+    assert!(page.body.contains("the application's page"), "{}", mira.history());
+    let seen = world.last_seen().unwrap();
+    for (name, value) in [
+        ("doorward-assertion", ""),
+        ("remote-user", "mira"),
+        ("doorward-organization", "globex"),
+        ("doorward-role", "read"),
+    ] {
+        assert_eq!(seen.header(name), Some(value), "{name}");
+    }
+    // The other application is told as ever.
+    assert_eq!(opens(&world, &mira, "/globex/secret").await["aud"], "hub");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -204,7 +204,7 @@ async fn rule_15_an_untrusted_caller_of_the_gate_gets_403() {
     )
     .unwrap();
     let routers = Routers {
-        main: Router::new(),
+        main: doorward::connections::door(Router::new()),
         gate: doorward::gate::door(&app, doorward::web::write_answer),
         metrics: Router::new(),
         figures: std::sync::Arc::clone(&app.metrics),
