@@ -913,6 +913,38 @@ async fn columns_of_the_first_schema() -> BTreeMap<String, BTreeSet<String>> {
     connection.execute(include_str!("../../../../migrations/0001_start.sql")).await.unwrap();
     let sql = "SELECT m.name AS t, c.name AS c FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'";
     let mut columns: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+#[tokio::test]
+async fn rule_8_what_a_restore_took_away_whole_is_told_and_what_was_gone_before_is_still_missed() {
+    for on in On::all() {
+        let world = furnished(on).await;
+        world.add_organization("gone", "ada", doorward::store::Plan::Free).await;
+        let scope = world.organization("gone").await.id.to_string();
+        for sql in [
+            "DELETE FROM audit_event WHERE scope = (SELECT owner_id FROM name WHERE name_key = 'gone')",
+            "DELETE FROM audit_sequence WHERE scope = (SELECT owner_id FROM name WHERE name_key = 'gone')",
+            "DELETE FROM audit_checkpoint WHERE scope = (SELECT owner_id FROM name WHERE name_key = 'gone')",
+        ] {
+            world.behind_its_back(sql).await;
+        }
+        let path = backup_of(&world).await;
+        world.add_organization("late", "ada", doorward::store::Plan::Free).await;
+        let late = world.organization("late").await.id.to_string();
+        // Twice: the second one finds the log that the first has begun.
+        for _ in 0..2 {
+            world.good_command(&format!("restore {} --replace", path.display())).await;
+            let (code, output, _) = world.operate("audit verify --all --json").await;
+            let line =
+                |scope: &str| output.lines().find(|line| line.contains(scope)).unwrap_or_default().to_owned();
+            assert_eq!(code, 1, "{on:?}: {output}");
+            assert!(line(&late).contains("\"intact\":true"), "{on:?}: {output}");
+            assert!(line(&late).contains("\"restored_at\":1"), "{on:?}: {output}");
+            assert!(line(&scope).contains("not_the_beginning"), "{on:?}: {output}");
+        }
+        let (_, output, _) = world.operate("audit checkpoint --all").await;
+        assert!(output.lines().any(|line| line.contains(&late)), "{on:?}: {output}");
+    }
+}
+
     for row in sqlx::query(sql).fetch_all(&mut connection).await.unwrap() {
         columns.entry(row.get("t")).or_default().insert(row.get("c"));
     }
