@@ -304,6 +304,12 @@ async fn a_backup_from_before_a_rotation_is_restored_and_sealed_with_a_key_that_
                 assert!(known.iter().any(|known| known.id == key), "{on:?}: {key} {known:?}");
             }
         }
+        // The file's newer key seals again at once, also in a service that runs; what the old one sealed still opens.
+        let rotated = key_ids(&world)[0].clone();
+        assert_eq!(known.last().map(|known| &*known.id), Some(&*rotated), "{on:?}: {known:?}");
+        // What it says of a file that it has not read again yet is another test's.
+        drop(world.app.store.look_at_keys(&world.app.sealing).await);
+        assert_eq!(world.app.sealing.key_id(), rotated, "{on:?}");
         assert!(
             world.good_command("key rotate").await.contains("seals already"),
             "as an interrupted one goes on"
