@@ -686,9 +686,6 @@ impl Run<'_> {
             let details = vec![("count", accounts.len().to_string())];
             tx.audit(self.entry(None, AuditAction::AccountImport, details), now).await?;
         }
-        for (organization, deed) in deeds {
-            tx.audit(self.entry(Some(organization), AuditAction::OrgImport, deed.details()), now).await?;
-        }
         tx.commit(now).await.map_err(taken_meanwhile)
     }
 
@@ -710,6 +707,10 @@ impl Run<'_> {
             email: None,
             email_proved: false,
             password_hash: line.password_hash.clone(),
+        for (organization, deed) in deeds {
+            tx.audit(self.entry(Some(organization), AuditAction::OrgImport, deed.details()), now).await?;
+        }
+        // The system's log comes last, as everywhere: whoever holds it waits for nobody's.
             operator: false,
         };
         Some(ImportedAccount { account, disabled: line.disabled, emails: emails_of(line).ok()? })
