@@ -138,7 +138,8 @@ impl Numbered {
         Self { number, hash: hash.to_text(), line }
     }
 
-    /// The names that must be looked up before the line can be judged, in lower case.
+    /// The names that must be looked up before the line can be judged, in lower case. One with NUL is nobody's, and no
+    /// text that PostgreSQL takes.
     fn names(&self) -> Vec<String> {
         let names = match &self.line {
             Ok(Line::Account(line)) => vec![&line.name],
@@ -147,7 +148,7 @@ impl Numbered {
             Ok(Line::Connection(line)) => vec![&line.organization],
             Err(_) => Vec::new(),
         };
-        names.into_iter().map(|name| name.to_ascii_lowercase()).collect()
+        names.into_iter().filter(|name| !name.contains('\0')).map(|name| name.to_ascii_lowercase()).collect()
     }
 }
 
@@ -367,7 +368,8 @@ impl<'a> Run<'a> {
         for numbered in chunk {
             if let Ok(Line::Account(line)) = &numbered.line {
                 let theirs = line.emails.iter().filter(|email| email.proved);
-                proved.extend(theirs.map(|email| email.address.to_ascii_lowercase()));
+                let theirs = theirs.filter_map(|email| Email::parse(&email.address).ok());
+                proved.extend(theirs.map(|email| email.key().to_owned()));
             }
         }
         for key in self.app.store.load_proved(&proved).await? {

@@ -1522,6 +1522,27 @@ async fn an_import_and_a_transaction_with_the_same_logs_wait_for_each_other_in_o
     assert_eq!(world.count("SELECT COUNT(*) AS n FROM account WHERE name_key = 'zoe'").await, 1);
 }
 
+#[tokio::test]
+async fn a_text_with_nul_in_a_file_is_a_mistake_of_its_line_on_both_databases() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let lines = [
+            r#"{"type":"account","name":"a\u0000"}"#,
+            r#"{"type":"account","name":"zoe","full_name":"\u0000"}"#,
+            r#"{"type":"account","name":"zoe","emails":[{"address":"z\u0000@a.example","proved":true}]}"#,
+            r#"{"type":"organization","name":"b\u0000","display_name":"B"}"#,
+            r#"{"type":"membership","organization":"acme\u0000","account":"mira\u0000","role":"read"}"#,
+            r#"{"type":"connection","organization":"acme\u0000","issuer_url":"https://idp.example","client_id":"c","client_secret":"s"}"#,
+        ];
+        let file = written(world.folder(), &lines.join("\n"));
+        let (code, output, errors) = world.operate(&format!("import {file}")).await;
+        assert!(is_refused(code, &errors, "import.mistaken"), "{on:?}: {errors}");
+        for number in 1..=lines.len() {
+            assert!(output.contains(&format!("line {number}: ")), "{on:?} {number}: {output}");
+        }
+    }
+}
+
         let folder = TempDir::new();
         let (store, database) = fresh_store(on, &folder).await;
         let clock = doorward::clock::Clock::system();
