@@ -1077,6 +1077,9 @@ async fn a_backup_while_others_write_is_of_one_moment() {
 
 // === Imports ===
 
+/// A bcrypt hash of "correct horse battery".
+const IMPORTED_HASH: &str = "$2y$06$EzS..Ydm7qrE2PNXdDGzfecCxqlugA1MCl7TM1/74yMzRYGmb2rH6";
+
 /// The example of docs/import.md.
 fn example() -> String {
     let page = include_str!("../../../../docs/import.md");
@@ -1302,8 +1305,10 @@ fn many_lines(accounts: usize) -> String {
         text += &format!("{{\"type\":\"organization\",\"name\":\"org-{n}\",\"display_name\":\"O{n}\"}}\n");
     }
     for n in 0..accounts {
+        let password =
+            if n % 500 == 0 { format!(",\"password_hash\":\"{IMPORTED_HASH}\"") } else { String::new() };
         text += &format!(
-            "{{\"type\":\"account\",\"name\":\"person-{n}\",\"emails\":[{{\"address\":\"p{n}@a.example\",\"proved\":true}}]}}\n"
+            "{{\"type\":\"account\",\"name\":\"person-{n}\",\"emails\":[{{\"address\":\"p{n}@a.example\",\"proved\":true}}]{password}}}\n"
         );
     }
     for n in 0..accounts {
@@ -1538,6 +1543,59 @@ async fn a_text_with_nul_in_a_file_is_a_mistake_of_its_line_on_both_databases() 
         let (code, output, errors) = world.operate(&format!("import {file}")).await;
         assert!(is_refused(code, &errors, "import.mistaken"), "{on:?}: {errors}");
         for number in 1..=lines.len() {
+#[tokio::test]
+async fn an_organization_of_a_file_needs_an_admin_who_gets_in() {
+    let hash = IMPORTED_HASH;
+    let account = |rest: &str| format!("{{\"type\":\"account\",\"name\":\"zoe\"{rest}}}\n");
+    let good = account(&format!(",\"password_hash\":\"{hash}\""));
+    let organization = "{\"type\":\"organization\",\"name\":\"fjordline\",\"display_name\":\"F\"}\n";
+    let admin = |name: &str, rest: &str| {
+        format!(
+            "{{\"type\":\"membership\",\"organization\":\"fjordline\",\"account\":\"{name}\",\"role\":\"admin\"{rest}}}\n"
+        )
+    };
+    for on in On::all() {
+        let world = world_on(on).await;
+        for (name, sql) in [
+            ("off", "UPDATE account SET disabled = 1 WHERE name_key = 'off'"),
+            ("bare", "UPDATE account SET password_hash = NULL WHERE name_key = 'bare'"),
+            ("well", "UPDATE account SET password_hash = 'some hash' WHERE name_key = 'well'"),
+        ] {
+            world.add_account(name, "").await;
+            world.behind_its_back(sql).await;
+        }
+        let cases = [
+            (account("") + organization + &admin("zoe", ""), false),
+            (
+                account(&format!(",\"disabled\":true,\"password_hash\":\"{hash}\""))
+                    + organization
+                    + &admin("zoe", ""),
+                false,
+            ),
+            (good.clone() + organization + &admin("zoe", ",\"external_collaborator\":true"), false),
+            (organization.to_owned() + &admin("off", ""), false),
+            (organization.to_owned() + &admin("bare", ""), false),
+            (organization.to_owned() + &admin("off", "") + &admin("well", ""), true),
+            (
+                account("")
+                    + &good.replace("zoe", "yan")
+                    + organization
+                    + &admin("zoe", "")
+                    + &admin("yan", ""),
+                true,
+            ),
+        ];
+        for (text, gets_in) in cases {
+            let file = written(world.folder(), &text);
+            let (code, output, errors) = world.operate(&format!("import {file} --check")).await;
+            assert_eq!(code == 0, gets_in, "{on:?}: {text}{output}{errors}");
+            assert_eq!(output.contains("an admin who gets in"), !gets_in, "{on:?}: {text}{output}");
+        }
+    }
+}
+
+// === The schema ===
+
             assert!(output.contains(&format!("line {number}: ")), "{on:?} {number}: {output}");
         }
     }
