@@ -710,6 +710,10 @@ impl Run<'_> {
                 tx.insert_revision(&organization, connection, &revision, &self.app.sealing, now).await?;
             deeds.entry(organization.id).or_default().revision = Some(number.to_string());
         }
+        for (organization, deed) in deeds {
+            tx.audit(self.entry(Some(organization), AuditAction::OrgImport, deed.details()), now).await?;
+        }
+        // The system's log comes last, as everywhere: whoever holds it waits for nobody's.
         if !accounts.is_empty() {
             let details = vec![("count", accounts.len().to_string())];
             tx.audit(self.entry(None, AuditAction::AccountImport, details), now).await?;
@@ -735,10 +739,6 @@ impl Run<'_> {
             email: None,
             email_proved: false,
             password_hash: line.password_hash.clone(),
-        for (organization, deed) in deeds {
-            tx.audit(self.entry(Some(organization), AuditAction::OrgImport, deed.details()), now).await?;
-        }
-        // The system's log comes last, as everywhere: whoever holds it waits for nobody's.
             operator: false,
         };
         Some(ImportedAccount { account, disabled: line.disabled, emails: emails_of(line).ok()? })

@@ -913,13 +913,6 @@ async fn a_restore_that_meets_a_writer_with_the_same_tables_in_another_order_beg
     assert_eq!(world.count("SELECT COUNT(*) AS n FROM name WHERE name_key = 'late'").await, 1);
 }
 
-/// Table and columns of `0001_start.sql`.
-async fn columns_of_the_first_schema() -> BTreeMap<String, BTreeSet<String>> {
-    use sqlx::{ConnectOptions as _, Executor as _, Row as _};
-    let mut connection = sqlx::sqlite::SqliteConnectOptions::new().in_memory(true).connect().await.unwrap();
-    connection.execute(include_str!("../../../../migrations/0001_start.sql")).await.unwrap();
-    let sql = "SELECT m.name AS t, c.name AS c FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'";
-    let mut columns: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
 #[tokio::test]
 async fn rule_8_what_a_restore_took_away_whole_is_told_and_what_was_gone_before_is_still_missed() {
     for on in On::all() {
@@ -952,6 +945,13 @@ async fn rule_8_what_a_restore_took_away_whole_is_told_and_what_was_gone_before_
     }
 }
 
+/// Table and columns of `0001_start.sql`.
+async fn columns_of_the_first_schema() -> BTreeMap<String, BTreeSet<String>> {
+    use sqlx::{ConnectOptions as _, Executor as _, Row as _};
+    let mut connection = sqlx::sqlite::SqliteConnectOptions::new().in_memory(true).connect().await.unwrap();
+    connection.execute(include_str!("../../../../migrations/0001_start.sql")).await.unwrap();
+    let sql = "SELECT m.name AS t, c.name AS c FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'";
+    let mut columns: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for row in sqlx::query(sql).fetch_all(&mut connection).await.unwrap() {
         columns.entry(row.get("t")).or_default().insert(row.get("c"));
     }
@@ -1489,11 +1489,6 @@ async fn rule_16_an_account_that_was_used_between_two_commits_of_an_import_is_to
     }
 }
 
-// === The schema ===
-
-#[tokio::test]
-async fn f27_a_schema_that_is_brought_up_to_date_twice_at_once_or_half_way_is_current() {
-    for on in On::all() {
 #[tokio::test]
 async fn an_import_and_a_transaction_with_the_same_logs_wait_for_each_other_in_one_order() {
     // On SQLite there is one writer.
@@ -1543,6 +1538,11 @@ async fn a_text_with_nul_in_a_file_is_a_mistake_of_its_line_on_both_databases() 
         let (code, output, errors) = world.operate(&format!("import {file}")).await;
         assert!(is_refused(code, &errors, "import.mistaken"), "{on:?}: {errors}");
         for number in 1..=lines.len() {
+            assert!(output.contains(&format!("line {number}: ")), "{on:?} {number}: {output}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_organization_of_a_file_needs_an_admin_who_gets_in() {
     let hash = IMPORTED_HASH;
@@ -1596,11 +1596,9 @@ async fn an_organization_of_a_file_needs_an_admin_who_gets_in() {
 
 // === The schema ===
 
-            assert!(output.contains(&format!("line {number}: ")), "{on:?} {number}: {output}");
-        }
-    }
-}
-
+#[tokio::test]
+async fn f27_a_schema_that_is_brought_up_to_date_twice_at_once_or_half_way_is_current() {
+    for on in On::all() {
         let folder = TempDir::new();
         let (store, database) = fresh_store(on, &folder).await;
         let clock = doorward::clock::Clock::system();
