@@ -92,7 +92,7 @@ audit_actions! {
     AccountImport = "account.import", "Accounts were taken from another system's file.", "count";
     OrgImport = "org.import", "The organization, members or a draft of its connection were taken from another system's file.", "created, members, admins, revision";
     StoreBackup = "store.backup", "The store was written to a backup.", "rows, keys";
-    StoreRestore = "store.restore", "The store was restored from a backup: what was written after it is gone; sessions, invitations, links and recovery codes of before are void. In the system's log and in each organization's.", "rows, generation, backup_made_at";
+    StoreRestore = "store.restore", "The store was restored from a backup: what was written after it is gone; sessions, invitations, links and recovery codes of before are void. In the system's log and in each organization's; with `gone`, the organization was made since and nothing but its name is left.", "rows, generation, backup_made_at, gone";
     OrgAuditLogExport = "org.audit_log.export", "The audit log was downloaded. Hidden from the default view.", "count";
 }
 

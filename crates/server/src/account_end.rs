@@ -12,10 +12,11 @@ use doorward_core::membership::Role;
 use doorward_core::time::Timestamp;
 
 use crate::sso::enable::NotDone;
+use crate::sso::linking::identity_details;
 use crate::sso::settings::By;
 use crate::store::{
-    AuditEntry, MemberOrganization, Query, Store, StoreError, count_other_admins, load_memberships,
-    load_organizations_of, load_role,
+    AuditEntry, MemberOrganization, Query, Store, StoreError, count_other_admins, load_connection,
+    load_memberships_and_links, load_organizations_of, load_role,
 };
 
 /// An organization that the account belongs to, and whether it would be left without an admin.
@@ -58,12 +59,19 @@ pub async fn delete_account(
     let mut tx = store.begin().await?;
     loop {
         // Always in the order of their ids, so that two who end at once don't wait for each other.
-        let memberships = load_memberships(&mut tx, account).await?;
-        if memberships.is_empty() {
+        let ties = load_memberships_and_links(&mut tx, account).await?;
+        if ties.is_empty() {
             break;
         }
-        for (organization, is_deleted) in memberships {
+        for (organization, is_deleted) in ties {
             tx.lock_organization(organization).await?;
+            // A link outlives leaving; without the account somebody else may get the identity, and the log says since when.
+            if let Some(connection) = load_connection(&mut tx, organization).await? {
+                for identity in tx.delete_identities_of(connection.id, account).await? {
+                    let details = identity_details(name, &identity);
+                    tx.audit(entry(Some(organization), AuditAction::OrgSsoUnlink, details), now).await?;
+                }
+            }
             // Whoever was removed or demoted while the lock was waited for is what he is now.
             let Some(role) = load_role(&mut tx, organization, account).await? else { continue };
             if role == Role::Admin

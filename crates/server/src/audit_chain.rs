@@ -499,7 +499,7 @@ impl ChainWalk {
         {
             return wrong(self.last, Damage::BeforeTheChain);
         }
-        if expected == 1 && !begins_a_log(&self.scope, &event.action) {
+        if expected == 1 && !begins_a_log(&self.scope, event) {
             return wrong(expected, Damage::NotTheBeginning);
         }
         if event_hash(&self.scope, event, self.hash.as_deref()) != *hash {
@@ -549,14 +549,19 @@ impl ChainWalk {
     }
 }
 
-/// Whether an event of this action is the first that was ever written to such a log.
-fn begins_a_log(scope: &str, action: &str) -> bool {
-    let first: &[AuditAction] = if scope == SYSTEM_SCOPE {
-        &[AuditAction::AuditKeyNew]
-    } else {
-        &[AuditAction::OrgCreate, AuditAction::OrgImport]
-    };
-    first.iter().any(|first| first.as_str() == action)
+/// The detail of `store.restore` that names an organization of which nothing but the name is left.
+pub const GONE: &str = "gone";
+
+/// Whether this is the first event that was ever written to such a log, or that of an organization which a restore took
+/// away whole.
+fn begins_a_log(scope: &str, event: &AuditRecord) -> bool {
+    let is = |action: AuditAction| event.action == action.as_str();
+    if scope == SYSTEM_SCOPE {
+        return is(AuditAction::AuditKeyNew);
+    }
+    is(AuditAction::OrgCreate)
+        || is(AuditAction::OrgImport)
+        || (is(AuditAction::StoreRestore) && event.details.contains_key(GONE))
 }
 
 fn says(event: &AuditRecord, name: &str, value: &str) -> bool {

@@ -116,6 +116,9 @@ pub async fn restore(context: &Context, restore: Restore, output: &mut dyn Write
         context.entry(None, AuditAction::StoreRestore, details)
     };
     let restored = store.restore(&mut lines, &sealing, restore.replace, audit, &context.random, now).await?;
+    // The backup's newest key seals until a newer one of the file is noted: now, not at the next start.
+    store.open_audit(&sealing, &context.random, now).await?;
+    store.note_newer_key(&sealing, now).await?;
     let made_at = rfc3339(restored.made_at).unwrap_or_default();
     writeln!(
         output,
@@ -129,5 +132,16 @@ pub async fn restore(context: &Context, restore: Restore, output: &mut dyn Write
          and the connection (a client secret that was replaced since must be entered again), and make new recovery\n\
          codes. Accounts and organizations made since must be made again."
     )?;
+    let keys = keys_of(&store).await?;
+    if let [old @ .., newest] = &*keys
+        && !old.is_empty()
+    {
+        writeln!(
+            output,
+            "Key {newest} seals. {} is in use again for what the backup holds:\n\
+             next: doorward key rotate, and a minute later doorward key rotate --drop-old",
+            old.join(" and ")
+        )?;
+    }
     Ok(())
 }

@@ -138,7 +138,8 @@ impl Numbered {
         Self { number, hash: hash.to_text(), line }
     }
 
-    /// The names that must be looked up before the line can be judged, in lower case.
+    /// The names that must be looked up before the line can be judged, in lower case. One with NUL is nobody's, and no
+    /// text that PostgreSQL takes.
     fn names(&self) -> Vec<String> {
         let names = match &self.line {
             Ok(Line::Account(line)) => vec![&line.name],
@@ -147,7 +148,7 @@ impl Numbered {
             Ok(Line::Connection(line)) => vec![&line.organization],
             Err(_) => Vec::new(),
         };
-        names.into_iter().map(|name| name.to_ascii_lowercase()).collect()
+        names.into_iter().filter(|name| !name.contains('\0')).map(|name| name.to_ascii_lowercase()).collect()
     }
 }
 
@@ -244,8 +245,12 @@ struct Run<'a> {
     proved: HashMap<String, Origin>,
     members: HashSet<(OrganizationId, AccountId)>,
     connected: HashSet<OrganizationId>,
-    /// Organizations of the file that no line has given an admin yet.
+    /// Accounts of the file that can't sign in: switched off, or without a password.
+    locked_out: HashSet<AccountId>,
+    /// Organizations of the file that no line has given an admin who gets in yet.
     without_admin: HashMap<OrganizationId, u64>,
+    /// Admins of such organizations whose accounts are in the store: whether they get in is not known yet.
+    older_admins: Vec<(OrganizationId, AccountId)>,
     counts: Counts,
     mistakes: Vec<String>,
     mistakes_in_all: u64,
@@ -305,7 +310,9 @@ impl<'a> Run<'a> {
             proved: HashMap::new(),
             members: HashSet::new(),
             connected: HashSet::new(),
+            locked_out: HashSet::new(),
             without_admin: HashMap::new(),
+            older_admins: Vec::new(),
             counts: Counts::default(),
             mistakes: Vec::new(),
             mistakes_in_all: 0,
@@ -346,11 +353,13 @@ impl<'a> Run<'a> {
                 }
             }
             self.check_older_members(&older_pairs).await?;
+            self.look_at_older_admins().await?;
         }
         let mut lines: Vec<u64> = std::mem::take(&mut self.without_admin).into_values().collect();
         lines.sort_unstable();
         for line in lines {
-            self.wrong(line, "no line makes anybody an admin of this organization");
+            let what = "no line makes anybody an admin who gets in: switched on, with a password, no external collaborator";
+            self.wrong(line, what);
         }
         Ok(())
     }
@@ -367,7 +376,8 @@ impl<'a> Run<'a> {
         for numbered in chunk {
             if let Ok(Line::Account(line)) = &numbered.line {
                 let theirs = line.emails.iter().filter(|email| email.proved);
-                proved.extend(theirs.map(|email| email.address.to_ascii_lowercase()));
+                let theirs = theirs.filter_map(|email| Email::parse(&email.address).ok());
+                proved.extend(theirs.map(|email| email.key().to_owned()));
             }
         }
         for key in self.app.store.load_proved(&proved).await? {
@@ -421,6 +431,9 @@ impl<'a> Run<'a> {
         }
         let id = AccountId::new(self.app.clock.now().millis(), self.random_bytes()?);
         self.take_name(number, &name, NameOwner::Account(id))?;
+        if line.disabled || line.password_hash.is_none() {
+            self.locked_out.insert(id);
+        }
         let proved = emails.iter().filter(|(_, proved, _)| *proved);
         self.proved.extend(proved.map(|(email, ..)| (email.key().to_owned(), Origin::Line(number))));
         self.counts.accounts += 1;
@@ -499,8 +512,12 @@ impl<'a> Run<'a> {
         if before {
             return Ok(());
         }
-        if role == Role::Admin {
-            self.without_admin.remove(&organization);
+        if role == Role::Admin && !line.external_collaborator {
+            match account_origin {
+                Origin::Store => self.older_admins.push((organization, account)),
+                Origin::Line(_) if self.locked_out.contains(&account) => {}
+                Origin::Line(_) => drop(self.without_admin.remove(&organization)),
+            }
         }
         if let (Origin::Store, Origin::Store) = (organization_origin, account_origin) {
             older_pairs.push((number, organization, account));
@@ -519,6 +536,17 @@ impl<'a> Run<'a> {
             if there.contains(&(organization, account)) {
                 self.wrong(number, "this account is a member already");
             }
+        }
+        Ok(())
+    }
+
+    async fn look_at_older_admins(&mut self) -> Result<(), Failure> {
+        let mut admins = std::mem::take(&mut self.older_admins);
+        admins.retain(|(organization, _)| self.without_admin.contains_key(organization));
+        let accounts: Vec<_> = admins.iter().map(|&(_, account)| account).collect();
+        let get_in: HashSet<_> = self.app.store.load_able_to_sign_in(&accounts).await?.into_iter().collect();
+        for (organization, _) in admins.iter().filter(|(_, account)| get_in.contains(account)) {
+            self.without_admin.remove(organization);
         }
         Ok(())
     }
@@ -682,12 +710,13 @@ impl Run<'_> {
                 tx.insert_revision(&organization, connection, &revision, &self.app.sealing, now).await?;
             deeds.entry(organization.id).or_default().revision = Some(number.to_string());
         }
+        for (organization, deed) in deeds {
+            tx.audit(self.entry(Some(organization), AuditAction::OrgImport, deed.details()), now).await?;
+        }
+        // The system's log comes last, as everywhere: whoever holds it waits for nobody's.
         if !accounts.is_empty() {
             let details = vec![("count", accounts.len().to_string())];
             tx.audit(self.entry(None, AuditAction::AccountImport, details), now).await?;
-        }
-        for (organization, deed) in deeds {
-            tx.audit(self.entry(Some(organization), AuditAction::OrgImport, deed.details()), now).await?;
         }
         tx.commit(now).await.map_err(taken_meanwhile)
     }

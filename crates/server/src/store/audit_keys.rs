@@ -98,10 +98,13 @@ async fn load_present(query: &mut impl Query, sealing: &Sealing) -> Result<Optio
     Ok(AuditKeys::from_secrets(&secrets)?)
 }
 
-/// The keys, held against the mark; `None` in a store that never had any. Without a mark (an older version wrote
-/// none) those that are there are all.
+/// The keys, held against the mark; `None` in a store that never had any. Without a mark nothing says that those which
+/// are there are all, so behind a past they don't count.
 async fn load(query: &mut impl Query, sealing: &Sealing) -> Result<Option<AuditKeys>, StoreError> {
-    let mark = load_mark(query, sealing).await?.unwrap_or_default();
+    let Some(mark) = load_mark(query, sealing).await? else {
+        has_no_past(query).await?;
+        return Ok(None);
+    };
     let keys = load_present(query, sealing).await?;
     let present = keys.as_ref().map(|keys| keys.public_keys().0).unwrap_or_default();
     let is_gone = |marked: &&MarkedKey| !marked.lost && !present.iter().any(|key| key.id == marked.id);
@@ -117,14 +120,16 @@ async fn load(query: &mut impl Query, sealing: &Sealing) -> Result<Option<AuditK
     Ok(keys.map(|keys| keys.with_lost(lost)))
 }
 
-/// Refuses a store that has a past: anybody's name, an event, a checkpoint.
+/// Refuses a store without a mark that has a past: anybody's name, an event, a checkpoint.
 async fn has_no_past(query: &mut impl Query) -> Result<(), StoreError> {
     let name = query.fetch_optional("SELECT MIN(name_key) AS name FROM name", Vec::new()).await?;
     let nobody = name.map(|row| row.opt_text("name")).transpose()?.flatten().is_none();
     if nobody && next_scope(query, "").await?.is_none() {
         return Ok(());
     }
-    Err(StoreError::AuditKeysMissing("there is none, although there is a past".to_owned()))
+    Err(StoreError::AuditKeysMissing(
+        "there is a past, and audit_mark does not say which keys there were".to_owned(),
+    ))
 }
 
 impl Store {
@@ -139,9 +144,12 @@ impl Store {
         if self.audit_keys().is_ok() {
             return Ok(());
         }
-        let keys = match load(&mut self.reader(), sealing).await? {
-            Some(keys) if load_mark(&mut self.reader(), sealing).await?.is_some() => keys,
-            _ => self.make_first_audit_key(sealing, random, now).await?,
+        // Without a mark it is judged under a lock: another node's first start may just be making key, mark and past.
+        let is_marked = load_mark(&mut self.reader(), sealing).await?.is_some();
+        let keys = if is_marked { load(&mut self.reader(), sealing).await? } else { None };
+        let keys = match keys {
+            Some(keys) => keys,
+            None => self.make_first_audit_key(sealing, random, now).await?,
         };
         // Whoever opened them at the same time read the same.
         drop(self.audit_keys.sealing.set(sealing.clone()));
@@ -164,11 +172,8 @@ impl Store {
         // Two nodes that start at once: the second waits here, and finds the keys of the first.
         tx.execute("UPDATE change_counter SET n = n WHERE id = 1", Vec::new()).await?;
         if load(&mut tx, sealing).await?.is_none() {
-            has_no_past(&mut tx).await?;
             tx.make_audit_key(sealing, random, now).await?;
             tx.tell_of_new_key(Actor::System, &[], now).await?;
-        } else {
-            tx.write_mark(sealing, now).await?;
         }
         let keys = load(&mut tx, sealing).await?.ok_or(StoreError::AuditKeys("none was made"))?;
         tx.commit(now).await?;
@@ -190,11 +195,7 @@ impl Store {
         tx.lock_audit_logs().await?;
         let (mut lost, mut behind_a_past) = (Vec::new(), false);
         match load(&mut tx, sealing).await {
-            Ok(Some(_)) => {}
-            Ok(None) => match has_no_past(&mut tx).await {
-                Err(StoreError::AuditKeysMissing(_)) if although_lost => behind_a_past = true,
-                outcome => outcome?,
-            },
+            Ok(_) => {}
             Err(StoreError::AuditKeysMissing(_)) if although_lost => {
                 behind_a_past = true;
                 lost = tx.give_up_missing_keys(sealing).await?;
@@ -250,6 +251,10 @@ impl Transaction {
         random: &Random,
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        // A backup without a mark is from before there were marks: the store that it was made of had started.
+        if load_mark(self, sealing).await?.is_none() {
+            self.write_mark(sealing, now).await?;
+        }
         let is_older = load(self, sealing).await?.is_none();
         for key in before {
             let sql = "INSERT INTO audit_key (id, sealed, created_at) VALUES ($1, $2, 0) ON CONFLICT (id) DO NOTHING";

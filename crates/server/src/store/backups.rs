@@ -19,6 +19,7 @@ use super::audit_log::AuditEntry;
 use super::database::{AnyTransaction, Database, Query, StoreError, Value};
 use super::key_check::{keys_fit, load_known_keys};
 use super::{Store, Transaction, migrations};
+use crate::audit_chain::GONE;
 use crate::random::Random;
 use crate::sealing::{Sealing, SealingError};
 use crate::values;
@@ -454,13 +455,17 @@ impl Store {
         let rows = tx.read_rows(&mut lines).await?;
         migrations::migrate_in(&mut tx.inner, None).await?;
         tx.execute(
-            "INSERT INTO name (name_key, spelled, kind, owner_id, created_at) \
-             SELECT b.name_key, b.spelled, b.kind, b.owner_id, b.created_at FROM name_before b WHERE NOT EXISTS \
-             (SELECT 1 FROM name n WHERE n.name_key = b.name_key OR n.owner_id = b.owner_id)",
+            "DELETE FROM name_before WHERE EXISTS (SELECT 1 FROM name n \
+             WHERE n.name_key = name_before.name_key OR n.owner_id = name_before.owner_id)",
             Vec::new(),
         )
         .await?;
-        tx.execute("DROP TABLE name_before", Vec::new()).await?;
+        tx.execute(
+            "INSERT INTO name (name_key, spelled, kind, owner_id, created_at) \
+             SELECT name_key, spelled, kind, owner_id, created_at FROM name_before",
+            Vec::new(),
+        )
+        .await?;
         keys_fit(&mut tx, sealing).await?;
         // The file may have newer ones, of a rotation since: they seal once this store has heard of them.
         if let Some(newest) = load_known_keys(&mut tx).await?.last() {
@@ -476,6 +481,7 @@ impl Store {
         let sql = "UPDATE store_generation SET n = $1, restored_at = $2, backup_made_at = $3 WHERE id = 1";
         tx.execute(sql, values![restored.generation, now, made_at]).await?;
         tx.tell_of_restore(audit(&restored), now).await?;
+        tx.execute("DROP TABLE name_before", Vec::new()).await?;
         tx.commit(now).await?;
         Ok(restored)
     }
@@ -523,8 +529,29 @@ impl Transaction {
                 break;
             }
         }
+        self.begin_logs_of_the_gone(&entry, now).await?;
         self.audit(entry, now).await?;
         Ok(())
+    }
+
+    /// Of an organization that was made since the backup, the name is left, which must have a log: it begins with the
+    /// restore that took the rest. One that is in the backup without a log stays without: that was somebody else.
+    async fn begin_logs_of_the_gone(&mut self, entry: &AuditEntry, now: Timestamp) -> Result<(), StoreError> {
+        let mut after = String::new();
+        loop {
+            let sql = "SELECT owner_id, spelled FROM name_before \
+                       WHERE kind = 'organization' AND owner_id > $1 ORDER BY owner_id LIMIT 500";
+            let page = self.fetch_all(sql, values![&after]).await?;
+            for row in &page {
+                after = row.text("owner_id")?;
+                let mut entry = entry.clone();
+                entry.details.push((GONE, row.text("spelled")?));
+                self.append(&after, entry, now).await?;
+            }
+            if page.is_empty() {
+                return Ok(());
+            }
+        }
     }
 
     /// On SQLite a transaction that writes is alone already.

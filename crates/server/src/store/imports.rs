@@ -98,6 +98,15 @@ impl Store {
         rows.iter().map(|row| row.text("line_hash")).collect()
     }
 
+    /// Those of these accounts that are switched on and have a password.
+    pub async fn load_able_to_sign_in(&self, accounts: &[AccountId]) -> Result<Vec<AccountId>, StoreError> {
+        let head =
+            "SELECT id FROM account WHERE disabled = 0 AND password_hash IS NOT NULL AND id IN (VALUES ";
+        let values = accounts.iter().flat_map(|&account| values![account]).collect();
+        let rows = self.reader().fetch_listed(head, 1, values).await?;
+        rows.iter().map(|row| row.parsed("id")).collect()
+    }
+
     /// Those of these memberships that are there.
     pub async fn load_existing_members(
         &self,

@@ -81,7 +81,7 @@ pub use key_check::{KnownKey, keys_fit, load_every_key_id, load_known_keys};
 pub use organizations::{
     Member, MemberOrganization, Organization, Plan, RESOURCE_NAME_BYTES_MAX, Resource, SEARCH_CHARS_MAX,
     count_members, count_other_admins, load_collaborators, load_external_collaborator, load_members,
-    load_memberships, load_organization, load_organizations, load_organizations_of, load_resources,
+    load_memberships_and_links, load_organization, load_organizations, load_organizations_of, load_resources,
     load_role,
 };
 pub use recovery::{RECOVERY_LIFETIME, count_recovery_codes, load_recovery};

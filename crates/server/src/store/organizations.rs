@@ -292,14 +292,17 @@ pub async fn load_organizations_of(
         .collect()
 }
 
-/// The organizations that an account belongs to, in the order of their ids, and whether each was deleted; at most 500.
-pub async fn load_memberships(
+/// The organizations that an account belongs to or has an identity at, in the order of their ids, and whether each was
+/// deleted; at most 500.
+pub async fn load_memberships_and_links(
     query: &mut impl Query,
     account: AccountId,
 ) -> Result<Vec<(OrganizationId, bool)>, StoreError> {
-    let sql = "SELECT m.organization_id, o.deleted_at FROM membership m \
-               JOIN organization o ON o.id = m.organization_id \
-               WHERE m.account_id = $1 ORDER BY m.organization_id LIMIT 500";
+    let sql = "SELECT o.id AS organization_id, o.deleted_at AS deleted_at FROM membership m \
+               JOIN organization o ON o.id = m.organization_id WHERE m.account_id = $1 \
+               UNION SELECT o.id, o.deleted_at FROM identity i JOIN connection c ON c.id = i.connection_id \
+               JOIN organization o ON o.id = c.organization_id WHERE i.account_id = $1 \
+               ORDER BY organization_id LIMIT 500";
     let rows = query.fetch_all(sql, values![account]).await?;
     rows.iter()
         .map(|row| Ok((row.parsed("organization_id")?, row.opt_int("deleted_at")?.is_some())))

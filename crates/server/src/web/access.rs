@@ -91,9 +91,10 @@ async fn let_in(
     parts: &mut Parts,
     body: Body,
 ) -> (Visit, Result<Body, Denied>) {
-    // A provider's answer is read as a whole, and refused in words of its own.
-    let is_answer = parts.uri.path().ends_with("/oidc/consume");
-    if !is_answer && parts.uri.path_and_query().is_some_and(|target| has_nul(target.as_str().as_bytes())) {
+    // A provider's answer, the query, is read as a whole, and refused in words of its own.
+    let path = parts.uri.path();
+    let query = parts.uri.query().filter(|_| !path.ends_with("/oidc/consume"));
+    if has_nul(path.as_bytes()) || query.is_some_and(|query| has_nul(query.as_bytes())) {
         return (Visit::of_stranger(parts), Err(ErrorCode::RequestMalformed.into()));
     }
     let (visit, admitted) = judge(app, access, parts).await;

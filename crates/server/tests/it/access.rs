@@ -543,6 +543,42 @@ async fn rule_12_an_admins_account_is_not_deleted_without_sso_nor_the_last_admin
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v35_each_organization_is_told_of_the_links_that_go_with_an_account() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        // Of globex mira is no member any more; her identity there was kept, as it is when somebody leaves.
+        let connection = |organization: &str| {
+            format!(
+                "{{\"type\":\"connection\",\"organization\":\"{organization}\",\"issuer_url\":\"https://idp.example\",\
+                 \"client_id\":\"c\",\"client_secret\":\"a secret of one\"}}\n"
+            )
+        };
+        let file = world.folder().join("connections.jsonl");
+        std::fs::write(&file, connection("acme") + &connection("globex")).unwrap();
+        world.good_command(&format!("import {}", file.display())).await;
+        world
+            .behind_its_back(
+                "INSERT INTO identity (connection_id, issuer, subject, sub, account_id, email, linked_at) \
+                 SELECT c.id, 'https://idp.example', 'mira at ' || o.name_key, 's', a.id, 'mira@acme.example', 1 \
+                 FROM connection c JOIN organization o ON o.id = c.organization_id, account a \
+                 WHERE a.name_key = 'mira'",
+            )
+            .await;
+        world.remove_member("globex", "mira").await;
+        assert_eq!(role(&world, "globex", "mira").await, None, "{on:?}");
+        world.good_command("account delete mira").await;
+        for organization in ["acme", "globex"] {
+            let log = world.audit(organization).await;
+            let told: Vec<_> = log.iter().filter(|event| event.action == "org.sso_unlink").collect();
+            assert_eq!(told.len(), 1, "{on:?} {organization}");
+            assert_eq!(told[0].details["account"], "mira");
+            assert_eq!(told[0].details["subject"], format!("mira at {organization}"));
+        }
+        world.good_command("audit verify --all").await;
+    }
+}
+
 /// Tables whose rows belong to an account, which `Transaction::delete_account` and `delete_membership` empty of them. A new
 /// one belongs into `delete_account` first, and then here.
 const OF_AN_ACCOUNT: &[&str] = &[

@@ -414,7 +414,11 @@ async fn a_text_with_nul_is_malformed_on_both_databases_and_no_fault_of_the_stor
             (400, Some("request.malformed")),
             "{on:?}"
         );
-        for path in ["/organizations/%00/settings", "/organizations/acme/settings/audit-log?action=%00"] {
+        for path in [
+            "/organizations/%00/settings",
+            "/organizations/acme/settings/audit-log?action=%00",
+            "/organizations/a%00/oidc/consume",
+        ] {
             let page = ada.get(&format!("{}{path}", world.base)).await;
             assert_eq!(page.code().as_deref(), Some("request.malformed"), "{on:?}: {path}");
         }

@@ -353,6 +353,36 @@ async fn t12_whoever_deletes_the_keys_gets_no_new_ones() {
     assert!(matches!(refused, Err(StoreError::AuditKeysMissing(_))), "{refused:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t12_without_the_mark_nothing_starts_whichever_keys_are_left() {
+    let newest = "DELETE FROM audit_key WHERE created_at = (SELECT MAX(created_at) FROM (SELECT created_at FROM audit_key) k)";
+    for on in On::all() {
+        for takes_newest in [false, true] {
+            let world = world_with_events(on, 3).await;
+            world.good_command("audit new-key").await;
+            write_events(&world, 1).await;
+            world.behind_its_back("DELETE FROM audit_mark").await;
+            if takes_newest {
+                world.behind_its_back(newest).await;
+            }
+            let (code, _, errors) = world.command("resource set acme data --public");
+            assert!(code == 1 && errors.contains("audit.keys_missing"), "{on:?} {takes_newest}: {errors}");
+            assert_eq!(world.count("SELECT COUNT(*) AS n FROM audit_mark").await, 0, "{on:?} {takes_newest}");
+            let mut tx = world.app.store.begin().await.unwrap();
+            let written = tx.audit(leaves(&world).await, NOW).await;
+            drop(tx);
+            // A node that runs has keys of its own; it looks where the newest is another one.
+            let is_refused = matches!(written, Err(StoreError::AuditKeysMissing(_)));
+            assert_eq!(is_refused, takes_newest, "{on:?}: {written:?}");
+
+            world.good_command("audit new-key --lost").await;
+            world.good_command("resource set acme data --public").await;
+            let (code, output, errors) = world.command("audit verify acme");
+            assert!(code == 0 && output.contains("without codes"), "{on:?} {takes_newest}: {output}{errors}");
+        }
+    }
+}
+
 /// The database as it would be had there never been a chain.
 const WITHOUT_A_CHAIN: &[&str] = &[
     "UPDATE audit_event SET hash = NULL, mac = NULL",
