@@ -1,8 +1,9 @@
 //! Organizations, memberships and registered resources.
 
 use doorward_core::connection::{DEFAULT_SESSION_TIMEOUT, Enforcement};
+use doorward_core::error_code::ErrorCode;
 use doorward_core::gate_decision::ExternalCollaborator;
-use doorward_core::ids::{AccountId, OrganizationId};
+use doorward_core::ids::{AccountId, OrganizationId, SessionId};
 use doorward_core::membership::Role;
 use doorward_core::name::Name;
 use doorward_core::time::{Lifetime, Timestamp};
@@ -349,6 +350,25 @@ impl Transaction {
     pub async fn lock_organization(&mut self, id: OrganizationId) -> Result<(), StoreError> {
         self.execute("UPDATE organization SET plan = plan WHERE id = $1", values![id]).await?;
         Ok(())
+    }
+
+    /// Locks the organization for a deed of its admin, who is read again under the lock: whoever was removed, demoted,
+    /// switched off or signed out while the lock was waited for does nothing any more. Every deed of an admin's page
+    /// begins with it: what the page was admitted by is older than the lock.
+    pub async fn lock_as_admin(
+        &mut self,
+        organization: OrganizationId,
+        session: SessionId,
+        account: AccountId,
+    ) -> Result<Result<(), ErrorCode>, StoreError> {
+        self.lock_organization(organization).await?;
+        if !self.browser_session_counts(session, account).await? {
+            return Ok(Err(ErrorCode::AccountSignInNeeded));
+        }
+        if self.hold_role(organization, account).await? != Some(Role::Admin) {
+            return Ok(Err(ErrorCode::OrganizationUnknown));
+        }
+        Ok(Ok(()))
     }
 
     /// Sets what the organization is called on pages.

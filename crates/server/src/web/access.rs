@@ -90,9 +90,10 @@ async fn let_in(
     parts: &mut Parts,
     body: Body,
 ) -> (Visit, Result<Body, Denied>) {
-    // A provider's answer is read as a whole, and refused in words of its own.
+    // What a provider's answer says is read as a whole, and refused in words of its own; where it goes is not.
     let is_answer = parts.uri.path().ends_with("/oidc/consume");
-    if !is_answer && parts.uri.path_and_query().is_some_and(|target| has_nul(target.as_str().as_bytes())) {
+    let query = parts.uri.query().filter(|_| !is_answer).unwrap_or_default();
+    if has_nul(parts.uri.path().as_bytes()) || has_nul(query.as_bytes()) {
         return (Visit::of_stranger(app, parts), Err(ErrorCode::RequestMalformed.into()));
     }
     let (visit, admitted) = judge(app, access, parts).await;
@@ -224,10 +225,11 @@ async fn admit(app: &SharedApp, access: Access, visit: &Visit, parts: &mut Parts
     };
     let is_spared = membership.external_collaborator().spares(now);
     let blocked = match access {
-        // An external collaborator is spared SSO on his way in; what widens entry asks for it all the same.
+        // An external collaborator is spared SSO on his way in, and so he reads; a form of an admin's asks for it all the
+        // same, or his password alone would be enough to remove the others.
         Access::Admin | Access::Leaving => {
             let is_asked = facts.sso == Some(Enforcement::Enforced) || (!reads && facts.sso.is_some());
-            is_admin && is_asked && !sso_complete && !recovered && !is_spared
+            is_admin && is_asked && !sso_complete && !recovered && !(reads && is_spared)
         }
         Access::FreshAdminWithSso => !sso_complete && !recovered,
         Access::Anyone

@@ -590,6 +590,7 @@ async fn v45_deleting_leaving_removing_and_demoting_cross_and_one_admin_stays() 
             let at = |rest: &str| page_of(&world, &format!("/organizations/{organization}{rest}"));
             let by = doorward::sso::settings::By {
                 actor: doorward::store::Actor::System,
+                session: None,
                 address: None,
                 request_id: None,
             };

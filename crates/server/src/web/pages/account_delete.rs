@@ -85,10 +85,8 @@ async fn owes_sso(app: &App, visitor: &SignedIn, tie: &Tie, now: Timestamp) -> R
     let organization = &tie.member.organization;
     let facts = app.store.organization_facts(organization.name.key(), now).await?;
     let Some(facts) = facts.filter(|facts| facts.sso.is_some()) else { return Ok(false) };
-    if tie.member.role != Role::Admin
-        || visitor.sso_is_complete(&facts, now)
-        || tie.member.external_collaborator.spares(now)
-    {
+    // An external collaborator owes it too: what he is spared is the way in.
+    if tie.member.role != Role::Admin || visitor.sso_is_complete(&facts, now) {
         return Ok(false);
     }
     let Some(session) = visitor.session() else { return Ok(true) };

@@ -345,7 +345,7 @@ pub async fn add(
     may_make(&app, &visit, &place, role)?;
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization).await?;
+    by(&visit)?.lock_as_admin(&mut tx, organization).await??;
     if load_role(&mut tx, organization, account.id).await?.is_some() {
         drop(tx);
         return problem("account", ErrorCode::MembershipExists).await;
@@ -371,7 +371,7 @@ pub async fn change_role(
     may_make(&app, &visit, &place, role)?;
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization).await?;
+    by(&visit)?.lock_as_admin(&mut tx, organization).await??;
     let before = load_role(&mut tx, organization, account.id).await?.ok_or(ErrorCode::MembershipMissing)?;
     if before == Role::Admin
         && role != Role::Admin
@@ -404,8 +404,21 @@ async fn end_membership(
     let organization = place.organization.id;
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization).await?;
+    if action == AuditAction::OrgRemoveUser {
+        by(visit)?.lock_as_admin(&mut tx, organization).await??;
+    } else {
+        tx.lock_organization(organization).await?;
+        let session = visit.account()?.session().ok_or(ErrorCode::AccountSignInNeeded)?.id;
+        if !tx.browser_session_counts(session, account).await? {
+            return Err(ErrorCode::AccountSignInNeeded.into());
+        }
+    }
     let role = load_role(&mut tx, organization, account).await?.ok_or(ErrorCode::MembershipMissing)?;
+    // Whoever became an admin while the lock was waited for leaves as an admin does, or not at all.
+    let became_admin = role == Role::Admin && place.role != Role::Admin;
+    if became_admin && action == AuditAction::OrgLeave && !place.may_widen() {
+        return Err(ErrorCode::SettingsSsoNeeded.into());
+    }
     if role == Role::Admin {
         keep_an_admin(&mut tx, place, account).await?;
     }
