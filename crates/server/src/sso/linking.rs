@@ -134,7 +134,7 @@ pub fn link_details(account: &str, identity: &Identity, how: How) -> Vec<(&'stat
 }
 
 /// An account and an identity, as the audit log names them.
-fn identity_details(account: &str, identity: &Identity) -> Vec<(&'static str, String)> {
+pub fn identity_details(account: &str, identity: &Identity) -> Vec<(&'static str, String)> {
     vec![
         ("account", account.to_owned()),
         ("issuer", identity.issuer.clone()),
