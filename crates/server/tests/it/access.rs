@@ -686,7 +686,7 @@ async fn a_link_that_outlived_leaving_ends_with_the_account_in_that_organization
         let event = log.last().unwrap();
         assert_eq!(
             (event.action.as_str(), event.details["account"].as_str()),
-            ("org.sso.unlink", Some("mira"))
+            ("org.sso_unlink", Some("mira"))
         );
     }
 }
