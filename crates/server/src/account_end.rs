@@ -15,8 +15,8 @@ use crate::sso::enable::NotDone;
 use crate::sso::linking::identity_details;
 use crate::sso::settings::By;
 use crate::store::{
-    AuditEntry, MemberOrganization, Query, Store, StoreError, count_other_admins, load_connection,
-    load_memberships_and_links, load_organizations_of, load_role,
+    AuditEntry, MemberOrganization, Query, Store, StoreError, count_other_admins, load_bonds,
+    load_connection, load_governed_alone, load_organizations_of, load_role, owes_sso,
 };
 
 /// An organization that the account belongs to, and whether it would be left without an admin.
@@ -28,19 +28,24 @@ pub struct Tie {
     pub is_last_admin: bool,
 }
 
-/// What an account belongs to, by the organizations' names. Only shows: deleting judges anew.
-pub async fn load_ties(query: &mut impl Query, account: AccountId) -> Result<Vec<Tie>, StoreError> {
+/// What an account belongs to, by the organizations' names; at most 500. Only shows: deleting judges anew.
+pub async fn load_ties(
+    query: &mut impl Query,
+    account: AccountId,
+    now: Timestamp,
+) -> Result<Vec<Tie>, StoreError> {
     let mut ties = Vec::new();
+    let alone = load_governed_alone(query, account, now).await?;
     for member in load_organizations_of(query, account).await? {
-        let is_last_admin = member.role == Role::Admin
-            && count_other_admins(query, member.organization.id, account).await? == 0;
+        let is_last_admin = alone.contains(&member.organization.id);
         ties.push(Tie { member, is_last_admin });
     }
     Ok(ties)
 }
 
 /// Deletes the account of this id and name. `password_hash`: what its person's password was proved by just now; another
-/// one meanwhile, and nothing is done. `None`: the operator asks.
+/// one meanwhile, and nothing is done; and an admin owes what leaving asks for, in every organization. `None`: the operator
+/// asks.
 pub async fn delete_account(
     store: &Store,
     (account, name): (AccountId, &str),
@@ -59,13 +64,13 @@ pub async fn delete_account(
     let mut tx = store.begin().await?;
     loop {
         // Always in the order of their ids, so that two who end at once don't wait for each other.
-        let ties = load_memberships_and_links(&mut tx, account).await?;
-        if ties.is_empty() {
+        let bonds = load_bonds(&mut tx, account).await?;
+        if bonds.is_empty() {
             break;
         }
-        for (organization, is_deleted) in ties {
+        for (organization, is_deleted) in bonds {
             tx.lock_organization(organization).await?;
-            // A link outlives leaving; without the account somebody else may get the identity, and the log says since when.
+            // A link outlives leaving: where he has left, too, its end is told.
             if let Some(connection) = load_connection(&mut tx, organization).await? {
                 for identity in tx.delete_identities_of(connection.id, account).await? {
                     let details = identity_details(name, &identity);
@@ -74,16 +79,22 @@ pub async fn delete_account(
             }
             // Whoever was removed or demoted while the lock was waited for is what he is now.
             let Some(role) = load_role(&mut tx, organization, account).await? else { continue };
-            if role == Role::Admin
-                && !is_deleted
-                && count_other_admins(&mut tx, organization, account).await? == 0
-            {
-                return Err(ErrorCode::OrganizationLastAdmin.into());
+            if role == Role::Admin && !is_deleted {
+                if count_other_admins(&mut tx, organization, account, now).await? == 0 {
+                    return Err(ErrorCode::OrganizationLastAdmin.into());
+                }
+                if password_hash.is_some() && owes_sso(&mut tx, organization, by.session, now).await? {
+                    return Err(ErrorCode::SettingsSsoNeeded.into());
+                }
             }
             tx.delete_membership(organization, account).await?;
             let details = vec![("account", name.to_owned()), ("role", role.to_string())];
             tx.audit(entry(Some(organization), AuditAction::OrgAccountDelete, details), now).await?;
         }
+    }
+    // Without an operator the next start's link makes one: a browser must not be able to ask for that.
+    if password_hash.is_some() && tx.is_last_operator(account).await? {
+        return Err(ErrorCode::AccountLastOperator.into());
     }
     if let Some(proved) = password_hash
         && !tx.confirm_sign_in(account, proved).await?

@@ -180,7 +180,7 @@ pub async fn delete_account(
     match account_end::delete_account(&store, who, None, &context.by(), context.clock.now()).await {
         Ok(()) => {}
         Err(NotDone::Refused(ErrorCode::OrganizationLastAdmin)) => {
-            let ties = load_ties(&mut store.reader(), account.id).await?;
+            let ties = load_ties(&mut store.reader(), account.id, context.clock.now()).await?;
             let left: Vec<String> = ties
                 .iter()
                 .filter(|tie| tie.is_last_admin)

@@ -81,7 +81,7 @@ impl Context {
 
     /// The operator, as the one who does it.
     fn by(&self) -> By {
-        By { actor: Actor::Operator(self.operator.clone()), address: None, request_id: None }
+        By { actor: Actor::Operator(self.operator.clone()), session: None, address: None, request_id: None }
     }
 
     /// An audit event by the operator.

@@ -103,7 +103,7 @@ pub async fn set_member(context: &Context, set: MemberSet, output: &mut dyn Writ
         return Ok(());
     }
     let demoted = before == Some(Role::Admin);
-    if demoted && store::count_other_admins(&mut tx, organization.id, account.id).await? == 0 {
+    if demoted && store::count_other_admins(&mut tx, organization.id, account.id, now).await? == 0 {
         return Err(ErrorCode::OrganizationLastAdmin.into());
     }
     let (action, details) = match before {
@@ -145,7 +145,8 @@ pub async fn remove_member(
             "Nothing needs to be done.",
         ));
     };
-    if role == Role::Admin && store::count_other_admins(&mut tx, organization.id, account.id).await? == 0 {
+    if role == Role::Admin && store::count_other_admins(&mut tx, organization.id, account.id, now).await? == 0
+    {
         return Err(ErrorCode::OrganizationLastAdmin.into());
     }
     tx.delete_membership(organization.id, account.id).await?;

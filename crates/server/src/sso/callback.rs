@@ -193,8 +193,12 @@ async fn end(
     let revision = load_revision(&mut app.store.reader(), organization.id, attempt.revision).await?;
     let revision = revision.as_ref().ok_or(Stopped::Superseded)?;
     let frozen = revision.endpoints.as_ref().ok_or(Stopped::Superseded)?;
-    let by =
-        &By { actor: signed_in.actor(), address: visit.address, request_id: Some(visit.request_id.clone()) };
+    let by = &By {
+        actor: signed_in.actor(),
+        session: signed_in.session().map(|s| s.id),
+        address: visit.address,
+        request_id: Some(visit.request_id.clone()),
+    };
     let trip = Trip { app, organization, attempt, signed_in, revision, frozen, by };
 
     let person = trip.ask(parameters).await?;
@@ -505,7 +509,7 @@ async fn fail(
         Some(signed_in) if signed_in.account.id == attempt.account => signed_in.actor(),
         _ => crate::store::Actor::System,
     };
-    let by = By { actor, address: visit.address, request_id: Some(visit.request_id.clone()) };
+    let by = By { actor, session: None, address: visit.address, request_id: Some(visit.request_id.clone()) };
     let mut tx = app.store.begin().await?;
     tx.lock_organization(organization.id).await?;
     tx.note_outcome(attempt.state, finding.code.as_str()).await?;

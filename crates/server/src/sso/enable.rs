@@ -8,7 +8,6 @@ use doorward_core::audit_event::AuditAction;
 use doorward_core::connection::{Enforcement, test_still_counts};
 use doorward_core::error_code::ErrorCode;
 use doorward_core::ids::RevisionNumber;
-use doorward_core::membership::Role;
 use doorward_core::secret::{Secret, TokenHash};
 
 use super::callback::entry;
@@ -62,7 +61,7 @@ pub async fn enable(
     let session = signed_in.session().ok_or(ErrorCode::AccountSignInNeeded)?.id;
     let account = signed_in.account.id;
     let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization.id).await?;
+    by.lock_as_admin(&mut tx, organization.id).await??;
     let connection = load_connection(&mut tx, organization.id).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
     if connection.draft != Some(revision) || connection.live == Some(revision) {
         return Err(ErrorCode::SettingsRevisionStale.into());
@@ -82,12 +81,6 @@ pub async fn enable(
     // The same settings may have been tested once more meanwhile, by whoever was signed in at the provider then.
     if shown.is_some_and(|shown| shown != identity.subject) {
         return Err(ErrorCode::SettingsIdentityChanged.into());
-    }
-    if !tx.browser_session_counts(session, account).await? {
-        return Err(ErrorCode::AccountSignInNeeded.into());
-    }
-    if tx.hold_role(organization.id, account).await? != Some(Role::Admin) {
-        return Err(ErrorCode::OrganizationUnknown.into());
     }
 
     // What widens entry on a live connection needs more than a fresh login (rule 12): anything but another secret, and
@@ -194,7 +187,7 @@ pub async fn enable_by_operator(
 pub async fn disable(app: &App, organization: &Organization, by: &By) -> Result<(), NotDone> {
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization.id).await?;
+    by.lock_as_admin(&mut tx, organization.id).await??;
     let live = tx.disable_connection(organization).await?.ok_or(ErrorCode::SettingsNothingToDisable)?;
     let details = vec![("revision", live.to_string())];
     tx.audit(entry(organization, AuditAction::OrgSettingsSsoDisable, by, details), now).await?;
@@ -211,7 +204,7 @@ pub async fn set_guests_may_link(
 ) -> Result<(), NotDone> {
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization.id).await?;
+    by.lock_as_admin(&mut tx, organization.id).await??;
     let connection = load_connection(&mut tx, organization.id).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
     if connection.guests_may_link == may {
         return Ok(());
@@ -232,7 +225,7 @@ pub async fn set_enforcement(
 ) -> Result<(), NotDone> {
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization.id).await?;
+    by.lock_as_admin(&mut tx, organization.id).await??;
     let connection = load_connection(&mut tx, organization.id).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
     if !tx.update_enforcement(organization, enforcement).await? {
         return Err(ErrorCode::SettingsNothingToDisable.into());

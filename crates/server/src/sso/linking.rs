@@ -13,7 +13,6 @@ use doorward_core::email::Email;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::finding::{Finding, Step};
 use doorward_core::ids::AccountId;
-use doorward_core::membership::Role;
 use doorward_core::oidc::Doubts;
 use doorward_core::secret::TokenHash;
 use doorward_core::time::Timestamp;
@@ -253,14 +252,9 @@ pub async fn approve(
 ) -> Result<LinkRequest, NotDone> {
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization.id).await?;
-    if let Some(approver) = approver {
-        if approver == chosen.account.id {
-            return Err(ErrorCode::SsoLinkOwn.into());
-        }
-        if tx.hold_role(organization.id, approver).await? != Some(Role::Admin) {
-            return Err(ErrorCode::OrganizationUnknown.into());
-        }
+    by.lock_as_admin(&mut tx, organization.id).await??;
+    if approver == Some(chosen.account.id) {
+        return Err(ErrorCode::SsoLinkOwn.into());
     }
     let request = find_request(&mut tx, organization, chosen, now).await?;
     let held = &request.held;
@@ -306,7 +300,7 @@ pub async fn refuse(
 ) -> Result<LinkRequest, NotDone> {
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization.id).await?;
+    by.lock_as_admin(&mut tx, organization.id).await??;
     let request = find_request(&mut tx, organization, chosen, now).await?;
     tx.delete_held(organization.id, request.held.handle).await?;
     let details = identity_details(chosen.account.name.as_str(), &request.held.identity);
@@ -325,7 +319,7 @@ pub async fn unlink(
 ) -> Result<usize, NotDone> {
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization.id).await?;
+    by.lock_as_admin(&mut tx, organization.id).await??;
     let connection = load_connection(&mut tx, organization.id).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
     let unlinked = unlink_in(&mut tx, organization, &connection, account, by, now).await?;
     if unlinked == 0 {

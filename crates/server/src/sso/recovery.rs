@@ -5,7 +5,6 @@
 
 use doorward_core::audit_event::AuditAction;
 use doorward_core::error_code::ErrorCode;
-use doorward_core::membership::Role;
 use doorward_core::recovery_code::{RECOVERY_CODES, recovery_code, typed_recovery_code};
 use doorward_core::secret::{Secret, TokenHash};
 use doorward_core::time::Timestamp;
@@ -48,12 +47,7 @@ pub async fn new_codes(
 ) -> Result<Vec<Secret>, NotDone> {
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization.id).await?;
-    if let Some(admin) = admin
-        && tx.hold_role(organization.id, admin.account.id).await? != Some(Role::Admin)
-    {
-        return Err(ErrorCode::OrganizationUnknown.into());
-    }
+    by.lock_as_admin(&mut tx, organization.id).await??;
     if load_connection(&mut tx, organization.id).await?.is_none_or(|connection| connection.live.is_none()) {
         return Err(ErrorCode::SettingsNothingToDisable.into());
     }
@@ -74,13 +68,7 @@ pub async fn recover(
     let now = app.clock.now();
     let session = admin.session().ok_or(ErrorCode::AccountSignInNeeded)?.id;
     let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization.id).await?;
-    if !tx.browser_session_counts(session, admin.account.id).await? {
-        return Err(ErrorCode::AccountSignInNeeded.into());
-    }
-    if tx.hold_role(organization.id, admin.account.id).await? != Some(Role::Admin) {
-        return Err(ErrorCode::OrganizationUnknown.into());
-    }
+    by.lock_as_admin(&mut tx, organization.id).await??;
     let number = match typed_recovery_code(typed) {
         None => None,
         Some(code) => tx.use_recovery_code(organization.id, code, now).await?,

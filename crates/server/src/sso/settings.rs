@@ -9,17 +9,18 @@ use doorward_core::email::Email;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::finding::{Finding, Step};
 use doorward_core::idp_quirks::shared_issuer;
-use doorward_core::ids::{ConnectionId, RevisionNumber};
+use doorward_core::ids::{ConnectionId, OrganizationId, RevisionNumber, SessionId};
 use doorward_core::oidc::issuer_input::clean_pasted;
 use doorward_core::oidc::{Metadata, choose_auth_method, parse_issuer_input, secret_looks_like_an_id};
 use doorward_core::secret::Secret;
 use std::net::IpAddr;
 
+use super::enable::NotDone;
 use super::{freeze, is_same_provider};
 use crate::app::App;
 use crate::store::{
     Actor, AuditEntry, FrozenEndpoints, NewRevision, Organization, Revision, RevisionTest, StoreError,
-    load_connection, load_live, load_revision,
+    Transaction, load_connection, load_live, load_revision,
 };
 
 /// The settings form as sent; every field may hold anything.
@@ -57,10 +58,29 @@ pub struct FieldMistake {
 pub struct By {
     /// For the audit log.
     pub actor: Actor,
+    /// The account's browser session; none of the operator's.
+    pub session: Option<SessionId>,
     /// The client's address.
     pub address: Option<IpAddr>,
     /// The request.
     pub request_id: Option<String>,
+}
+
+impl By {
+    /// Locks the organization for what its admins and the operator may do. An account is read again under the lock.
+    pub async fn lock_as_admin(
+        &self,
+        tx: &mut Transaction,
+        organization: OrganizationId,
+    ) -> Result<Result<(), ErrorCode>, StoreError> {
+        match (&self.actor, self.session) {
+            (Actor::Account(account, _), Some(session)) => {
+                tx.lock_as_admin(organization, session, *account).await
+            }
+            (Actor::Account(..), None) => Ok(Err(ErrorCode::AccountSignInNeeded)),
+            (Actor::Operator(_) | Actor::System, _) => tx.lock_organization(organization).await.map(Ok),
+        }
+    }
 }
 
 /// What became of the form.
@@ -165,7 +185,7 @@ pub async fn save(
     form: &SettingsForm,
     may_widen: bool,
     by: &By,
-) -> Result<Saved, StoreError> {
+) -> Result<Saved, NotDone> {
     let (mut mistakes, mut revision) = judge(app, form);
     revision.created_by = match &by.actor {
         Actor::Account(id, _) => Some(*id),
@@ -250,7 +270,7 @@ pub async fn refresh(
     organization: &Organization,
     may_widen: bool,
     by: &By,
-) -> Result<Saved, StoreError> {
+) -> Result<Saved, NotDone> {
     let mut reader = app.store.reader();
     let not_set_up = || Ok(Saved::NotSaved(Finding::new(Step::Settings, ErrorCode::SettingsNotSetUp)));
     let Some(connection) = load_connection(&mut reader, organization.id).await? else { return not_set_up() };
@@ -347,9 +367,9 @@ async fn store(
     revision: &NewRevision,
     finding: Option<Finding>,
     by: &By,
-) -> Result<Saved, StoreError> {
+) -> Result<Saved, NotDone> {
     let now = app.clock.now();
-    let new_connection = ConnectionId::new(now.millis(), app.random.bytes()?);
+    let new_connection = ConnectionId::new(now.millis(), app.random.bytes().map_err(StoreError::from)?);
     let mut reader = app.store.reader();
     let before =
         match load_connection(&mut reader, organization.id).await?.and_then(|connection| connection.draft) {
@@ -376,7 +396,7 @@ async fn store(
     }
 
     let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization.id).await?;
+    by.lock_as_admin(&mut tx, organization.id).await??;
     let (connection, number) =
         tx.insert_revision(organization, new_connection, revision, &app.sealing, now).await?;
     tx.audit(

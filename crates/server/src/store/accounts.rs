@@ -223,6 +223,10 @@ impl Transaction {
             values![new.id, new.name.key(), &new.full_name, new.password_hash.clone(), new.operator, now],
         )
         .await?;
+        if new.operator {
+            // The link for a first operator is for nobody any more, should this one go within its 24 hours.
+            self.execute("DELETE FROM operator_link", Vec::new()).await?;
+        }
         if let Some(email) = &new.email {
             self.insert_email(new.id, email, new.email_proved.then_some(now), true).await?;
         }
@@ -293,13 +297,27 @@ impl Transaction {
         self.delete_access_tokens_of(id).await
     }
 
-    /// Deletes an account with all that is its own; whether it was there. Its memberships must have ended before, each
-    /// under its organization's lock. Its id and name stay taken (architecture.md rule 7).
+    /// Whether this account is the only operator's, with the operators' rows held until the transaction ends: of two who
+    /// delete themselves at once, one finds himself the last.
+    pub async fn is_last_operator(&mut self, id: AccountId) -> Result<bool, StoreError> {
+        let sql = "UPDATE account SET operator = operator WHERE operator = 1 RETURNING id, disabled";
+        let (mut is_operator, mut others) = (false, 0);
+        for row in &self.fetch_all(sql, Vec::new()).await? {
+            if row.parsed::<AccountId>("id")? == id {
+                is_operator = true;
+            } else if !row.flag("disabled")? {
+                others += 1;
+            }
+        }
+        Ok(is_operator && others == 0)
+    }
+
+    /// Deletes an account with all that is its own; whether it was there. Its memberships and links must have ended before,
+    /// each under its organization's lock. Its id and name stay taken (architecture.md rule 7).
     pub async fn delete_account(&mut self, id: AccountId, now: Timestamp) -> Result<bool, StoreError> {
         // What was counted of wrong passwords is told while there is an account to tell it of.
         self.report_failures_of(id, now).await?;
         for sql in [
-            "DELETE FROM identity WHERE account_id = $1",
             "DELETE FROM link_question WHERE account_id = $1",
             "DELETE FROM held_identity WHERE account_id = $1",
             "DELETE FROM attempt WHERE account_id = $1",

@@ -1,8 +1,9 @@
 //! Organizations, memberships and registered resources.
 
 use doorward_core::connection::{DEFAULT_SESSION_TIMEOUT, Enforcement};
+use doorward_core::error_code::ErrorCode;
 use doorward_core::gate_decision::ExternalCollaborator;
-use doorward_core::ids::{AccountId, OrganizationId};
+use doorward_core::ids::{AccountId, OrganizationId, SessionId};
 use doorward_core::membership::Role;
 use doorward_core::name::Name;
 use doorward_core::time::{Lifetime, Timestamp};
@@ -253,16 +254,62 @@ pub async fn count_members(
     row.map_or(Ok(0), |row| row.int("n"))
 }
 
-/// How many admins the organization has besides `account` whose accounts are not switched off. To decide by it, ask in a
+/// Another admin `x` than the account `$2`, who can govern at the time `$3`: his account is not switched off, and while a
+/// connection is live he is no external collaborator, whom no provider may know.
+macro_rules! other_admin {
+    () => {
+        "FROM membership x JOIN account a ON a.id = x.account_id \
+                           LEFT JOIN connection c ON c.organization_id = x.organization_id \
+                           WHERE x.role = 'admin' AND x.account_id <> $2 AND a.disabled = 0 \
+                           AND (c.live IS NULL OR x.external_collaborator = 0 OR x.external_until <= $3)"
+    };
+}
+
+/// How many admins the organization has besides `account` who can govern it (ADR 0037). To decide by it, ask in a
 /// transaction that has locked the organization: of two admins who leave at once, one finds himself the last.
 pub async fn count_other_admins(
     query: &mut impl Query,
     organization: OrganizationId,
     account: AccountId,
+    now: Timestamp,
 ) -> Result<i64, StoreError> {
-    let sql = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM membership m JOIN account a ON a.id = m.account_id \
-               WHERE m.organization_id = $1 AND m.role = 'admin' AND m.account_id <> $2 AND a.disabled = 0";
-    query.fetch_optional(sql, values![organization, account]).await?.map_or(Ok(0), |row| row.int("n"))
+    let sql = concat!("SELECT CAST(COUNT(*) AS BIGINT) AS n ", other_admin!(), " AND x.organization_id = $1");
+    query.fetch_optional(sql, values![organization, account, now]).await?.map_or(Ok(0), |row| row.int("n"))
+}
+
+/// The organizations that have no other admin than this account, in one question; at most 500.
+pub async fn load_governed_alone(
+    query: &mut impl Query,
+    account: AccountId,
+    now: Timestamp,
+) -> Result<Vec<OrganizationId>, StoreError> {
+    let sql = concat!(
+        "SELECT m.organization_id FROM membership m JOIN organization o ON o.id = m.organization_id \
+         WHERE m.account_id = $1 AND m.role = 'admin' AND o.deleted_at IS NULL \
+         AND NOT EXISTS (SELECT 1 ",
+        other_admin!(),
+        " AND x.organization_id = m.organization_id) \
+         ORDER BY o.name_key LIMIT 500"
+    );
+    let rows = query.fetch_all(sql, values![account, account, now]).await?;
+    rows.iter().map(|row| row.parsed("organization_id")).collect()
+}
+
+/// Whether a browser session has neither completed the organization's live single sign-on nor a recovery code in its
+/// place; none of it is owed where none is live.
+pub async fn owes_sso(
+    query: &mut impl Query,
+    organization: OrganizationId,
+    session: Option<SessionId>,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let session = session.map_or_else(String::new, |session| session.to_string());
+    let sql = "SELECT c.id FROM connection c JOIN organization o ON o.id = c.organization_id \
+               WHERE c.organization_id = $1 AND c.live IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sso_session s \
+               WHERE s.session_id = $2 AND s.organization_id = $1 AND s.epoch = c.epoch \
+               AND s.authenticated_at + o.session_timeout > $3) AND NOT EXISTS (SELECT 1 FROM recovery r \
+               WHERE r.session_id = $2 AND r.organization_id = $1 AND r.expires_at > $3)";
+    Ok(query.fetch_optional(sql, values![organization, session, now]).await?.is_some())
 }
 
 /// The organizations of an account by name, each with its SSO; at most 500.
@@ -292,21 +339,18 @@ pub async fn load_organizations_of(
         .collect()
 }
 
-/// The organizations that an account belongs to or has an identity at, in the order of their ids, and whether each was
-/// deleted; at most 500.
-pub async fn load_memberships_and_links(
+/// The organizations that an account belongs to or has a link in, which outlives leaving, in the order of their ids, and
+/// whether each was deleted; at most 500.
+pub async fn load_bonds(
     query: &mut impl Query,
     account: AccountId,
 ) -> Result<Vec<(OrganizationId, bool)>, StoreError> {
-    let sql = "SELECT o.id AS organization_id, o.deleted_at AS deleted_at FROM membership m \
-               JOIN organization o ON o.id = m.organization_id WHERE m.account_id = $1 \
-               UNION SELECT o.id, o.deleted_at FROM identity i JOIN connection c ON c.id = i.connection_id \
-               JOIN organization o ON o.id = c.organization_id WHERE i.account_id = $1 \
-               ORDER BY organization_id LIMIT 500";
+    let sql = "SELECT o.id, o.deleted_at FROM organization o \
+               WHERE o.id IN (SELECT organization_id FROM membership WHERE account_id = $1 \
+               UNION SELECT c.organization_id FROM identity i JOIN connection c ON c.id = i.connection_id \
+               WHERE i.account_id = $1) ORDER BY o.id LIMIT 500";
     let rows = query.fetch_all(sql, values![account]).await?;
-    rows.iter()
-        .map(|row| Ok((row.parsed("organization_id")?, row.opt_int("deleted_at")?.is_some())))
-        .collect()
+    rows.iter().map(|row| Ok((row.parsed("id")?, row.opt_int("deleted_at")?.is_some()))).collect()
 }
 
 /// The registered resources of an organization; at most 1000.
@@ -352,6 +396,25 @@ impl Transaction {
     pub async fn lock_organization(&mut self, id: OrganizationId) -> Result<(), StoreError> {
         self.execute("UPDATE organization SET plan = plan WHERE id = $1", values![id]).await?;
         Ok(())
+    }
+
+    /// Locks the organization for a deed of its admin, who is read again under the lock: whoever was removed, demoted,
+    /// switched off or signed out while the lock was waited for does nothing any more. Every deed of an admin's page
+    /// begins with it: what the page was admitted by is older than the lock.
+    pub async fn lock_as_admin(
+        &mut self,
+        organization: OrganizationId,
+        session: SessionId,
+        account: AccountId,
+    ) -> Result<Result<(), ErrorCode>, StoreError> {
+        self.lock_organization(organization).await?;
+        if !self.browser_session_counts(session, account).await? {
+            return Ok(Err(ErrorCode::AccountSignInNeeded));
+        }
+        if self.hold_role(organization, account).await? != Some(Role::Admin) {
+            return Ok(Err(ErrorCode::OrganizationUnknown));
+        }
+        Ok(Ok(()))
     }
 
     /// Sets what the organization is called on pages.

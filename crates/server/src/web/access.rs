@@ -232,10 +232,11 @@ async fn admit(app: &SharedApp, access: Access, visit: &Visit, parts: &mut Parts
     };
     let is_spared = membership.external_collaborator().spares(now);
     let blocked = match access {
-        // An external collaborator is spared SSO on his way in; what widens entry asks for it all the same.
+        // An external collaborator is spared SSO on his way in, and so he reads; a form of an admin's asks for it all the
+        // same, or his password alone would be enough to remove the others.
         Access::Admin | Access::Leaving => {
             let is_asked = facts.sso == Some(Enforcement::Enforced) || (!reads && facts.sso.is_some());
-            is_admin && is_asked && !sso_complete && !recovered && !is_spared
+            is_admin && is_asked && !sso_complete && !recovered && !(reads && is_spared)
         }
         Access::FreshAdminWithSso => !sso_complete && !recovered,
         Access::Anyone

@@ -576,6 +576,7 @@ async fn an_unknown_organization_page_method_or_host_is_told_calmly() {
     }
     for (path, code) in [
         ("/organizations/%FF/oidc/consume", "request.malformed"),
+        ("/organizations/a%00/oidc/consume?code=x&state=y", "request.malformed"),
         ("/organizations/nonsense/oidc/consume?code=x&state=y", "organization.unknown"),
         ("/nonsense", "page.not_found"),
         ("/organizations/acme/settings/nonsense", "page.not_found"),

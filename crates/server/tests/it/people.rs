@@ -299,7 +299,12 @@ async fn m9_while_single_sign_on_is_live_invitations_are_off_and_afterwards_they
         // What the page has let through a moment before is judged again where the member is made.
         let cookie = TokenHash::of(&eve.cookie("localhost", "doorward-session").unwrap());
         let signed_in = doorward::session::signed_in(&world.app, Some(cookie), None).await.unwrap().unwrap();
-        let by = doorward::sso::settings::By { actor: signed_in.actor(), address: None, request_id: None };
+        let by = doorward::sso::settings::By {
+            actor: signed_in.actor(),
+            session: None,
+            address: None,
+            request_id: None,
+        };
         let (organization, now) = (world.organization("acme").await, world.app.clock.now());
         let token = TokenHash::of(link.rsplit('/').next().unwrap());
         let accepted =
@@ -323,6 +328,7 @@ async fn an_organization_has_two_hundred_open_invitations_and_a_revoked_one_is_g
     let ada = world.browser_of("ada").await;
     let by = doorward::sso::settings::By {
         actor: doorward::store::Actor::System,
+        session: None,
         address: None,
         request_id: None,
     };

@@ -10,20 +10,18 @@ use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::membership::Role;
 use doorward_core::secret::Secret;
-use doorward_core::time::Timestamp;
 use http::StatusCode;
 use http::header::SET_COOKIE;
 use serde::Deserialize;
 
 use super::account::prove_password;
 use super::sso::by;
-use crate::account_end::{Tie, delete_account, load_ties};
+use crate::account_end::{delete_account, load_ties};
 use crate::app::{App, SharedApp};
 use crate::cookies::Cookie;
 use crate::refusal::Refusal;
-use crate::session::SignedIn;
 use crate::sso::enable::NotDone;
-use crate::store::{StoreError, load_recovery};
+use crate::store::owes_sso;
 use crate::web::access::redirect;
 use crate::web::page::{Done, Frame, Problem, Problems, role_label, show, show_with};
 use crate::web::visit::Visit;
@@ -80,29 +78,19 @@ impl AccountDeletePage {
     }
 }
 
-/// Whether the single sign-on that an admin's leaving asks for is missing (`Access::Leaving`).
-async fn owes_sso(app: &App, visitor: &SignedIn, tie: &Tie, now: Timestamp) -> Result<bool, StoreError> {
-    let organization = &tie.member.organization;
-    let facts = app.store.organization_facts(organization.name.key(), now).await?;
-    let Some(facts) = facts.filter(|facts| facts.sso.is_some()) else { return Ok(false) };
-    if tie.member.role != Role::Admin
-        || visitor.sso_is_complete(&facts, now)
-        || tie.member.external_collaborator.spares(now)
-    {
-        return Ok(false);
-    }
-    let Some(session) = visitor.session() else { return Ok(true) };
-    Ok(load_recovery(&mut app.store.reader(), facts.id, session.id, now).await?.is_none())
-}
-
 async fn load(app: &App, visit: &Visit, problems: Problems) -> Result<AccountDeletePage, Refusal> {
     let visitor = visit.account()?;
     let now = app.clock.now();
+    let session = visitor.session().map(|session| session.id);
     let mut ties = Vec::new();
-    for tie in load_ties(&mut app.store.reader(), visitor.account.id).await? {
+    for tie in load_ties(&mut app.store.reader(), visitor.account.id, now).await? {
         let obstacle = if tie.is_last_admin {
             Some(Obstacle::LastAdmin)
-        } else if owes_sso(app, visitor, &tie, now).await? {
+        } else if tie.member.role == Role::Admin
+            && tie.member.sso.is_some()
+            // An external collaborator owes it too: what he is spared is the way in.
+            && owes_sso(&mut app.store.reader(), tie.member.organization.id, session, now).await?
+        {
             Some(Obstacle::SsoNeeded)
         } else {
             None
@@ -169,8 +157,12 @@ pub async fn delete(
         delete_account(&app.store, (account.id, account.name()), Some(&proved), &by(&visit)?, now).await;
     match deleted {
         Ok(()) => {}
-        // Another admin was quicker.
-        Err(NotDone::Refused(code @ ErrorCode::OrganizationLastAdmin)) => {
+        // Another admin was quicker, it is in an organization that the page does not show, or he is the last operator.
+        Err(NotDone::Refused(
+            code @ (ErrorCode::OrganizationLastAdmin
+            | ErrorCode::SettingsSsoNeeded
+            | ErrorCode::AccountLastOperator),
+        )) => {
             return again(&app, &visit, Problem::new("", code)).await;
         }
         Err(reason) => return Err(reason.into()),

@@ -9,6 +9,7 @@ use doorward_core::connection::Enforcement;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::ids::AccountId;
 use doorward_core::membership::Role;
+use doorward_core::time::Timestamp;
 use http::StatusCode;
 use serde::Deserialize;
 
@@ -315,8 +316,9 @@ async fn keep_an_admin(
     tx: &mut Transaction,
     place: &OrganizationVisit,
     account: AccountId,
+    now: Timestamp,
 ) -> Result<(), Refusal> {
-    if count_other_admins(tx, place.organization.id, account).await? > 0 {
+    if count_other_admins(tx, place.organization.id, account, now).await? > 0 {
         Ok(())
     } else {
         Err(ErrorCode::OrganizationLastAdmin.into())
@@ -345,7 +347,7 @@ pub async fn add(
     may_make(&app, &visit, &place, role)?;
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization).await?;
+    by(&visit)?.lock_as_admin(&mut tx, organization).await??;
     if load_role(&mut tx, organization, account.id).await?.is_some() {
         drop(tx);
         return problem("account", ErrorCode::MembershipExists).await;
@@ -371,11 +373,11 @@ pub async fn change_role(
     may_make(&app, &visit, &place, role)?;
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization).await?;
+    by(&visit)?.lock_as_admin(&mut tx, organization).await??;
     let before = load_role(&mut tx, organization, account.id).await?.ok_or(ErrorCode::MembershipMissing)?;
     if before == Role::Admin
         && role != Role::Admin
-        && let Err(refusal) = keep_an_admin(&mut tx, &place, account.id).await
+        && let Err(refusal) = keep_an_admin(&mut tx, &place, account.id, now).await
     {
         drop(tx);
         return again(&app, &visit, &place, Typed::default(), Problem::new("", refusal.code)).await;
@@ -404,10 +406,23 @@ async fn end_membership(
     let organization = place.organization.id;
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization).await?;
+    if action == AuditAction::OrgRemoveUser {
+        by(visit)?.lock_as_admin(&mut tx, organization).await??;
+    } else {
+        tx.lock_organization(organization).await?;
+        let session = visit.account()?.session().ok_or(ErrorCode::AccountSignInNeeded)?.id;
+        if !tx.browser_session_counts(session, account).await? {
+            return Err(ErrorCode::AccountSignInNeeded.into());
+        }
+    }
     let role = load_role(&mut tx, organization, account).await?.ok_or(ErrorCode::MembershipMissing)?;
+    // Whoever became an admin while the lock was waited for leaves as an admin does, or not at all.
+    let became_admin = role == Role::Admin && place.role != Role::Admin;
+    if became_admin && action == AuditAction::OrgLeave && !place.may_widen() {
+        return Err(ErrorCode::SettingsSsoNeeded.into());
+    }
     if role == Role::Admin {
-        keep_an_admin(&mut tx, place, account).await?;
+        keep_an_admin(&mut tx, place, account, now).await?;
     }
     tx.delete_membership(organization, account).await?;
     let mut details = vec![("account", name.to_owned())];
@@ -575,7 +590,8 @@ pub async fn show_leave(
 ) -> Result<Response, Refusal> {
     let account = visit.account()?.account.id;
     let is_admin = place.role == Role::Admin;
-    let others = count_other_admins(&mut app.store.reader(), place.organization.id, account).await?;
+    let others =
+        count_other_admins(&mut app.store.reader(), place.organization.id, account, app.clock.now()).await?;
     Ok(show(&LeavePage {
         frame: Frame::of(&app, &visit),
         organization: place.organization.name.as_str().to_owned(),

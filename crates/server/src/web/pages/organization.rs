@@ -13,6 +13,7 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::audited;
+use super::sso::by;
 use crate::app::{App, SharedApp};
 use crate::configuration::CreateOrganizations;
 use crate::refusal::Refusal;
@@ -199,6 +200,7 @@ pub async fn change_general(
     };
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
+    by(&visit)?.lock_as_admin(&mut tx, organization.id).await??;
     tx.update_display_name(organization, &display_name).await?;
     let details = vec![("before", organization.display_name.clone()), ("after", display_name)];
     tx.audit(audited(&visit, Some(organization.id), AuditAction::OrgSettings, details)?, now).await?;

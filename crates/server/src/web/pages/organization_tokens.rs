@@ -16,6 +16,7 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::audited;
+use super::sso::by;
 use crate::app::{App, SharedApp};
 use crate::refusal::Refusal;
 use crate::store::{load_account, load_reaching_tokens, load_token_sso_days};
@@ -150,7 +151,7 @@ pub async fn change_days(
     let organization = &place.organization;
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization.id).await?;
+    by(&visit)?.lock_as_admin(&mut tx, organization.id).await??;
     let before = load_token_sso_days(&mut tx, organization.id).await?;
     if days > before {
         must_be_able_to_widen(&app, &visit, &place, "/settings/tokens")?;
@@ -179,6 +180,7 @@ pub async fn revoke_authorization(
     let token = form.token.parse().map_err(|_| ErrorCode::TokenMissing)?;
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
+    by(&visit)?.lock_as_admin(&mut tx, place.organization.id).await??;
     let ended = tx.delete_token_authorization(token, place.organization.id, None).await?;
     let ended = ended.ok_or(ErrorCode::TokenMissing)?;
     let owner = load_account(&mut tx, ended.owner).await?.ok_or(ErrorCode::TokenMissing)?.name;

@@ -881,6 +881,7 @@ fn sso_settings() -> Vec<(&'static str, SsoSettingsPage)> {
     let enable = EnableCard {
         revision: 3,
         members: 240,
+        spared: 2,
         enforcement: Enforcement::Enforced,
         identity: text("Mira Novak (mira@acme.example)"),
         subject: text("7f0e1c1a-0d3b-4b57-9d8e-2f3a5b6c7d8e"),

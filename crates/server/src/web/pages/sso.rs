@@ -37,6 +37,7 @@ use super::{recovery, sso_settings, sso_users};
 pub(super) fn by(visit: &Visit) -> Result<By, Refusal> {
     Ok(By {
         actor: visit.account()?.actor(),
+        session: visit.account()?.session().map(|session| session.id),
         address: visit.address,
         request_id: Some(visit.request_id.clone()),
     })
@@ -290,7 +291,7 @@ pub async fn change_timeout(
     let by = by(&visit)?;
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization.id).await?;
+    by.lock_as_admin(&mut tx, organization.id).await??;
     let before = load_organization(&mut tx, organization.name.as_str()).await?;
     let before = before.ok_or(ErrorCode::OrganizationUnknown)?.session_timeout;
     tx.update_session_timeout(organization, timeout).await?;

@@ -25,8 +25,8 @@ use crate::sso::linking::{Link, doubts_of_test, judge_link};
 use crate::sso::settings::{FieldMistake, SettingsForm, changes_secret_alone};
 use crate::store::{
     Connection, FrozenEndpoints, Reader, Revision, StoreError, StoredTest, count_link_requests,
-    count_linked_members, count_members, count_recovery_codes, load_account, load_connection, load_live,
-    load_recovery, load_revision, load_test,
+    count_linked_members, count_members, count_recovery_codes, load_account, load_collaborators,
+    load_connection, load_live, load_recovery, load_revision, load_test,
 };
 use crate::web::page::{
     Fault, Frame, Moment, OrganizationHead, Problem, Problems, Tab, counted, host_of, show, show_with,
@@ -216,6 +216,8 @@ pub struct EnableCard {
     pub revision: i64,
     /// How many members there are.
     pub members: i64,
+    /// How many of them are external collaborators, whom it does not ask.
+    pub spared: usize,
     /// What is chosen at first.
     pub enforcement: Enforcement,
     /// Whose identity is linked to the account.
@@ -559,9 +561,11 @@ async fn load(app: &App, visit: &Visit, place: &OrganizationVisit) -> Result<Sso
     let shown = TestShown::of(&revision, &stored, by, verdict);
     let may_enable = !matches!(shown.verdict, Some(LinkVerdict::WouldNot(_)));
     if page.draft_passed && connection.live != Some(draft) && may_enable {
+        let collaborators = load_collaborators(&mut reader, organization.id).await?;
         page.enable = Some(EnableCard {
             revision: draft.0,
             members,
+            spared: collaborators.iter().filter(|m| m.external_collaborator.spares(app.clock.now())).count(),
             enforcement: connection.enforcement,
             identity: shown.identity.as_ref().map_or_else(String::new, IdentityShown::line),
             subject: shown.identity.as_ref().map_or_else(String::new, |identity| identity.subject.clone()),

@@ -15,7 +15,7 @@ use jiff::civil::{Date, date};
 use serde::Deserialize;
 
 use super::audited;
-use super::sso::plan_allows;
+use super::sso::{by, plan_allows};
 use crate::app::{App, SharedApp};
 use crate::refusal::Refusal;
 use crate::store::{load_account_by_name, load_collaborators, load_connection, load_external_collaborator};
@@ -197,7 +197,7 @@ async fn change(
     let organization = place.organization.id;
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    tx.lock_organization(organization).await?;
+    by(visit)?.lock_as_admin(&mut tx, organization).await??;
     let Some(account) = load_account_by_name(&mut tx, account).await? else {
         return Ok(Some(ErrorCode::MembershipAccountUnknown));
     };
