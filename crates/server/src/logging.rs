@@ -10,7 +10,7 @@ use crate::configuration::{LogFormat, LogLevel};
 use crate::header_names::X_REQUEST_ID;
 use crate::random::Random;
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::response::Response;
 use http::HeaderValue;
 use ipnet::IpNet;
@@ -94,6 +94,8 @@ pub struct RequestLog {
 /// the answer's head is ready.
 pub async fn logged(log: &RequestLog, router: Router, mut request: Request, peer: SocketAddr) -> Response {
     let id = RequestId::new(&log.random);
+    // Who asks by himself, for what only a trusted proxy may ask.
+    request.extensions_mut().insert(ConnectInfo(peer));
     let client = client_address(peer.ip(), request.headers(), &log.trusted_proxies);
     request.extensions_mut().insert(client);
     request.extensions_mut().insert(id.clone());

@@ -19,6 +19,12 @@ enum Source {
 #[error("the system's random generator does not answer")]
 pub struct NoRandomness;
 
+/// What a signature's own random number comes from. The library asks for it by itself; nothing that a test looks at follows
+/// from it, so it is never turned (rule 17).
+pub fn for_signatures() -> aws_lc_rs::rand::SystemRandom {
+    aws_lc_rs::rand::SystemRandom::new()
+}
+
 impl Random {
     /// The system's generator.
     pub fn system() -> Self {

@@ -6,7 +6,6 @@
 //! role is never told at another. Keys are in the store, sealed; `/.well-known/jwks.json` publishes them.
 //! Never here: what the claims are (core).
 
-use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -100,7 +99,7 @@ impl Signer {
 
     fn sign(&self, text: &str) -> Result<[u8; SIGNATURE_BYTES], StoreError> {
         let library = |_| StoreError::NoRandomness(crate::random::NoRandomness);
-        let signature = self.pair.sign(&SystemRandom::new(), text.as_bytes()).map_err(library)?;
+        let signature = self.pair.sign(&crate::random::for_signatures(), text.as_bytes()).map_err(library)?;
         signature.as_ref().try_into().map_err(|_| StoreError::Corrupt("assertion".to_owned()))
     }
 }
