@@ -802,7 +802,7 @@ fn rule_17_the_clock_the_generator_and_the_network_are_asked_in_one_place_each()
         ("Instant::now", "server/src/clock.rs"),
         ("Timestamp::now", ""),
         ("rand::fill", "server/src/random.rs"),
-        ("SystemRandom", ""),
+        ("SystemRandom", "server/src/random.rs"),
         ("reqwest::Client::builder", "server/src/outbound.rs"),
         ("reqwest::get", ""),
         ("lookup_host", "server/src/outbound.rs"),
