@@ -91,10 +91,12 @@ pub fn parse_token_response(answer: &HttpAnswer<'_>, sent: &[&Secret]) -> Result
         Ok(members) if answer.status == 200 && !members.contains_key("error") => members,
         Ok(members) => return Err(explain_token_error(answer, &members, sent)),
         Err(_) if answer.status != 200 => return Err(explain_token_error(answer, &Map::new(), sent)),
-        Err(fault @ JsonFault::Doubled(_)) => return Err(malformed("answer", &fault.to_string())),
+        Err(fault @ JsonFault::Doubled(_)) => {
+            return Err(malformed("answer", &masked(&fault.to_string(), sent)));
+        }
         Err(fault) => {
             return Err(malformed("answer", &fault.to_string())
-                .with("content_type", answer.media_type().unwrap_or_default()));
+                .with("content_type", masked(&answer.media_type().unwrap_or_default(), sent)));
         }
     };
     let text = |name: &str| match members.get(name) {
@@ -104,7 +106,7 @@ pub fn parse_token_response(answer: &HttpAnswer<'_>, sent: &[&Secret]) -> Result
     };
     let token_type = text("token_type")?.ok_or_else(|| malformed("token_type", "missing"))?;
     if !token_type.eq_ignore_ascii_case("Bearer") {
-        return Err(malformed("token_type", token_type));
+        return Err(malformed("token_type", &masked(token_type, sent)));
     }
     let access_token = text("access_token")?.map(|token| Secret::new(token.to_owned()));
     let id_token = text("id_token")?.ok_or_else(|| finding(ErrorCode::OidcIdTokenMissing))?;
@@ -294,6 +296,22 @@ mod tests {
             assert_eq!(code(200, &with("token_type", wrong)), ErrorCode::OidcTokenMalformed);
         }
         assert_eq!(code(200, &without("token_type")), ErrorCode::OidcTokenMalformed);
+    }
+
+    #[test]
+    fn rule_6_whatever_part_of_an_answer_repeats_a_secret_no_finding_shows_it() {
+        let sent = secret("sEcReT-0123456789");
+        let shown = |kind: &str, bytes: &str| {
+            let answer = HttpAnswer { status: 200, content_type: Some(kind), bytes: bytes.as_bytes() };
+            format!("{:?}", parse_token_response(&answer, &[&sent]).unwrap_err())
+        };
+        for (kind, bytes) in [
+            ("application/json", r#"{"id_token":"a.b.c","token_type":"sEcReT-0123456789 Bearer"}"#),
+            ("application/json", r#"{"sEcReT-0123456789":1,"sEcReT-0123456789":2}"#),
+            ("text/sEcReT-0123456789", "no JSON"),
+        ] {
+            assert!(!shown(kind, bytes).contains("sEcReT-0123456789"), "{kind} {bytes}");
+        }
     }
 
     #[test]
