@@ -301,11 +301,7 @@ async fn open_organizations(
                 Some(enforcement) => Sso::On { enforcement, session_timeout: organization.session_timeout },
             },
         };
-        let at = Some(At {
-            id: organization.id,
-            epoch: organization.epoch,
-            token_sso_days: organization.token_sso_days,
-        });
+        let at = Some(At::of(organization));
         let membership =
             Membership { role: membership.role, external_collaborator: membership.external_collaborator() };
         let credential = caller.credential(at);

@@ -13,7 +13,7 @@ use crate::access_token::{TokenHolder, holder, read};
 use crate::app::SharedApp;
 use crate::cookies::Cookie;
 use crate::session::{SignedIn, signed_in};
-use crate::store::{AccountFacts, SsoFacts, StoreError};
+use crate::store::{AccountFacts, OrganizationFacts, SsoFacts, StoreError};
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -34,6 +34,12 @@ pub(super) struct At {
     pub id: OrganizationId,
     pub epoch: i64,
     pub token_sso_days: i64,
+}
+
+impl At {
+    pub(super) fn of(organization: &OrganizationFacts) -> Self {
+        Self { id: organization.id, epoch: organization.epoch, token_sso_days: organization.token_sso_days }
+    }
 }
 
 /// What an assertion was signed for.

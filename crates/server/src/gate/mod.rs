@@ -265,11 +265,7 @@ impl Place {
 
     /// The organization, as far as a credential is concerned.
     fn at(&self) -> Option<At> {
-        self.organization.as_ref().map(|organization| At {
-            id: organization.id,
-            epoch: organization.epoch,
-            token_sso_days: organization.token_sso_days,
-        })
+        self.organization.as_deref().map(At::of)
     }
 }
 

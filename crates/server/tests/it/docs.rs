@@ -180,7 +180,8 @@ fn subcommands(help: &str) -> Vec<String> {
         .collect()
 }
 
-fn command_line(arguments: &[String]) -> (u8, String, String) {
+/// Runs a command line: exit code, standard output, standard error.
+pub(crate) fn command_line(arguments: &[String]) -> (u8, String, String) {
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     let surroundings = Surroundings {
         input: &mut &b""[..],

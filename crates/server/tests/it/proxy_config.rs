@@ -1,10 +1,10 @@
 //! `doorward proxy-config`: what docs/gate.md shows is made by it; what is missing is told; hosts and paths are written as
 //! each syntax reads them. That the real proxies do what they should with it: e2e/journeys/adapters.test.js, probe.test.js.
 
-use doorward::clock::Clock;
-use doorward::command_line::{Surroundings, run};
 use doorward::random::Random;
 use std::path::{Path, PathBuf};
+
+use crate::docs::command_line;
 
 const PROXIES: [&str; 5] = ["nginx", "traefik", "caddy", "envoy", "haproxy"];
 
@@ -25,19 +25,11 @@ fn proxy_config(toml: &str, arguments: &[&str]) -> (u8, String, String) {
     std::fs::create_dir_all(&folder).unwrap();
     let file = folder.join("doorward.toml");
     std::fs::write(&file, toml).unwrap();
-    let (mut output, mut errors) = (Vec::new(), Vec::new());
-    let surroundings = Surroundings {
-        input: &mut &b""[..],
-        output: &mut output,
-        errors: &mut errors,
-        environment: Vec::new(),
-        clock: Clock::system(),
-        random: Random::system(),
-    };
     let configured = ["doorward", "--config", file.to_str().unwrap(), "proxy-config"];
-    let code = run(configured.iter().chain(arguments).map(Into::into), surroundings);
+    let ran =
+        command_line(&configured.iter().chain(arguments).map(|&word| word.to_owned()).collect::<Vec<_>>());
     std::fs::remove_dir_all(&folder).unwrap();
-    (code, String::from_utf8(output).unwrap(), String::from_utf8(errors).unwrap())
+    ran
 }
 
 fn uuid() -> String {
