@@ -128,6 +128,7 @@ check npm-ci npm --prefix e2e ci --no-audit --no-fund || finish
 
 if [ "$what" != journeys ]; then
     check fmt cargo fmt --all --check
+    check fuzz-lock cargo metadata --locked --manifest-path fuzz/Cargo.toml --format-version 1 --quiet
     check clippy cargo clippy --workspace --all-targets --locked -- -D warnings
     check_licences
     say "cargo test, on SQLite"

@@ -2,6 +2,7 @@
 // Goes in: a command line. Comes out: a handle with its log and `stop()`.
 // Never here: what the programs are. Invariant: nothing started here outlives this node process.
 import { spawn } from 'node:child_process';
+import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
 import { rmSync } from 'node:fs';
 import { mkdtemp, rm, chmod } from 'node:fs/promises';
@@ -12,13 +13,28 @@ const LOG_LINES_KEPT = 400;
 const running = new Set();
 const folders = new Set();
 
-/** A port that nobody listened on a moment ago. The program that gets it fails loudly if it was taken since. */
+// Below the range that the kernel gives to outgoing connections, which would take a port between our look and its use.
+const PORTS = { first: 10_240, count: 11_000 };
+
+/**
+ * A port of 127.0.0.1 that nobody listens on, this process's until it ends. Test files run side by side: a UDP socket
+ * (on a port that is never given out) keeps each port for one of them. The tests in Rust do the same (testkit).
+ */
 export async function freePort() {
-  const server = createServer();
-  await new Promise((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+  for (;;) {
+    const port = PORTS.first + Math.floor(Math.random() * PORTS.count);
+    const claim = createSocket('udp4').unref();
+    if (!(await tryTo((done) => claim.once('error', done).bind({ port: port + PORTS.count, address: '127.0.0.1', exclusive: true }, done)))) continue;
+    const server = createServer();
+    const isFree = await tryTo((done) => server.once('error', done).listen(port, '127.0.0.1', done));
+    if (isFree) await new Promise((resolve) => server.close(resolve));
+    if (isFree) return port;
+    claim.close();
+  }
+}
+
+function tryTo(begin) {
+  return new Promise((resolve) => begin((error) => resolve(!error)));
 }
 
 /** A new empty folder, removed when the tests end. `forEverybody`: other users (postgres, www-data) may enter. */

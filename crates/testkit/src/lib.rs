@@ -33,7 +33,7 @@ mod signing;
 mod spoiled_answers;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 pub use browser::Browser;
 pub use fake_idp::{FakeIdp, SharedClock};
@@ -86,16 +86,21 @@ impl Drop for TempDir {
     }
 }
 
-/// A port of 127.0.0.1 on which nobody listened a moment ago, and that no other test of this process was given.
-/// Prefer to bind port 0 where you can.
+/// A port of 127.0.0.1 that nobody listens on, this process's until it ends. Prefer to bind port 0 where you can.
+///
+/// It is below the range that the kernel gives to outgoing connections, and a UDP socket (on a port that is never given
+/// out) keeps it from other processes of the tests, those of e2e/ among them (`freePort` in processes.js).
 pub fn free_port() -> u16 {
-    static GIVEN: std::sync::Mutex<std::collections::BTreeSet<u16>> =
-        std::sync::Mutex::new(std::collections::BTreeSet::new());
-    let mut given = GIVEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    const PORTS: std::ops::Range<u16> = 10_240..21_240;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let ports = u16::try_from(PORTS.len()).expect("some thousand");
+    let first = u16::try_from(std::process::id() * 97 % u32::from(ports)).expect("less than their number");
     loop {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        let port = socket.expect("a free port").port();
-        if given.insert(port) {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed) % ports;
+        let port = PORTS.start + (first + next) % ports;
+        let Ok(claim) = std::net::UdpSocket::bind(("127.0.0.1", port + ports)) else { continue };
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            std::mem::forget(claim);
             return port;
         }
     }

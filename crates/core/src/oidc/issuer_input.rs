@@ -30,7 +30,7 @@ pub struct IssuerInput {
 pub enum ExpectedIssuer {
     /// The typed issuer itself. One final slash more or less is forgiven here, never between metadata and token.
     Exact {
-        /// As typed, without the metadata path and a final slash.
+        /// As typed, without the metadata path and final slashes.
         typed: String,
         /// The same as a URL parser spells it.
         normalised: String,
@@ -274,15 +274,16 @@ fn tenant_metadata_url(host: &str, tenant: &str, query: Option<&str>) -> Result<
 /// Every other provider: the issuer plus the metadata path, or the metadata URL as it is.
 fn any_provider(typed: &str, mut url: Url) -> Result<IssuerInput, ErrorCode> {
     let typed = typed.split('?').next().unwrap_or_default();
-    let issuer_typed = without_slash(typed.strip_suffix(METADATA_PATH).unwrap_or(typed)).to_owned();
-    let issuer_path = without_slash(url.path().strip_suffix(METADATA_PATH).unwrap_or(url.path())).to_owned();
+    let issuer_of =
+        |text: &str| text.strip_suffix(METADATA_PATH).unwrap_or(text).trim_end_matches('/').to_owned();
+    let (issuer_typed, issuer_path) = (issuer_of(typed), issuer_of(url.path()));
     url.set_path(&issuer_path);
     if url.query() == Some("") {
         url.set_query(None);
     }
     let mut normalised = url.clone();
     normalised.set_query(None);
-    let normalised = without_slash(normalised.as_str()).to_owned();
+    let normalised = normalised.as_str().trim_end_matches('/').to_owned();
     url.set_path(&format!("{issuer_path}{METADATA_PATH}"));
     if url.as_str().len() > MAX_URL {
         return Err(ErrorCode::SettingsIssuerNotUrl);
@@ -322,6 +323,7 @@ mod tests {
         for text in [
             "https://idp.example/realms/acme",
             "https://idp.example/realms/acme/",
+            "https://idp.example/realms/acme///",
             wanted,
             "HTTPS://IDP.example/realms/acme",
             "idp.example/realms/acme",
