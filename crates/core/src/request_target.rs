@@ -729,6 +729,16 @@ impl Application {
         (!label.is_empty() && !label.contains(['.', ':', '['])).then_some(label)
     }
 
+    /// The organization that a host of this application belongs to whatever the path, in lower case; `None` if paths tell
+    /// it. `host` in the form of [`normalise_host`].
+    pub fn organization_of_host<'h>(&'h self, host: &'h str) -> Option<&'h str> {
+        match &self.mapping {
+            Mapping::Path => None,
+            Mapping::Host => self.organization_in(host),
+            Mapping::Fixed(name) => Some(name),
+        }
+    }
+
     /// Finds what a request on one of its hosts is for. Refuses a path that different servers could lead to different
     /// targets.
     pub fn target<'a>(

@@ -121,12 +121,14 @@ pub async fn load_access_tokens(
     Ok(tokens)
 }
 
-/// The tokens that reach an organization, by owner; at most `limit` (at most 501). `all`: its SSO is not enforced, so that
-/// those of all members do; else only those that are authorised, and external collaborators'.
+/// The tokens that reach an organization, by owner, each owner's newest first; at most `limit` (at most 501), of those after
+/// the token `after` of an owner (its name in lower case). `all`: its SSO is not enforced, so that those of all members do;
+/// else only those that are authorised, and external collaborators'.
 pub async fn load_reaching_tokens(
     query: &mut impl Query,
     organization: OrganizationId,
     all: bool,
+    after: Option<(&str, AccessTokenId)>,
     now: Timestamp,
     limit: i64,
 ) -> Result<Vec<ReachingToken>, StoreError> {
@@ -138,8 +140,12 @@ pub async fn load_reaching_tokens(
                WHERE m.organization_id = $1 AND m.role <> 'no_access' AND a.disabled = 0 AND t.expires_at > $3 \
                AND ($2 = 1 OR z.token_id IS NOT NULL \
                OR (m.external_collaborator = 1 AND (m.external_until IS NULL OR m.external_until > $3))) \
-               ORDER BY a.name_key, t.created_at DESC, t.id LIMIT $4";
-    let rows = query.fetch_all(sql, values![organization, all, now, limit.clamp(1, 501)]).await?;
+               AND (a.name_key > $5 OR (a.name_key = $5 AND t.id < $6)) \
+               ORDER BY a.name_key, t.id DESC LIMIT $4";
+    let (owner, token) =
+        after.map_or((String::new(), String::new()), |(owner, id)| (owner.to_owned(), id.to_string()));
+    let rows =
+        query.fetch_all(sql, values![organization, all, now, limit.clamp(1, 501), owner, token]).await?;
     let time = |row: &Row, name| Ok::<_, StoreError>(row.opt_int(name)?.map(Timestamp::from_millis));
     rows.iter()
         .map(|row| {

@@ -3,10 +3,14 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use doorward::store::NewAccessToken;
+use doorward_core::ids::AccessTokenId;
 use doorward_core::membership::Role;
-use doorward_core::time::Lifetime;
+use doorward_core::secret::TokenHash;
+use doorward_core::time::{Lifetime, Timestamp};
 use doorward_testkit::{Browser, Page};
 use http::Method;
+use std::collections::BTreeSet;
 
 use crate::harness::{On, Options, World};
 
@@ -32,6 +36,13 @@ async fn id_of(world: &World, account: &str, name: &str) -> String {
     let account = world.account(account).await;
     let all = doorward::store::load_access_tokens(&mut world.app.store.reader(), account).await.unwrap();
     all.iter().find(|token| token.name == name).expect("the token").id.to_string()
+}
+
+/// When an account's newest token was last used, as the store has it.
+async fn noted(world: &World, account: &str) -> Option<Timestamp> {
+    let account = world.account(account).await;
+    let all = doorward::store::load_access_tokens(&mut world.app.store.reader(), account).await.unwrap();
+    all[0].last_used_at
 }
 
 async fn send(address: &str, method: Method, headers: &[(&str, &str)]) -> Page {
@@ -80,6 +91,11 @@ async fn authorised(on: On) -> (World, Browser, String) {
     let token = make(&world, &mira, "laptop", "admin", "30").await;
     let page = authorize(&world, &mira, "mira", "laptop", "acme").await;
     assert_eq!(page.status, 303, "{}", mira.history());
+    // Its first use is noted beside the request, and forgets the account: afterwards all of it is in the cache.
+    while noted(&world, "mira").await.is_none() {
+        assert!(opens(&world, &token, "/acme/secret").await);
+        tokio::task::yield_now().await;
+    }
     assert!(opens(&world, &token, "/acme/secret").await);
     (world, mira, token)
 }
@@ -262,6 +278,12 @@ async fn with_enforced_sso_a_token_reaches_the_organization_only_once_its_owner_
         assert_eq!(world.last_seen().unwrap().header("doorward-sso"), Some("complete"));
         let last = world.audit("acme").await.pop().unwrap();
         assert_eq!(last.action, "org.token.authorize");
+        world.enable_sso("globex", "ben").await;
+        assert_eq!(
+            refused(&world, &token, "/globex/secret").await,
+            code(OWED.0, OWED.1),
+            "the one organization's authorisation is not the other's"
+        );
 
         // Nobody authorises another's token, nor his own for an organization that is not his.
         let ada = world.browser_of("ada").await;
@@ -334,14 +356,13 @@ async fn an_authorisation_dies_with_all_that_it_rests_on_on_this_node_and_the_ne
                 }
                 "unlinked" => {
                     world.good_command("sso unlink acme mira").await;
+                    // The command has a store of its own.
+                    world.app.store.read_changes(now).await.unwrap();
                     (false, code(OWED.0, OWED.1))
                 }
                 "disabled and enabled" => {
                     let mut tx = world.app.store.begin().await.unwrap();
                     let live = tx.disable_connection(&acme).await.unwrap().unwrap();
-                    tx.commit(now).await.unwrap();
-                    assert!(opens(&world, &token, "/acme/secret").await, "without SSO as everybody's");
-                    let mut tx = world.app.store.begin().await.unwrap();
                     let enforced = doorward_core::connection::Enforcement::Enforced;
                     assert!(tx.enable_revision(&acme, live, None, enforced, true).await.unwrap());
                     tx.commit(now).await.unwrap();
@@ -493,13 +514,8 @@ async fn a_tokens_use_is_noted_beside_the_request_and_at_most_once_an_hour() {
     let world = World::new().await;
     let mira = world.browser_of("mira").await;
     let token = make(&world, &mira, "laptop", "read", "30").await;
-    let noted = async || {
-        let account = world.account("mira").await;
-        let all = doorward::store::load_access_tokens(&mut world.app.store.reader(), account).await.unwrap();
-        all[0].last_used_at
-    };
     let noted_at = async |expected| {
-        while noted().await != expected {
+        while noted(&world, "mira").await != expected {
             assert!(opens(&world, &token, "/acme/secret").await);
             tokio::task::yield_now().await;
         }
@@ -508,7 +524,7 @@ async fn a_tokens_use_is_noted_beside_the_request_and_at_most_once_an_hour() {
     noted_at(Some(first)).await;
     world.pass(Lifetime::from_hours(1));
     assert!(opens(&world, &token, "/acme/secret").await);
-    assert_eq!(noted().await, Some(first));
+    assert_eq!(noted(&world, "mira").await, Some(first));
     world.pass(Lifetime::from_minutes(1));
     noted_at(Some(world.app.clock.now())).await;
 }
@@ -527,4 +543,58 @@ async fn the_operator_lists_and_revokes_an_accounts_tokens() {
     assert_eq!(refused(&world, &token, "/acme/secret").await, code(401, "token.invalid"));
     let last = world.audit("acme").await.pop().unwrap();
     assert_eq!(last.action, "org.token.revoke");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admin_sees_every_token_that_reaches_his_organization_fifty_on_a_page() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let mut expected = BTreeSet::new();
+        for (account, count) in [("ada", 30), ("mira", 50), ("eve", 5)] {
+            let account_id = world.account(account).await;
+            let now = world.app.clock.now();
+            let mut tx = world.app.store.begin().await.unwrap();
+            for n in 0..count {
+                let token = NewAccessToken {
+                    id: AccessTokenId::new(now.millis(), world.app.random.bytes().unwrap()),
+                    hash: TokenHash::of(&format!("{account} {n}")),
+                    account: account_id,
+                    name: format!("{account} {n}"),
+                    ceiling: Role::Read,
+                    expires_at: now.plus(Lifetime::from_days(1)),
+                };
+                assert!(tx.insert_access_token(&token, now).await.unwrap());
+                // Eve is no member.
+                if account != "eve" {
+                    expected.insert(token.id.to_string());
+                }
+            }
+            tx.commit(now).await.unwrap();
+        }
+        let ada = world.browser_of("ada").await;
+        let mut page = ada.get(&format!("{}/organizations/acme/settings/tokens", world.base)).await;
+        let (mut seen, mut counts) = (Vec::new(), Vec::new());
+        loop {
+            let lines: Vec<&str> = page.body.split("data-token=\"").skip(1).collect();
+            counts.push(lines.len());
+            seen.extend(lines.iter().map(|line| line.split('"').next().unwrap().to_owned()));
+            assert_eq!(page.body.contains("First tokens"), counts.len() > 1);
+            if !page.body.contains("rel=\"next\"") {
+                break;
+            }
+            page = ada.click(&page, "More tokens").await;
+        }
+        assert_eq!(counts, [50, 30], "{on:?}");
+        assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), expected);
+        let page = ada.click(&page, "First tokens").await;
+        assert_eq!(page.body.matches("data-token=").count(), 50);
+        for query in ["after=%25&token=%2500", "after=zz&token=x", "token=", "after=%F0%9F%98%80"] {
+            let page = ada.get(&format!("{}/organizations/acme/settings/tokens?{query}", world.base)).await;
+            assert_eq!(
+                (page.status.as_u16(), page.body.matches("data-token=").count()),
+                (200, 50),
+                "{query}"
+            );
+        }
+    }
 }

@@ -8,7 +8,7 @@ use http::Method;
 use serde_json::Value;
 use url::form_urlencoded::Serializer;
 
-use crate::harness::World;
+use crate::harness::{Options, World};
 
 /// A token that the operator makes for an organization.
 async fn token(world: &World, organization: &str, more: &str) -> String {
@@ -130,6 +130,31 @@ async fn rule_7_a_token_tells_nothing_of_other_organizations_nor_of_accounts_tha
     for organization in ["globex", "nobody"] {
         let page = call(&world, &token, &format!("{organization}/members")).await;
         assert_eq!(refused(&page), (401, "api.token_needed".to_owned()), "{organization}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_7_an_unreadable_address_tells_nothing_of_a_host_of_another_organization() {
+    let configuration = "[[app]]\nname = \"by-host\"\nhost = \"{org}.apps.localhost:PORT\"\nupstream = \"http://UPSTREAM\"\n\
+                         [[app]]\nname = \"wiki\"\nhost = \"wiki.localhost:PORT\"\nupstream = \"http://UPSTREAM\"\n\
+                         belongs_to = \"globex\"\n";
+    let world = World::with(Options { configuration: configuration.to_owned(), ..Options::default() }).await;
+    let token = token(&world, "acme", "--scope decision").await;
+    for (host, path, is_told) in [
+        ("acme.apps.localhost", "/a%2fb", true),
+        ("globex.apps.localhost", "/a%2fb", false),
+        ("nobody.apps.localhost", "/a%2fb", false),
+        ("wiki.localhost", "/a%2fb", false),
+        ("wiki.localhost", "/a", false),
+        ("hub.localhost", "/globex/a%2fb", true),
+    ] {
+        let url = format!("{}{path}", world.hub.replace("hub.localhost", host));
+        let page = call(&world, &token, &decision("acme", &url, &[])).await;
+        if is_told {
+            assert_eq!(page.json().unwrap()["ground"], "ambiguous_path", "{url}");
+        } else {
+            assert_eq!(refused(&page), (404, "api.target_elsewhere".to_owned()), "{url}");
+        }
     }
 }
 

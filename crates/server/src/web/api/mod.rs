@@ -192,6 +192,11 @@ pub async fn decision(
     }
     let elsewhere = || Refusal::new(ErrorCode::ApiTargetElsewhere);
     let Address { application, host, target } = split_url(&app, &asked.url).map_err(|_| elsewhere())?;
+    // A host of another organization's is nobody's, even where its address can't be read.
+    let of_host = application.gate.organization_of_host(&host);
+    if of_host.is_some_and(|name| name != call.organization.name.key()) {
+        return Err(elsewhere());
+    }
     let mut headers = HeaderMap::new();
     let accept = if asked.client == ClientParameter::Browser { "text/html" } else { "*/*" };
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
@@ -201,7 +206,7 @@ pub async fn decision(
         Some(name) => Asker::Account(known_to(&app, &call, name).await?, tried(asked.sso)),
     };
     let explanation = explain(&app, &question, &asker).await?;
-    // What can't be read is nobody's, and says nothing of anybody.
+    // What can't be read on a host that organizations share is nobody's, and says nothing of anybody.
     if explanation.refused.is_none() && explanation.owner != Some(call.organization.id) {
         return Err(elsewhere());
     }

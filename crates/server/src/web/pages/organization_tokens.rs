@@ -5,7 +5,7 @@
 
 use askama::Template;
 use axum::Form;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::response::Response;
 use doorward_core::access_token::{TOKEN_SSO_DAYS, token_reaches_until};
 use doorward_core::audit_event::AuditAction;
@@ -20,12 +20,12 @@ use super::sso::by;
 use crate::app::{App, SharedApp};
 use crate::refusal::Refusal;
 use crate::store::{load_account, load_reaching_tokens, load_token_sso_days};
-use crate::web::access::{must_be_able_to_widen, redirect};
+use crate::web::access::{must_be_able_to_widen, query as query_string, redirect};
 use crate::web::page::{Done, Frame, Moment, OrganizationHead, Problems, Tab, role_label, show, show_with};
 use crate::web::visit::{OrganizationVisit, Visit};
 
-/// Tokens on the page.
-const SHOWN_MAX: usize = 200;
+/// Tokens on a page.
+const PAGE: usize = 50;
 
 /// One token.
 #[derive(Clone, Debug)]
@@ -68,8 +68,10 @@ pub struct OrganizationTokensPage {
     pub enforced: bool,
     /// The tokens, by owner.
     pub tokens: Vec<ReachingLine>,
-    /// There are more than are shown.
-    pub more: bool,
+    /// Not the first page.
+    pub is_later_page: bool,
+    /// The query of the next page.
+    pub next_query: Option<String>,
     /// Days after the last SSO, as typed or stored.
     pub days: String,
     /// Mistakes.
@@ -77,16 +79,27 @@ pub struct OrganizationTokensPage {
 }
 
 impl OrganizationTokensPage {
-    async fn load(app: &App, visit: &Visit, place: &OrganizationVisit) -> Result<Self, Refusal> {
+    async fn load(
+        app: &App,
+        visit: &Visit,
+        place: &OrganizationVisit,
+        query: &TokensQuery,
+    ) -> Result<Self, Refusal> {
         let now = app.clock.now();
         let organization = place.organization.id;
         let enforced = place.facts.sso == Some(Enforcement::Enforced);
         let mut reader = app.store.reader();
         let days = load_token_sso_days(&mut reader, organization).await?;
-        let limit = i64::try_from(SHOWN_MAX + 1).unwrap_or(i64::MAX);
-        let mut tokens = load_reaching_tokens(&mut reader, organization, !enforced, now, limit).await?;
-        let more = tokens.len() > SHOWN_MAX;
-        tokens.truncate(SHOWN_MAX);
+        let limit = i64::try_from(PAGE + 1).unwrap_or(i64::MAX);
+        let owner = query.after.to_ascii_lowercase();
+        let after = query.token.parse().ok().map(|token| (owner.as_str(), token));
+        let mut tokens =
+            load_reaching_tokens(&mut reader, organization, !enforced, after, now, limit).await?;
+        let more = tokens.len() > PAGE;
+        tokens.truncate(PAGE);
+        let last = tokens.last().filter(|_| more);
+        let next_query =
+            last.map(|last| query_string(&[("after", last.owner.key()), ("token", &last.id.to_string())]));
         let lines = tokens.into_iter().map(|token| ReachingLine {
             id: token.id.to_string(),
             owner: token.owner.as_str().to_owned(),
@@ -104,11 +117,23 @@ impl OrganizationTokensPage {
             tab: Tab::Tokens,
             enforced,
             tokens: lines.collect(),
-            more,
+            is_later_page: after.is_some(),
+            next_query,
             days: days.to_string(),
             problems: Problems::default(),
         })
     }
+}
+
+/// The last token of the page before; nothing on the first page.
+#[derive(Debug, Default, Deserialize)]
+pub struct TokensQuery {
+    /// Its owner's account.
+    #[serde(default)]
+    after: String,
+    /// Its id.
+    #[serde(default)]
+    token: String,
 }
 
 /// `GET /organizations/ORG/settings/tokens`.
@@ -116,8 +141,9 @@ pub async fn show_tokens(
     State(app): State<SharedApp>,
     visit: Visit,
     place: OrganizationVisit,
+    Query(query): Query<TokensQuery>,
 ) -> Result<Response, Refusal> {
-    Ok(show(&OrganizationTokensPage::load(&app, &visit, &place).await?))
+    Ok(show(&OrganizationTokensPage::load(&app, &visit, &place, &query).await?))
 }
 
 fn back(app: &App, place: &OrganizationVisit, done: Done) -> Response {
@@ -144,7 +170,7 @@ pub async fn change_days(
         let page = OrganizationTokensPage {
             days: form.days.chars().take(10).collect(),
             problems: Problems::one("days", ErrorCode::TokenSsoDaysInvalid),
-            ..OrganizationTokensPage::load(&app, &visit, &place).await?
+            ..OrganizationTokensPage::load(&app, &visit, &place, &TokensQuery::default()).await?
         };
         return Ok(show_with(StatusCode::UNPROCESSABLE_ENTITY, &page));
     };
