@@ -213,6 +213,7 @@ mod tests {
             basic(&format!(":{text}")),
             basic(&format!("x-access-token:{text}")).replace("Basic", "basic"),
             basic(&format!("mira:{text}")).trim_end_matches('=').to_owned(),
+            basic(&format!("mira~?~?:{text}")).replace('+', "-").replace('/', "_"),
         ] {
             assert_eq!(one(&value), Presented::Token(token.hash()), "{value}");
         }

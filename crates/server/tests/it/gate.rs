@@ -402,6 +402,43 @@ async fn start_from(mira: &Browser, url: &str, more: &[(&str, &str)]) -> Page {
     mira.get(handover.as_str()).await
 }
 
+/// A browser whose SSO is complete is led back by an application's host again and again, as where that host's clock says
+/// that its session is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_third_return_from_a_complete_single_sign_on_to_one_target_stops_with_the_cause() {
+    let world = World::new().await;
+    world.enable_sso("acme", "ada").await;
+    let mira = world.browser_of("mira").await;
+    world.idp.signs_in("mira");
+    world.visit(&mira, &format!("{}/organizations/acme/sso", world.base)).await;
+    let to = |path: &str| {
+        let next: String =
+            url::form_urlencoded::byte_serialize(format!("{}{path}", world.hub).as_bytes()).collect();
+        format!("{}/organizations/acme/sso?next={next}", world.base)
+    };
+    for _ in 0..2 {
+        let page = mira.get(&to("/acme/secret")).await;
+        assert_eq!(page.status, 303, "{}", page.body);
+        assert!(page.location().unwrap().as_str().ends_with("/acme/secret"), "{}", mira.history());
+    }
+    let page = mira.get(&to("/acme/secret")).await;
+    assert_eq!(
+        (page.status.as_u16(), page.code().as_deref()),
+        (400, Some("gate.loop_clock")),
+        "{}",
+        page.body
+    );
+    assert!(page.says("Try again"), "{}", page.body);
+    assert_eq!(mira.get(&to("/acme/other")).await.status, 303, "another target");
+    world.pass(Lifetime::from_seconds(30));
+    assert_eq!(mira.get(&to("/acme/secret")).await.status, 303, "too late to belong together");
+    // Our own pages are left alone: whoever opens one thrice is in no loop.
+    for _ in 0..4 {
+        let own = format!("{}/organizations/acme/sso?next=/organizations/acme", world.base);
+        assert_eq!(mira.get(&own).await.status, 303);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_third_start_for_one_target_within_half_a_minute_stops_with_the_cause() {
     let unknown_session = "A".repeat(43);
