@@ -297,6 +297,37 @@ async fn with_enforced_sso_a_token_reaches_the_organization_only_once_its_owner_
     }
 }
 
+/// The statement itself, for when what the page saw has ended since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_9_the_statement_that_authorises_a_token_reads_again_all_that_it_rests_on() {
+    for on in On::all() {
+        let (world, _mira, token) = authorised(on).await;
+        let hash = TokenHash::of(&token);
+        let now = world.app.clock.now();
+        let (account, place) = world.app.store.access_token_facts(hash, now).await.unwrap().unwrap();
+        let acme = world.organization("acme").await.id;
+        let eve = world.account("eve").await;
+        let mine = account.sessions.iter().find(|session| !session.sso.is_empty()).unwrap().id;
+        let (id, ends) = (account.access_tokens[place].id, account.access_tokens[place].expires_at);
+        let foreign = doorward_core::ids::SessionId::new(1, [1; 10]);
+        let long_ago = now.minus(Lifetime::from_days(1));
+        let may = async |who, session, since, now| {
+            let mut tx = world.app.store.begin().await.unwrap();
+            // Not committed.
+            tx.authorize_token(id, who, session, acme, since, now).await.unwrap().is_some()
+        };
+        assert!(may(account.id, mine, long_ago, now).await);
+        assert!(!may(eve, mine, long_ago, now).await, "another's token");
+        assert!(!may(account.id, foreign, long_ago, now).await, "another session");
+        assert!(!may(account.id, mine, now, now).await, "its single sign-on is over");
+        assert!(!may(account.id, mine, long_ago, ends).await, "the token is over");
+        world.behind_its_back("UPDATE connection SET epoch = epoch + 1").await;
+        assert!(!may(account.id, mine, long_ago, now).await, "another issuer since");
+        world.behind_its_back("UPDATE connection SET epoch = epoch - 1, live = NULL").await;
+        assert!(!may(account.id, mine, long_ago, now).await, "off since");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_authorisation_dies_with_all_that_it_rests_on_on_this_node_and_the_next_request() {
     for on in On::all() {
