@@ -329,6 +329,32 @@ async fn rule_9_the_statement_that_authorises_a_token_reads_again_all_that_it_re
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_9_a_session_that_ends_while_its_form_waits_for_the_store_makes_no_token() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let (mira, ada) = (world.browser_of("mira").await, world.browser_of("ada").await);
+        let now = world.app.clock.now();
+        let account = world.account("mira").await;
+        let session = world.app.store.account_facts(account, now).await.unwrap().unwrap().sessions[0].id;
+        // Until it is committed, she is signed in, and her form waits for this.
+        let mut tx = world.app.store.begin().await.unwrap();
+        assert!(tx.delete_browser_session(session, account).await.unwrap());
+        let (form, address) = (mira.clone(), format!("{}/settings/tokens/new", world.base));
+        let form = tokio::spawn(async move {
+            form.post(&address, &[("name", "late"), ("role", "read"), ("days", "1")]).await
+        });
+        for _ in 0..20 {
+            assert_eq!(ada.get(&format!("{}/settings/tokens/new", world.base)).await.status, 200);
+        }
+        tx.commit(now).await.unwrap();
+        let page = form.await.unwrap();
+        assert!(token_in(&page.body).is_none(), "{}", page.body);
+        let tokens = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM access_token";
+        assert_eq!(world.count(tokens).await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_authorisation_dies_with_all_that_it_rests_on_on_this_node_and_the_next_request() {
     for on in On::all() {
         for deed in [
@@ -361,6 +387,9 @@ async fn an_authorisation_dies_with_all_that_it_rests_on_on_this_node_and_the_ne
                 }
                 "taken back by its owner" => {
                     let fields = [("token", id.as_str()), ("organization", "acme")];
+                    let ada = world.browser_of("ada").await;
+                    let foreign = ada.post(&page("/settings/tokens/authorize/revoke"), &fields).await;
+                    assert_eq!(foreign.code().as_deref(), Some("token.missing"), "not hers");
                     mira.post(&page("/settings/tokens/authorize/revoke"), &fields).await;
                     (false, code(OWED.0, OWED.1))
                 }
@@ -397,6 +426,8 @@ async fn an_authorisation_dies_with_all_that_it_rests_on_on_this_node_and_the_ne
                     let enforced = doorward_core::connection::Enforcement::Enforced;
                     assert!(tx.enable_revision(&acme, live, None, enforced, true).await.unwrap());
                     tx.commit(now).await.unwrap();
+                    let kept = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM token_authorization";
+                    assert_eq!(world.count(kept).await, 0);
                     (false, code(OWED.0, OWED.1))
                 }
                 "switched off" => {
