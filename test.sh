@@ -49,6 +49,7 @@ install_debian_packages() {
     has sqlite3 || missing+=(sqlite3)
     has php || missing+=(php-cli)
     has curl || missing+=(curl)
+    has git || missing+=(git)
     /usr/bin/python3 -c 'import cryptography, jwt' 2>/dev/null || missing+=(python3-jwt python3-cryptography)
     has gcc || missing+=(gcc libc6-dev)
     has node || missing+=(nodejs)

@@ -26,13 +26,13 @@ export async function openHouse() {
   await first.cli(['sso', 'set', 'acme', '--issuer-url', provider.issuer, '--client-id', 'hub', '--client-secret-stdin'], 'a client secret\n');
   await first.cli(['sso', 'enable', 'acme', '--untested']);
 
-  /** Doorward on addresses of its own behind `proxy`, in front of the application on that port; and the cookies. */
-  const open = async (proxy, application) => {
+  /** Doorward on addresses of its own behind `proxy`, in front of the application on that port; and the cookies. `more`: of its configuration. */
+  const open = async (proxy, application, more = {}) => {
     const [port, behind, gatePort] = [await freePort(), await freePort(), await freePort()];
     const [listen, gate] = [`127.0.0.1:${proxy === 'builtin' ? port : behind}`, `127.0.0.1:${gatePort}`];
     const doorward = await prepareDoorward({
       baseUrl: `http://localhost:${port}`, listen, gateListen: gate, allow, beside: first,
-      app: { host: `${HOST}:${port}`, upstream: proxy === 'builtin' ? `http://127.0.0.1:${application}` : undefined },
+      app: { host: `${HOST}:${port}`, upstream: proxy === 'builtin' ? `http://127.0.0.1:${application}` : undefined, ...more },
     });
     await doorward.serve();
     const front = await PROXIES[proxy]({ port, doorward: listen, gate, application: `127.0.0.1:${application}`, ssoHost: 'localhost', applicationHost: HOST });
@@ -44,7 +44,7 @@ export async function openHouse() {
       FROM host_session, connection WHERE host_session.token_hash = '${token}'`);
     await giveTokens(doorward);
     await untilComplete(port, cookies.mira);
-    return { port, cookies, stopDoorward: () => doorward.stop(), close: async () => { await front.stop(); await doorward.stop(); } };
+    return { port, cookies, sqlChange: doorward.sqlChange, stopDoorward: () => doorward.stop(), close: async () => { await front.stop(); await doorward.stop(); } };
   };
   return { open, close: () => provider.stop() };
 }

@@ -373,7 +373,7 @@ async fn an_authorisation_dies_with_all_that_it_rests_on_on_this_node_and_the_ne
             let (world, mira, token) = authorised(on).await;
             let other = world.other_node().await;
             other.read_changes(world.app.clock.now()).await.unwrap();
-            let hash = doorward_core::secret::TokenHash::of(&token);
+            let hash = TokenHash::of(&token);
             assert!(other.access_token_facts(hash, world.app.clock.now()).await.unwrap().is_some());
             let id = id_of(&world, "mira", "laptop").await;
             let page = |rest: &str| format!("{}{rest}", world.base);

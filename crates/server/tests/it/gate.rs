@@ -413,7 +413,7 @@ async fn the_third_return_from_a_complete_single_sign_on_to_one_target_stops_wit
     world.visit(&mira, &format!("{}/organizations/acme/sso", world.base)).await;
     let to = |path: &str| {
         let next: String =
-            url::form_urlencoded::byte_serialize(format!("{}{path}", world.hub).as_bytes()).collect();
+            form_urlencoded::byte_serialize(format!("{}{path}", world.hub).as_bytes()).collect();
         format!("{}/organizations/acme/sso?next={next}", world.base)
     };
     for _ in 0..2 {
