@@ -139,7 +139,6 @@ const HOST_MUTANTS = {
     ['the application gets the Host of the request', put('ask.conf', /(proxy_set_header Host +)\$doorward_host/, '$1$http_host'), 'host'],
     ['the Host of the request is judged', put('doorward.conf', /(set \$doorward_host ).*;/, '$1$http_host;'), 'host'],
   ],
-  traefik: [["Doorward's own host comes second", put('doorward.yaml', ', priority: 2000', ''), 'pages']],
 };
 
 describe('a host for each organization', () => {
