@@ -1,12 +1,14 @@
 // One table of requests (support/gate_cases.js) through every way into an application: the built-in proxy, and each that
-// docs/gate.md shows, with the document's own configuration. No browser; requests are written byte for byte.
+// docs/gate.md shows, with the document's own configuration; and a second for an application with a host for each organization,
+// with what `doorward proxy-config` makes for it. No browser; requests are written byte for byte.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { createServer } from 'node:http';
 import { exchange, requestBytes } from '../support/exchange.js';
-import { CASES, ELSEWHERE, FORGED, TOKENS } from '../support/gate_cases.js';
+import { CASES, ELSEWHERE, FORGED, HOST_CASES, TOKENS } from '../support/gate_cases.js';
 import { HOST, openHouse } from '../support/gate_stage.js';
+import { BEHIND, OWN, openHosts } from '../support/hosts_stage.js';
 import { stopEverything } from '../support/processes.js';
 import { PROXIES } from '../support/proxies.js';
 
@@ -18,8 +20,10 @@ const UNREACHABLE = { nginx: 503, traefik: 500, caddy: 502, envoy: 503, haproxy:
 
 const applications = [];
 let house;
+let openHost;
 before(async () => {
   house = await openHouse();
+  openHost = await openHosts();
 });
 
 after(async () => {
@@ -35,21 +39,13 @@ for (const proxy of wanted) {
     let stage;
     before(async () => {
       const application = await startApplication();
-      stage = { proxy, application, seen: [], last: undefined, ...(await house.open(proxy, application.port)) };
+      const opened = await house.open(proxy, application.port);
+      stage = { proxy, application, seen: [], host: HOST, scheme: 'http', own: `http://localhost:${opened.port}`, cookie: 'doorward-app', ...opened };
     });
     after(async () => {
       await stage?.close();
     });
-    for (const row of CASES) {
-      test(`${row.name} (${proxy})`, async () => {
-        try {
-          await play(stage, row);
-        } catch (error) {
-          error.message += `\n${JSON.stringify({ answer: stage.last, application: stage.seen }, null, 1).slice(0, 4000)}`;
-          throw error;
-        }
-      });
-    }
+    for (const row of CASES) test(`${row.name} (${proxy})`, () => played(stage, row));
     // The last: it takes Doorward away.
     test(`rule_15_when_doorward_is_gone_nobody_gets_in (${proxy})`, async () => {
       await stage.stopDoorward();
@@ -62,21 +58,53 @@ for (const proxy of wanted) {
   });
 }
 
+for (const proxy of wanted) {
+  describe(`a host for each organization, through ${proxy}`, () => {
+    let stage;
+    before(async () => {
+      const application = await startApplication();
+      const opened = await openHost(proxy, application.port);
+      stage = { proxy, application, seen: [], host: `acme.${BEHIND}`, scheme: 'https', own: `https://${OWN}:${opened.port}`, cookie: '__Host-doorward-app', ...opened };
+    });
+    after(async () => {
+      await stage?.close();
+    });
+    for (const row of HOST_CASES) test(`${row.name} (by host, ${proxy})`, () => played(stage, row));
+    test(`rule_11_a_hand_over_begins_and_ends_at_the_organizations_own_host (by host, ${proxy})`, () => {
+      const steps = stage.way.map((step) => step.replace(/^\d+ https:/, '').replace(/\?.*/, ''));
+      const [own, acme] = [`//${OWN}:${stage.port}`, `//acme.${BEHIND}:${stage.port}`];
+      assert.equal(steps[0], `${acme}/.doorward/start`);
+      assert.equal(steps.at(-1), `${acme}/.doorward/ticket`);
+      assert.ok(steps.slice(1, -1).every((step) => step.startsWith(`${own}/`)), stage.way.join('\n'));
+    });
+  });
+}
+
+async function played(stage, row) {
+  try {
+    await play(stage, row);
+  } catch (error) {
+    error.message += `\n${JSON.stringify({ answer: stage.last, application: stage.seen }, null, 1).slice(0, 4000)}`;
+    throw error;
+  }
+}
+
 function send(stage, row) {
   const { port } = stage;
-  const host = row.host ?? HOST;
-  const target = row.absolute ? `http://${HOST}:${port}${row.target}` : row.target;
+  const host = row.host ?? stage.host;
+  const named = row.absolute === true ? stage.host : row.absolute;
+  const target = named ? `${stage.scheme}://${named}:${port}${row.target}` : row.target;
   const value = stage.cookies[row.as] ?? '';
-  const ours = `doorward-app=${value}`;
+  const ours = `${stage.cookie}=${value}`;
   const cookies = (row.cookies ?? (value ? ['OURS'] : [])).map((cookie) => cookie.replace('OURS', ours).replace('VALUE', value));
   const headers = [
-    ['Host', `${host}:${port}`],
+    ['Host', `${host}${row.port ?? `:${port}`}`],
     ...row.headers,
-    ...(row.extra ?? []).map(([name, text]) => [name, text.replace('OURS', ours)]),
+    ...(row.extra ?? []).map(([name, text]) => [name, text.replace('OURS', ours).replace('PORT', port)]),
     ...(cookies.length > 0 ? [['Cookie', cookies.join('; ')]] : []),
     ['Connection', row.connection ?? 'close'],
   ];
-  return exchange(port, requestBytes({ ...row, target, headers }), { afterwards: row.expect?.upgraded && 'ping' });
+  return exchange(port, requestBytes({ ...row, target, headers }), { afterwards: row.expect?.upgraded && 'ping', tls: stage.scheme === 'https' && (row.certificate ?? stage.host) });
 }
 
 async function play(stage, row) {
@@ -92,13 +120,17 @@ async function play(stage, row) {
 }
 
 function check(stage, row, expect, answer) {
-  const hub = `http://${HOST}:${stage.port}`;
+  const hub = `${stage.scheme}://${row.judged ?? stage.host}:${stage.port}`;
   if (expect.kind === 'allow') return checkAllowed(stage, row, expect, answer);
 
   assert.equal(stage.seen.length, 0, 'the application was reached');
+  if (expect.kind === 'own') {
+    assert.deepEqual([answer.status, answer.header('content-security-policy') !== undefined], [expect.status, true], 'a page of Doorward');
+    return assert.ok(!/data-error-code="(gate|request)\./.test(answer.body), 'the gate is not asked');
+  }
   const locations = {
     'sign-in': () => `${hub}/.doorward/start?${new URLSearchParams({ next: expect.next })}`,
-    'complete-sso': () => `http://localhost:${stage.port}/organizations/acme/sso?${new URLSearchParams({ next: hub + expect.next })}`,
+    'complete-sso': () => `${stage.own}/organizations/acme/sso?${new URLSearchParams({ next: hub + expect.next })}`,
   };
   const location = locations[expect.kind]?.();
   assert.equal(answer.status, location ? 302 : expect.status);
@@ -117,14 +149,14 @@ function check(stage, row, expect, answer) {
   assert.match(answer.header('content-type') ?? '', /^application\/problem\+json/);
   const document = JSON.parse(answer.body);
   assert.equal(document.code, expect.code);
-  assert.equal(document.status, expect.status);
+  assert.equal(document.status, expect.written ?? expect.status);
   if (expect.code?.startsWith('token.')) {
     // A program is led nowhere; its owner is told the page.
     assert.equal(answer.header('location'), undefined);
-    assert.match(document.authorize_url ?? document.tokens_url, /^http:\/\/localhost:\d+\/settings\/tokens/);
+    assert.match(document.authorize_url ?? document.tokens_url, new RegExp(`^${stage.own}/settings/tokens`));
     return undefined;
   }
-  if (expect.status === 401) assert.match(document.sign_in_url, /^http:\/\/(hub\.)?localhost:\d+\/(\.doorward\/start|organizations\/acme\/sso)\?next=/);
+  if (expect.status === 401) assert.match(document.sign_in_url, new RegExp(`^(${hub}/[.]doorward/start|${stage.own}/organizations/acme/sso)[?]next=`));
   return undefined;
 }
 
@@ -135,7 +167,9 @@ function checkAllowed(stage, row, expect, answer) {
   assert.equal(seen.url, row.target);
   assert.equal(seen.method, row.method);
   // Whose host was judged is whose host the application reads, wherever the request named it (V03).
-  assert.equal(seen.headers.find(([name]) => name.toLowerCase() === 'host')[1].toLowerCase(), `${HOST}:${stage.port}`);
+  const value = (name) => seen.headers.find(([known]) => known.toLowerCase() === name)?.[1].toLowerCase();
+  const judged = `${row.judged ?? stage.host}:${stage.port}`;
+  assert.deepEqual([value('host'), value('x-forwarded-host') ?? judged], [judged, judged]);
   if (expect.body !== undefined) assert.equal(seen.body, expect.body);
   if (expect.answers) assert.match(answer.body, expect.answers);
   if (expect.upgraded) assert.match(answer.raw, /ping/);

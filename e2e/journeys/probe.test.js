@@ -1,13 +1,15 @@
 // `doorward proxy-config` and `doorward probe` together, over https: each made configuration is all green behind the real
 // proxy, and with one line changed the probe is red on the row that says so, with a line to add.
 import assert from 'node:assert/strict';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createServer } from 'node:http';
 import { after, before, describe, test } from 'node:test';
+import { makeCertificates } from '../support/certificates.js';
 import { prepareDoorward } from '../support/doorward.js';
-import { madeFiles, startMade } from '../support/made_proxy.js';
-import { freePort, run, stopEverything, temporaryFolder } from '../support/processes.js';
+import { BEHIND, OWN, PATTERNS } from '../support/hosts_stage.js';
+import { makeProxy, startMade } from '../support/made_proxy.js';
+import { freePort, stopEverything } from '../support/processes.js';
 
 const PROXIES = process.env.PROXIES?.split(',') ?? ['nginx', 'traefik', 'caddy', 'envoy', 'haproxy'];
 const ROWS = 39;
@@ -19,7 +21,7 @@ let certificates;
 
 before(async () => {
   [port, echo] = [await freePort(), await freePort()];
-  certificates = await makeCertificates();
+  certificates = await makeCertificates(['localhost', 'hub.localhost', `*.${BEHIND}`]);
   doorward = await prepareDoorward({
     baseUrl: `https://localhost:${port}`,
     listen: `127.0.0.1:${await freePort()}`,
@@ -131,6 +133,60 @@ for (const proxy of PROXIES) {
   });
 }
 
+/** Where each organization has a host of its own. */
+const HOST_MUTANTS = {
+  nginx: [
+    ['the application gets the Host of the request', put('ask.conf', /(proxy_set_header Host +)\$doorward_host/, '$1$http_host'), 'host'],
+    ['the Host of the request is judged', put('doorward.conf', /(set \$doorward_host ).*;/, '$1$http_host;'), 'host'],
+  ],
+};
+
+describe('a host for each organization', () => {
+  let own;
+  let at;
+  before(async () => {
+    at = await freePort();
+    own = await prepareDoorward({
+      baseUrl: `https://${OWN}:${at}`,
+      listen: `127.0.0.1:${await freePort()}`,
+      gateListen: `127.0.0.1:${await freePort()}`,
+      allow: [],
+      app: { host: `{org}.${BEHIND}:${at}`, organization: PATTERNS },
+      beside: doorward,
+    });
+    await own.serve();
+  });
+  after(() => own?.stop());
+
+  const files = (proxy) => makeProxy(own, proxy, `http://127.0.0.1:${echo}`, certificates);
+  const through = async (proxy, changed, url) => {
+    const front = await startMade(proxy, changed, at, OWN);
+    try {
+      const member = ['--echo', `127.0.0.1:${echo}`, '--as', 'ada', '--organization', 'acme'];
+      return JSON.parse(await reported(own, ['probe', url, '--proxy', proxy, '--connect', `127.0.0.1:${at}`, '--ca', certificates.authority, ...member, '--json']));
+    } finally {
+      await front.stop();
+    }
+  };
+  for (const proxy of PROXIES) {
+    test(`what proxy-config makes is all green on an organization's host (${proxy})`, async () => {
+      const report = await through(proxy, await files(proxy), `https://{org}.${BEHIND}:${at}`);
+      assert.deepEqual(red(report), {}, JSON.stringify(report.rows.filter(({ outcome }) => outcome === 'failed'), null, 1));
+      assert.deepEqual([report.passed, report.skipped], [ROWS, 0]);
+    });
+    for (const [what, { file, change }, row] of HOST_MUTANTS[proxy] ?? []) {
+      test(`${what}: ${row} is red on an organization's host (${proxy})`, async () => {
+        const made = await files(proxy);
+        const changed = change(made[file]);
+        assert.notEqual(changed, made[file], 'nothing was changed');
+        const wrong = red(await through(proxy, { ...made, [file]: changed }, `https://acme.${BEHIND}:${at}`));
+        assert.ok(row in wrong, `red are: ${JSON.stringify(wrong)}`);
+        assert.ok(wrong[row].next.length > 20, 'no next step');
+      });
+    }
+  }
+});
+
 describe('whatever the proxy', () => {
   test('a session of the probe ends with it, and the audit log names the operator', async () => {
     const before = await sessions();
@@ -231,13 +287,8 @@ async function startApplication() {
   return { requests, server };
 }
 
-/** What `proxy-config` prints for this Doorward, as files. */
-async function made(proxy) {
-  // HAProxy wants certificate and key in one file; that file does for the others' certificate too.
-  const key = proxy === 'haproxy' ? [] : ['--key', certificates.key];
-  const upstream = ['--upstream', `hub=http://127.0.0.1:${echo}`];
-  return madeFiles(await doorward.cli(['proxy-config', proxy, ...upstream, '--certificate', certificates.both, ...key]));
-}
+/** What `proxy-config` prints for this Doorward. */
+const made = (proxy) => makeProxy(doorward, proxy, `http://127.0.0.1:${echo}`, certificates);
 
 /** Starts the proxy over these files, probes through it with everything, and gives the report. */
 async function probeThrough(proxy, files) {
@@ -254,27 +305,16 @@ async function probeThrough(proxy, files) {
 
 async function probe(args, json = true) {
   const always = ['probe', `https://hub.localhost:${port}`, '--connect', `127.0.0.1:${port}`, '--ca', certificates.authority];
-  const told = await doorward.cli([...always, ...args, ...(json ? ['--json'] : [])]).catch((error) => {
-    if (error.code === 1 && error.stdout) return error.stdout;
-    throw error;
-  });
+  const told = await reported(doorward, [...always, ...args, ...(json ? ['--json'] : [])]);
   return json ? JSON.parse(told) : told;
 }
 
+/** What a probe prints, also where something is wrong. */
+const reported = (of, args) =>
+  of.cli(args).catch((error) => {
+    if (error.code === 1 && error.stdout) return error.stdout;
+    throw error;
+  });
+
 /** The rows that are wrong, by name. */
 const red = ({ rows }) => Object.fromEntries(rows.filter(({ outcome }) => outcome === 'failed').map(({ row, saw, next }) => [row, { saw, next }]));
-
-/** An authority, and a certificate of it for both hosts, in a folder whose name has a blank. */
-async function makeCertificates() {
-  const folder = join(await temporaryFolder('probe', { forEverybody: true }), 'my certificates');
-  await mkdir(folder);
-  const file = (name) => join(folder, name);
-  const openssl = (args) => run('openssl', 'openssl', args);
-  const fresh = (name) => ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', file(name)];
-  await openssl(['req', '-x509', ...fresh('authority.key'), '-out', file('authority.pem'), '-days', '2', '-subj', '/CN=authority of the probe']);
-  await openssl(['req', ...fresh('own.key'), '-out', file('own.csr'), '-subj', '/CN=localhost']);
-  await writeFile(file('own.cnf'), 'subjectAltName = DNS:localhost, DNS:hub.localhost\nbasicConstraints = CA:FALSE\n');
-  await openssl(['x509', '-req', '-in', file('own.csr'), '-CA', file('authority.pem'), '-CAkey', file('authority.key'), '-CAcreateserial', '-days', '2', '-extfile', file('own.cnf'), '-out', file('own.pem')]);
-  await writeFile(file('both.pem'), (await readFile(file('own.pem'), 'utf8')) + (await readFile(file('own.key'), 'utf8')), { mode: 0o644 });
-  return { authority: file('authority.pem'), both: file('both.pem'), key: file('own.key') };
-}

@@ -15,8 +15,8 @@ const ENVIRONMENT = Object.fromEntries(Object.keys(process.env).filter((key) => 
 
 /**
  * Prepares a Doorward (nothing runs yet, the command line works at once). `postgres`: a database of a private cluster; without
- * one, SQLite. `listen`, `gateListen`: "address:port". `app`: { host, upstream, banner, rules } where the application is reached,
- * whether it has banners, and its rules in TOML, or `apps`: several, by name. `tls`: { certificate, key }, files, to serve https by itself. `beside`: another one, whose database and key it
+ * one, SQLite. `listen`, `gateListen`: "address:port". `app`: { host, upstream, banner, rules, organization } where the application is
+ * reached, whether it has banners, its rules in TOML and its patterns, or `apps`: several, by name. `tls`: { certificate, key }, files, to serve https by itself. `beside`: another one, whose database and key it
  * shares: one more node, under an address of its own.
  */
 export async function prepareDoorward({ baseUrl, listen, gateListen, allow, app, apps = { hub: app }, tls, postgres, beside }) {
@@ -74,11 +74,11 @@ trusted_proxies = ["127.0.0.1"]
 
 [log]
 level = "debug"
-${Object.entries(apps).map(([name, { host, upstream, banner, rules }]) => `
+${Object.entries(apps).map(([name, { host, upstream, banner, rules, organization = ['/{org}/{resource}/**', '/{org}/**'] }]) => `
 [[app]]
 name = ${text(name)}
 host = ${text(host)}
-${upstream ? `upstream = ${text(upstream)}\n` : ''}${banner ? `banner = ${text(banner)}\n` : ''}${rules ? `rules = ${rules}\n` : ''}organization = ["/{org}/{resource}/**", "/{org}/**"]
+${upstream ? `upstream = ${text(upstream)}\n` : ''}${banner ? `banner = ${text(banner)}\n` : ''}${rules ? `rules = ${rules}\n` : ''}organization = ${text(organization)}
 public = ["/", "/static/**"]
 `).join('')}`;
 }

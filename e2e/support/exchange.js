@@ -2,14 +2,17 @@
 // Goes in: a port of this machine and the bytes of a request. Comes out: status, headers, body.
 // Never here: anything that corrects a request.
 import { connect } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 
 /**
  * Sends these bytes; resolves when the answer is whole or the other side ends it. `afterwards`: what is sent once the other
- * side has switched protocols, and comes back.
+ * side has switched protocols, and comes back. `tls`: over https, asking for the certificate of this name, whatever comes.
  */
-export function exchange(port, bytes, { afterwards, timeoutMs = 10_000 } = {}) {
+export function exchange(port, bytes, { afterwards, tls, timeoutMs = 10_000 } = {}) {
   return new Promise((resolve, reject) => {
-    const socket = connect(port, '127.0.0.1', () => socket.write(Buffer.from(bytes, 'latin1')));
+    const write = () => socket.write(Buffer.from(bytes, 'latin1'));
+    const secure = { port, host: '127.0.0.1', servername: tls, rejectUnauthorized: false };
+    const socket = tls ? connectTls(secure, write) : connect(port, '127.0.0.1', write);
     const timer = setTimeout(() => socket.destroy(new Error(`no answer within ${timeoutMs} ms; so far: ${seen.slice(0, 200)}`)), timeoutMs);
     let seen = '';
     let done = false;

@@ -195,6 +195,64 @@ export const CASES = [
   row('a cookie of 70000 bytes', { cookies: [`big=${'x'.repeat(70000)}`] }, problem(431), { nginx: [400], haproxy: [400] }),
 ];
 
+// === An application with a host for each organization; Doorward's own host, sso, is among them. Without single sign-on.
+// `judged`: the host that counts, where it is not acme's. `absolute`: the host that the target names.
+
+const onHost = (label) => `${label}.apps.localhost`;
+const AT_ACME = { ...MIRA, 'doorward-organization': 'acme', 'doorward-role': 'write' };
+const AT_ACMES = { as: 'mira at acme', target: '/plans' };
+const AT_GLOBEXS = { as: 'mira at globex', target: '/plans', host: onHost('globex'), judged: onHost('globex') };
+const UNKNOWN_HOST = problem(421, 'request.unknown_host');
+/** A proxy that asks about such a host passes on a 403: other statuses the gate's listener does not have. */
+const REFUSED_HOST = { ...UNKNOWN_HOST, status: 403, written: 421 };
+/** nginx writes the port itself, whatever the request says. */
+const OTHER_PORT = { nginx: allow(AT_ACME), traefik: REFUSED_HOST, caddy: REFUSED_HOST, envoy: REFUSED_HOST, haproxy: REFUSED_HOST };
+/** No proxy's configuration has such a host. */
+const NOWHERE = { traefik: [404], envoy: [404], haproxy: [421], caddy: ELSEWHERE, nginx: ELSEWHERE };
+/** Envoy's `*` takes several labels: Doorward refuses them. */
+const DEEPER = { ...NOWHERE, envoy: REFUSED_HOST };
+/** Two hosts in one request: these refuse it, the others take the target's. */
+const TWO_HOSTS = { builtin: [400], haproxy: [400] };
+/** A page of Doorward's own: nobody asks the gate. */
+const own = (status) => ({ kind: 'own', status });
+
+export const HOST_CASES = [
+  row('a member on his organization\'s host', AT_ACMES, allow(AT_ACME)),
+  row('a member on the host of another organization of his', AT_GLOBEXS, allow(MIRA_AT_GLOBEX)),
+  row('a reader writes', { ...AT_GLOBEXS, method: 'PUT', body: '{}' }, problem(403, 'gate.forbidden')),
+  row('the name of another organization in the path', { ...AT_ACMES, target: '/globex/plans' }, allow(AT_ACME)),
+  row('a WebSocket, a member', { ...AT_ACMES, headers: WEBSOCKET, connection: 'Upgrade' }, allow(AT_ACME, { upgraded: true })),
+  row('a public page, nobody', { target: '/static/app.css' }, allow()),
+  row('a stranger, browser', { headers: BROWSER }, signIn('/acme/secret')),
+  row('a stranger, program', {}, SIGN_IN_NEEDED),
+  row('a stranger on another organization\'s host', { headers: BROWSER, host: onHost('globex'), judged: onHost('globex') }, signIn('/acme/secret')),
+  row('the session of one organization\'s host on another\'s', { ...AT_GLOBEXS, as: 'mira at acme', headers: BROWSER }, signIn('/plans')),
+  row('the same, program', { ...AT_GLOBEXS, as: 'mira at acme' }, SIGN_IN_NEEDED),
+  row('the host of an organization that nobody has', { headers: BROWSER, as: 'mira at acme', host: onHost('umbrella'), judged: onHost('umbrella') }, signIn('/acme/secret')),
+  row('the host in capitals', { ...AT_ACMES, host: 'ACME.Apps.LocalHost' }, allow(AT_ACME)),
+  row('the host in capitals, a stranger', { host: 'ACME.Apps.LocalHost', headers: BROWSER }, signIn('/acme/secret')),
+  row('another port', { ...AT_ACMES, port: ':1' }, UNKNOWN_HOST, OTHER_PORT),
+  row('no port', { ...AT_ACMES, port: '' }, UNKNOWN_HOST, OTHER_PORT),
+  ...['a.acme.apps.localhost', 'acme.globex.apps.localhost', 'a.sso.apps.localhost'].map((host) => row(`several labels: ${host}`, { ...AT_ACMES, host }, UNKNOWN_HOST, DEEPER)),
+  row('several labels, below /.doorward/', { host: 'a.acme.apps.localhost', target: '/.doorward/start' }, UNKNOWN_HOST, { ...NOWHERE, envoy: UNKNOWN_HOST }),
+  ...['apps.localhost', 'acmeapps.localhost', 'acme.appsxlocalhost', 'acme.apps.localhost.example', 'acme.apps.localhost.apps', 'globex'].map((host) => row(`no host of an organization: ${host}`, { ...AT_ACMES, host }, UNKNOWN_HOST, NOWHERE)),
+  row('an absolute target', { ...AT_ACMES, absolute: onHost('acme') }, allow(AT_ACME)),
+  row('an absolute target in capitals', { ...AT_ACMES, absolute: 'ACME.apps.localhost', host: 'ACME.apps.localhost' }, allow(AT_ACME)),
+  row('an absolute target beside another organization\'s Host', { ...AT_ACMES, absolute: onHost('acme'), host: onHost('globex') }, allow(AT_ACME), TWO_HOSTS),
+  row('another organization\'s absolute target beside Host', { ...AT_GLOBEXS, as: 'mira at acme', absolute: onHost('globex'), host: onHost('acme') }, SIGN_IN_NEEDED, TWO_HOSTS),
+  row('the same, with that one\'s session', { ...AT_GLOBEXS, absolute: onHost('globex'), host: onHost('acme') }, allow(MIRA_AT_GLOBEX), TWO_HOSTS),
+  row('an absolute target on the bare suffix', { ...AT_ACMES, absolute: 'apps.localhost' }, UNKNOWN_HOST, { ...NOWHERE, ...TWO_HOSTS }),
+  row('two hosts', { ...AT_ACMES, extra: [['Host', `${onHost('globex')}:PORT`]] }, UNKNOWN_HOST, { nginx: [400], traefik: [400], caddy: [400], envoy: [403], haproxy: [400] }),
+  row('the certificate of another organization is asked for', { ...AT_ACMES, certificate: onHost('globex') }, allow(AT_ACME)),
+  row('X-Forwarded-Host of a member', { ...AT_ACMES, extra: [['X-Forwarded-Host', `${onHost('globex')}:PORT`], ['X_Forwarded_Host', FORGED], ['Forwarded', `host=${FORGED}`]] }, allow(AT_ACME)),
+  row('X-Forwarded-Host of a stranger', { headers: BROWSER, extra: [['X-Forwarded-Host', `${onHost('globex')}:PORT`]] }, signIn('/acme/secret')),
+  row('Doorward\'s own host is no organization\'s', { ...AT_ACMES, host: onHost('sso'), target: '/login', headers: BROWSER }, own(200)),
+  row('Doorward\'s own host has no page of the application\'s', { ...AT_ACMES, host: onHost('sso'), headers: BROWSER }, own(404)),
+  row('Doorward\'s own host in capitals', { ...AT_ACMES, host: 'SSO.Apps.LocalHost', target: '/login', headers: BROWSER }, own(200)),
+  row('Doorward\'s own host in an absolute target', { ...AT_ACMES, absolute: onHost('sso'), target: '/login', headers: BROWSER }, own(200), TWO_HOSTS),
+  row('no hand-over begins on Doorward\'s own host', { host: onHost('sso'), target: '/.doorward/start?next=/', headers: BROWSER }, own(404)),
+];
+
 /** What proxies refuse by themselves. */
 function earlyForPath(target) {
   const early = {};

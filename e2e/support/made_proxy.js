@@ -8,14 +8,17 @@ import { run, start, temporaryFolder } from './processes.js';
 
 const TOOLS = new URL('../../target/tools/', import.meta.url).pathname;
 
-/** What was printed, by the names of the files: { 'ask.conf': text, … }. */
-export function madeFiles(printed) {
+/** What this Doorward's `proxy-config` prints for its application `hub`, by the names of the files: { 'ask.conf': text, … }. */
+export async function makeProxy(doorward, proxy, upstream, { both, key }) {
+  // HAProxy wants certificate and key in one file; that file does for the others' certificate too.
+  const keys = proxy === 'haproxy' ? [] : ['--key', key];
+  const printed = await doorward.cli(['proxy-config', proxy, '--upstream', `hub=${upstream}`, '--certificate', both, ...keys]);
   const parts = printed.split(/^(?=(?:#|--) \/etc\/\S+$)/m);
   return Object.fromEntries(parts.map((text) => [basename(text.split('\n', 1)[0]), text]));
 }
 
-/** Starts the proxy of that kind over these files. Ready once Doorward answers through it. */
-export async function startMade(proxy, files, port) {
+/** Starts the proxy of that kind over these files. Ready once Doorward answers through it, on this host. */
+export async function startMade(proxy, files, port, host = 'localhost') {
   const folder = await temporaryFolder(`made-${proxy}`, { forEverybody: true });
   for (const [name, text] of Object.entries(files)) {
     // The folders of an operator's machine become this one.
@@ -23,7 +26,7 @@ export async function startMade(proxy, files, port) {
   }
   const programs = { nginx, traefik, caddy, envoy, haproxy };
   const [command, args, env] = await programs[proxy](folder, files);
-  const probe = async () => (await ready(port)) === 200;
+  const probe = async () => (await ready(port, host)) === 200;
   return start(proxy, command, args, { env, ready: { probe }, timeoutMs: 20_000 });
 }
 
@@ -55,9 +58,9 @@ const envoy = (folder) => [
 
 const haproxy = (folder) => ['/usr/sbin/haproxy', ['-db', '-f', join(folder, 'haproxy.cfg')]];
 
-function ready(port) {
+function ready(port, host) {
   return new Promise((resolve, reject) => {
-    const options = { host: '127.0.0.1', port, path: '/readyz', servername: 'localhost', headers: { Host: `localhost:${port}` }, rejectUnauthorized: false, agent: false };
+    const options = { host: '127.0.0.1', port, path: '/readyz', servername: host, headers: { Host: `${host}:${port}` }, rejectUnauthorized: false, agent: false };
     request(options, (answer) => answer.resume().on('end', () => resolve(answer.statusCode)))
       .on('error', reject)
       .end();

@@ -188,7 +188,7 @@ struct ProxyConfig {
 /// `probe`.
 #[derive(Args, Debug)]
 struct Probe {
-    /// An application's address, as browsers have it
+    /// An application's address, as browsers have it; {org} in its host stands for --organization
     url: String,
     /// Where the proxy listens, if not where the name leads
     #[arg(long, value_name = "ADDRESS:PORT")]

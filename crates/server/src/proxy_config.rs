@@ -161,7 +161,8 @@ struct Site {
     not_the_clients: Vec<&'static str>,
 }
 
-/// An application behind the proxy.
+/// An application behind the proxy. `host` and `authority` begin with [`ORGANIZATION_LABEL`] where the host tells whose
+/// they are: the proxy then takes one label there, made as organizations' names are, and nothing else.
 struct Protected {
     name: String,
     /// Its name among the proxy's own things.
@@ -169,6 +170,63 @@ struct Protected {
     host: String,
     authority: String,
     upstream: Address,
+}
+
+/// An organization's label, as a regular expression for a host in small letters.
+const LABEL: &str = "[a-z0-9-]+";
+
+impl Protected {
+    /// Whether each organization has a host of its own.
+    fn is_by_host(&self) -> bool {
+        self.host.starts_with(ORGANIZATION_LABEL)
+    }
+
+    /// All of its hosts as a regular expression. Without a backslash, so that every syntax takes it as it is.
+    fn expression(&self, label: &str) -> String {
+        format!("^{}$", self.host.replace('.', "[.]").replace(ORGANIZATION_LABEL, label))
+    }
+
+    /// What stands behind nginx's `server_name`.
+    fn nginx_name(&self) -> String {
+        if self.is_by_host() {
+            format!("~{}", self.expression(&format!("(?<doorward_org>{LABEL})")))
+        } else {
+            self.host.clone()
+        }
+    }
+
+    /// The host that was asked for, with its port, in nginx's words.
+    fn nginx_authority(&self) -> String {
+        self.authority.replace(ORGANIZATION_LABEL, "${doorward_org}")
+    }
+
+    /// Traefik's matcher of its hosts.
+    fn traefik_rule(&self) -> String {
+        if self.is_by_host() {
+            format!("HostRegexp(`(?i){}`)", self.expression(LABEL))
+        } else {
+            format!("Host(`{}`)", self.host)
+        }
+    }
+
+    /// The address of Caddy's site: its `*` takes one label.
+    fn caddy_site(&self) -> String {
+        self.authority.replace(ORGANIZATION_LABEL, "*")
+    }
+
+    /// The domain of Envoy's virtual host. A bare `*` would begin an alias.
+    fn envoy_domain(&self) -> String {
+        if self.is_by_host() {
+            format!("\"{}\"", self.host.replace(ORGANIZATION_LABEL, "*"))
+        } else {
+            self.host.clone()
+        }
+    }
+
+    /// What stands behind HAProxy's `-i`.
+    fn haproxy_match(&self) -> String {
+        if self.is_by_host() { format!("-m reg {}", self.expression(LABEL)) } else { self.host.clone() }
+    }
 }
 
 /// Where something listens.
@@ -333,7 +391,7 @@ impl Site {
 
     /// Traefik's rule for the hosts of all applications.
     fn traefik_hosts(&self) -> String {
-        let hosts: Vec<_> = self.applications.iter().map(|app| format!("Host(`{}`)", app.host)).collect();
+        let hosts: Vec<_> = self.applications.iter().map(Protected::traefik_rule).collect();
         match hosts.as_slice() {
             [only] => only.clone(),
             several => format!("({})", several.join(" || ")),
@@ -390,14 +448,6 @@ fn protected(
         mistake(
             format!("the application {name} lives on the host of base_url, {host}"),
             "Give each a host of its own: the proxy tells them apart by it.".to_owned(),
-        );
-        return None;
-    }
-    if host.contains(ORGANIZATION_LABEL) {
-        mistake(
-            format!("the application {name} has a host for each organization, {host}"),
-            "Wildcard hosts are not made: print this without the application, and add its hosts by hand."
-                .to_owned(),
         );
         return None;
     }

@@ -48,6 +48,8 @@ pub(super) struct Looks {
     /// The application's host, with its port.
     pub host: String,
     pub origin: String,
+    /// A host that is not to be taken for it: another organization's, where hosts tell them.
+    pub other_host: String,
     pub base_host: String,
     pub base_origin: String,
     pub base_path: String,
@@ -154,7 +156,7 @@ impl Looks {
             Row::ForwardedHeaders => self.forwarded_headers().await,
             Row::BigCookies => self.big_cookies().await,
             Row::TwoHosts => {
-                let sent = self.send(private.with_all(&API).with("Host", "doorward-probe.invalid")).await;
+                let sent = self.send(private.with_all(&API).with("Host", &self.other_host)).await;
                 must_be_refused(sent, "two hosts")
             }
             Row::GateListener => self.gate_listener().await,
@@ -187,10 +189,7 @@ impl Looks {
             }
             Row::ConnectionHeader => self.connection_header().await,
             Row::PathAsJudged => self.path_as_judged().await,
-            Row::HostArrives => {
-                let seen = self.arrives(self.open()).await?;
-                only(&seen, "host", &self.host)
-            }
+            Row::HostArrives => self.host_as_judged().await,
             Row::SchemeArrives => {
                 let seen = self.arrives(self.open()).await?;
                 only(&seen, "x-forwarded-proto", if self.https { "https" } else { "http" })
@@ -551,6 +550,22 @@ impl Looks {
             }
         }
         Ok(())
+    }
+
+    /// Where an absolute target names this host and `Host` another (another organization's, if hosts tell them), one of the
+    /// two is judged: it must not be the other that arrives.
+    async fn host_as_judged(&mut self) -> Look {
+        let seen = self.arrives(self.open()).await?;
+        only(&seen, "host", &self.host)?;
+        let mut request = self.open();
+        request.target.insert_str(0, &self.origin);
+        let what = format!("a target on {} beside Host: {}", self.host, self.other_host);
+        let sent = self.send_on(self.line.clone(), self.other_host.clone(), request).await;
+        let sent = sent.map_err(|error| format!("{what}: {}", told(&error)))?;
+        match sent.seen.first() {
+            Some(seen) => only(seen, "host", &self.host).map_err(|saw| format!("{what}: {saw}")),
+            None => must_be_refused(Ok(sent), &what),
+        }
     }
 
     async fn cookies_arrive(&mut self, ours: &str) -> Look {

@@ -23,7 +23,7 @@ use crate::store::{self, Actor, AuditEntry};
 use doorward_core::audit_event::AuditAction;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::ids::{AccountId, SessionId};
-use doorward_core::request_target::{Method, Unowned, normalise_host, normalise_path};
+use doorward_core::request_target::{Method, ORGANIZATION_LABEL, Unowned, normalise_host, normalise_path};
 use doorward_core::secret::Secret;
 use echo::Echo;
 use exchange::Line;
@@ -108,7 +108,16 @@ async fn prepare(configuration: &Configuration, wanted: &Wanted, run: &str) -> R
     let base_url = &configuration.base_url;
     let mistake = |what: String, remedy: &str| Failure::new(ErrorCode::ConfigurationMistaken, what, remedy);
     let like = "Name an application's own address, as in https://hub.example.com.";
-    let url = Url::parse(&wanted.url).map_err(|error| mistake(format!("{:?}: {error}", wanted.url), like))?;
+    // As the configuration writes it: the host of the organization that is named.
+    let url = match (wanted.url.contains(ORGANIZATION_LABEL), &wanted.organization) {
+        (true, Some(organization)) => wanted.url.replace(ORGANIZATION_LABEL, organization),
+        (true, None) => {
+            let what = format!("{} is a host for each organization", wanted.url);
+            return Err(mistake(what, "Say whose to look at: --organization NAME"));
+        }
+        (false, _) => wanted.url.clone(),
+    };
+    let url = Url::parse(&url).map_err(|error| mistake(format!("{url:?}: {error}"), like))?;
     let scheme = if base_url.https { "https" } else { "http" };
     if url.scheme() != scheme {
         return Err(mistake(format!("{url} is not {scheme}, as base_url is"), like));
@@ -129,8 +138,15 @@ async fn prepare(configuration: &Configuration, wanted: &Wanted, run: &str) -> R
         let remedy = "Give the application a host of its own first.";
         return Err(mistake(format!("{authority} is Doorward's own host"), remedy));
     }
-    let organization = wanted.organization.as_deref().unwrap_or(SEGMENT);
     let gate = &application.gate;
+    let of_host = gate.organization_in(&host);
+    if let (Some(label), Some(named)) = (of_host, &wanted.organization)
+        && !label.eq_ignore_ascii_case(named)
+    {
+        let what = format!("{authority} is the host of {label}, and --organization names {named}");
+        return Err(mistake(what, "Name the organization's own host, or leave --organization out."));
+    }
+    let organization = wanted.organization.as_deref().unwrap_or(SEGMENT);
     // What the gate says of it: public, and whether it belongs to an organization.
     let judged = |path: &str| {
         let path = normalise_path(path).ok()?;
@@ -140,7 +156,7 @@ async fn prepare(configuration: &Configuration, wanted: &Wanted, run: &str) -> R
     let of_organization = gate.organization.iter().map(|pattern| pattern.example(organization, SEGMENT));
     let nobodys = (gate.unowned != Unowned::Allow).then(|| format!("/{SEGMENT}/page"));
     // A name that nobody has counts as no organization.
-    let named = wanted.organization.is_some() || gate.unowned != Unowned::Allow;
+    let named = wanted.organization.is_some() || of_host.is_some() || gate.unowned != Unowned::Allow;
     let private = of_organization
         .filter(|path| named && judged(path) == Some((false, true)))
         .chain(nobodys.filter(|path| judged(path).is_some_and(|(public, _)| !public)))
@@ -181,6 +197,10 @@ async fn prepare(configuration: &Configuration, wanted: &Wanted, run: &str) -> R
         line: application_line,
         pages_line,
         origin: format!("{scheme}://{host}"),
+        other_host: match of_host {
+            Some(_) => application.host().replace(ORGANIZATION_LABEL, SEGMENT),
+            None => format!("{SEGMENT}.invalid"),
+        },
         host: host.into_owned(),
         base_host: base_url.host.clone(),
         base_origin: base_url.origin.clone(),

@@ -75,7 +75,7 @@ rows! {
     ForgedForwarded    "forged-forwarded"   Echo    "nor where the browser says that it comes from";
     ConnectionHeader   "connection-header"  Echo    "nor by way of the header Connection";
     PathAsJudged       "path"               Echo    "the path arrives letter by letter";
-    HostArrives        "host"               Echo    "the host arrives";
+    HostArrives        "host"               Echo    "the host that was judged arrives, also beside an absolute target";
     SchemeArrives      "scheme"             Echo    "X-Forwarded-Proto says the browser's scheme, once";
     CookiesArrive      "cookies"            Echo    "others' cookies arrive, Doorward's do not";
     BigCookieArrives   "big-cookie"         Echo    "a cookie of 7000 bytes arrives whole";

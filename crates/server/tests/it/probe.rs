@@ -1,28 +1,32 @@
 //! `doorward probe` through the built-in proxy, on both databases: what a stranger gets, and the session that it begins.
 //! Through the other proxies, and what it finds when a line is missing: e2e/journeys/probe.test.js.
 
-use crate::harness::World;
+use crate::harness::{Options, World};
 use serde_json::Value;
 
 /// Runs `probe … --json` beside the running service: the exit code and the report.
 async fn probe(world: &World, arguments: &str) -> (u8, Value, String) {
+    let application = format!(
+        "host = \"{}\"\norganization = [\"/{{org}}/{{resource}}/**\", \"/{{org}}/**\"]\npublic = [\"/\", \"/static/**\"]",
+        world.hub.trim_start_matches("http://")
+    );
+    probe_of(world, &application, &world.hub, arguments).await
+}
+
+/// The same, of an application that is configured otherwise.
+async fn probe_of(world: &World, application: &str, url: &str, arguments: &str) -> (u8, Value, String) {
     let file = world.folder().join("probe.toml");
-    let (base, hub) = (&world.base, world.hub.trim_start_matches("http://"));
-    let gate = world.gate.trim_start_matches("http://");
+    let (base, gate) = (&world.base, world.gate.trim_start_matches("http://"));
     std::fs::write(
         &file,
         format!(
-            "base_url = \"{base}\"\n[gate]\nlisten = \"{gate}\"\n[[app]]\nname = \"hub\"\nhost = \"{hub}\"\n\
-             organization = [\"/{{org}}/{{resource}}/**\", \"/{{org}}/**\"]\npublic = [\"/\", \"/static/**\"]\n"
+            "base_url = \"{base}\"\n[gate]\nlisten = \"{gate}\"\n[[app]]\nname = \"hub\"\n{application}\n"
         ),
     )
     .unwrap();
     let proxy = base.trim_start_matches("http://localhost:");
-    let line = format!(
-        "--config {} probe {} --connect 127.0.0.1:{proxy} --json{arguments}",
-        file.display(),
-        world.hub
-    );
+    let line =
+        format!("--config {} probe {url} --connect 127.0.0.1:{proxy} --json{arguments}", file.display());
     let (code, output, errors) = world.operate(&line).await;
     (code, serde_json::from_str(&output).unwrap_or_default(), errors)
 }
@@ -75,4 +79,29 @@ async fn rule_8_the_session_of_a_probe_is_the_operators_in_the_audit_log_and_end
     let (exit, _, errors) = probe(&world, member).await;
     assert!(exit == 1 && errors.contains("sso.required") && errors.contains("--plan free"), "{errors}");
     assert_eq!(world.count(sessions).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_hosts_tell_the_organization_one_of_them_is_looked_at() {
+    let configuration = "[[app]]\nname = \"by-host\"\nhost = \"{org}.apps.localhost:PORT\"\nupstream = \"http://UPSTREAM\"\n\
+                         public = [\"/static/**\"]\n";
+    let world = World::with(Options { configuration: configuration.to_owned(), ..Options::default() }).await;
+    let at = |label: &str| world.hub.replace("hub.localhost", &format!("{label}.apps.localhost"));
+    let application =
+        format!("host = \"{}\"\npublic = [\"/static/**\"]", at("{org}").trim_start_matches("http://"));
+    let (code, report, errors) = probe_of(&world, &application, &at("{org}"), " --organization acme").await;
+    assert_eq!((code, errors.as_str()), (0, ""), "{report:#}");
+    assert_eq!(rows(&report, "passed").len(), 18, "{report:#}");
+    let (code, again, errors) = probe_of(&world, &application, &at("ACME"), "").await;
+    assert_eq!((code, errors.as_str(), &again["rows"]), (0, "", &report["rows"]), "{again:#}");
+
+    for (url, arguments, words) in [
+        (at("{org}"), "", "Say whose to look at: --organization NAME"),
+        (at("{org}"), " --organization a.b", "no [[app]] has the host a.b.apps.localhost"),
+        (at("globex"), " --organization acme", "is the host of globex, and --organization names acme"),
+        (at("{org}").replace("{org}.", ""), "", "no [[app]] has the host apps.localhost"),
+    ] {
+        let (code, _, errors) = probe_of(&world, &application, &url, arguments).await;
+        assert!(code == 1 && errors.contains(words), "{url}{arguments}: {errors}");
+    }
 }

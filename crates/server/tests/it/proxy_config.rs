@@ -64,6 +64,35 @@ fn files(printed: &str) -> Vec<(String, String)> {
     files
 }
 
+/// How what differs begins and ends where each organization has a host of its own.
+const BY_HOST: [(&str, &str, &str); 5] = [
+    ("nginx", "    server_name ~", "    set $doorward_host "),
+    ("traefik", "    doorward: { rule", "      service: application_hub"),
+    ("caddy", "# Your application hub", "}"),
+    ("envoy", "                    - name: application_hub", "                      domains: "),
+    ("haproxy", "    acl sso ", "    acl application_hub "),
+];
+
+/// The page with what `proxy-config` makes in its section on hosts by organization: of the section's own `[[app]]`, in one
+/// block for each proxy.
+fn with_hosts_by_organization(text: &str) -> String {
+    const HEADING: &str = "\n## A host for each organization\n";
+    let (before, rest) = text.split_once(HEADING).unwrap();
+    let (section, after) = rest.split_once("\n## ").unwrap();
+    let mut parts: Vec<String> = section.split("```").map(str::to_owned).collect();
+    assert_eq!(parts.len(), 3 + 2 * BY_HOST.len(), "the configuration, and a block for each");
+    let application = parts[1].strip_prefix("toml\n").unwrap();
+    let configuration = format!("{}{application}", shown_configuration().split("[[app]]").next().unwrap());
+    for ((proxy, first, last), block) in BY_HOST.iter().zip(parts.iter_mut().skip(3).step_by(2)) {
+        let printed = made(&configuration, &[proxy, "--upstream", "hub=http://127.0.0.1:3000"]);
+        let begin = printed.find(&format!("\n{first}")).unwrap_or_else(|| panic!("{proxy}: {first}")) + 1;
+        let at_last = begin + printed[begin..].find(&format!("\n{last}")).unwrap() + 1;
+        let end = at_last + printed[at_last..].find('\n').unwrap() + 1;
+        *block = format!("{}\n{}", block.lines().next().unwrap(), &printed[begin..end]);
+    }
+    format!("{before}{HEADING}{}\n## {after}", parts.join("```"))
+}
+
 #[test]
 fn the_configurations_of_the_gates_page_are_what_proxy_config_makes_word_for_word() {
     let configuration = shown_configuration();
@@ -88,8 +117,16 @@ fn the_configurations_of_the_gates_page_are_what_proxy_config_makes_word_for_wor
             shown += 1;
         }
     }
-    std::fs::write(&page, text).unwrap();
     assert_eq!(shown, 9);
+    text = with_hosts_by_organization(&text);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&page, text).unwrap();
+    } else {
+        assert!(
+            text == std::fs::read_to_string(&page).unwrap(),
+            "hosts by organization are stale: UPDATE_DOCS=1"
+        );
+    }
 }
 
 #[test]
@@ -163,6 +200,51 @@ fn every_application_port_and_listener_of_the_configuration_is_in_it_and_a_path_
     // The operator's word on the command line comes before the file's.
     let caddy = made(TWO, &["caddy", "--upstream", "wiki-2=http://w", "--upstream", "hub=http://[::1]:4000"]);
     assert!(caddy.contains("import doorward [::1]:4000\n"), "{caddy}");
+}
+
+/// That no proxy takes more than one label, nor another host than Doorward's for Doorward's: e2e/journeys/adapters.test.js.
+#[test]
+fn hosts_by_organization_stand_beside_others_with_their_port_and_doorwards_own_among_them() {
+    let toml = TWO
+        .replace("sso.example.com", "sso.apps.example.com")
+        .replace("wiki.example.com", "{org}.apps.example.com");
+    let whole = |proxy: &str| made(&toml, &[proxy, "--upstream", "wiki-2=http://wiki.internal"]);
+    for (proxy, parts) in [
+        (
+            "nginx",
+            &[
+                "server_name hub.example.com;",
+                "set $doorward_host hub.example.com:8443;",
+                "server_name ~^(?<doorward_org>[a-z0-9-]+)[.]apps[.]example[.]com$;",
+                "set $doorward_host ${doorward_org}.apps.example.com:8443;",
+            ][..],
+        ),
+        (
+            "traefik",
+            &[
+                "Host(`sso.apps.example.com`)\", service: doorward, priority: 2000",
+                "(Host(`hub.example.com`) || HostRegexp(`(?i)^[a-z0-9-]+[.]apps[.]example[.]com$`)) && PathPrefix",
+                "rule: \"HostRegexp(`(?i)^[a-z0-9-]+[.]apps[.]example[.]com$`) && !HeaderRegexp",
+            ],
+        ),
+        ("caddy", &["\nsso.apps.example.com:8443 {", "acme_dns", "\n*.apps.example.com:8443 {"]),
+        ("envoy", &["domains: [sso.apps.example.com]", "domains: [\"*.apps.example.com\"]"]),
+        (
+            "haproxy",
+            &[
+                "acl application_wiki-2 req.hdr(host),host_only -i -m reg ^[a-z0-9-]+[.]apps[.]example[.]com$\n",
+            ],
+        ),
+    ] {
+        let text = whole(proxy);
+        for part in parts {
+            assert!(text.contains(part), "{proxy}: {part}");
+        }
+        assert!(!text.contains("{org}"), "{proxy}");
+    }
+    // Who brings a certificate need not have Caddy get one.
+    let caddy = made(&toml, &["caddy", "--upstream", "wiki-2=http://w", "--certificate", "a", "--key", "b"]);
+    assert!(!caddy.contains("acme_dns"), "{caddy}");
 }
 
 #[test]
