@@ -14,7 +14,7 @@ import { PROXIES } from '../support/proxies.js';
 
 const IDENTITY = ['remote-user', 'remote-name', 'remote-email', 'remote-groups', 'doorward-account', 'doorward-organization', 'doorward-role', 'doorward-assertion', 'doorward-sso'];
 /** Headers that are never the client's to say, beside those; as a server that maps names as CGI does reads them. */
-const NOT_THE_CLIENTS = /^(x-original-|x-rewrite-|x-http-method|x-method-override|forwarded$|proxy$|x-forwarded-(uri|method|prefix)$)/;
+const NOT_THE_CLIENTS = /^(x-(original|rewrite|override|http|script|sendfile|accel)-|x-method-override|x-host$|script-name$|path-info$|daphne-|forwarded$|proxy$|x-forwarded-(uri|method|prefix)$)/;
 /** What each answers when it can't ask, as the table of docs/gate.md says. */
 const UNREACHABLE = { nginx: 503, traefik: 500, caddy: 502, envoy: 503, haproxy: 503 };
 

@@ -130,6 +130,12 @@ export const CASES = [
     row(`${name} of a stranger`, { extra: [[name, '/static/forged']] }, SIGN_IN_NEEDED),
     row(`${name} does not reach the application`, { as: 'mira', extra: [[name, '/static/forged']] }, allow(MIRA_AT_ACME)),
   ]),
+  // A server that takes this off the path would serve acme's page for a public one (gunicorn, Daphne, Flask behind a prefix).
+  ...['SCRIPT_NAME', 'X-Script-Name', 'Script-Name', 'Daphne-Root-Path', 'PATH_INFO'].map((name) =>
+    row(`${name} does not reach the application of a public page`, { target: '/static/acme/secret', extra: [[name, '/static']] }, allow({})),
+  ),
+  row('what makes an application name a path to nginx does not reach it', { as: 'mira', extra: [['X-Sendfile-Type', 'X-Accel-Redirect'], ['X-Accel-Mapping', '/srv=/acme/secret']] }, allow(MIRA_AT_ACME)),
+  row('hosts that override do not reach the application', { as: 'mira', extra: [['X-Host', 'forged'], ['X-Original-Host', 'forged'], ['X-HTTP-Host-Override', 'forged']] }, allow(MIRA_AT_ACME)),
   ...['X-HTTP-Method-Override', 'X-HTTP-Method', 'X-Method-Override', 'X-Original-Method', 'X-Forwarded-Method'].map((name) =>
     row(`${name} makes no reader of a writer`, { target: '/globex/plans', as: 'mira', method: 'POST', body: 'x', extra: [[name, 'GET']] }, problem(403, 'gate.forbidden')),
   ),

@@ -15,6 +15,7 @@ let asked;
 let main;
 let application;
 let mainStatus;
+let applicationHeaders;
 
 before(async () => {
   const [gatePort, mainPort, applicationPort] = await Promise.all([
@@ -29,7 +30,7 @@ before(async () => {
     }),
     listen((question, answer) => {
       application.push({ method: question.method, url: question.url, headers: question.headers });
-      answer.writeHead(200).end('application');
+      answer.writeHead(200, question.url.startsWith('/static/') ? applicationHeaders : {}).end('application');
     }),
   ]);
   port = await freePort();
@@ -47,6 +48,7 @@ beforeEach(() => {
   [asked, main, application] = [[], [], []];
   gate = () => ({ status: 200 });
   mainStatus = 200;
+  applicationHeaders = {};
 });
 
 after(async () => {
@@ -97,6 +99,13 @@ test('another method or address can not be smuggled past the gate in a header', 
   for (const name of ['x-original-url', 'x-original-method', 'x-rewrite-url', 'x-http-method-override']) {
     assert.equal(application[0].headers[name], undefined, name);
   }
+});
+
+test('V10: a path that the application names in its answer is not served without a question about it', async () => {
+  applicationHeaders = { 'X-Accel-Redirect': '/acme/secret' };
+  const answer = await ask('/static/x.css');
+  assert.deepEqual(application.map(({ url }) => url), ['/static/x.css']);
+  assert.equal(answer.headers['x-accel-redirect'], undefined);
 });
 
 test('a 401 with a Location becomes a redirect that nobody may keep', async () => {

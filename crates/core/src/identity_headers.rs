@@ -24,8 +24,9 @@ pub const IDENTITY_HEADER_NAMES: [&str; IDENTITY_HEADER_COUNT] = [
     "Doorward-Sso",
 ];
 
-/// Headers that make some servers serve another path or method than the one that was judged.
-pub const OVERRIDE_HEADER_NAMES: [&str; 7] = [
+/// Headers that make some servers serve another path, method or host than the one that was judged: gateways of IIS and
+/// PHP, gunicorn and Daphne (a path to be taken off), Rack (a path that nginx is told to serve).
+pub const OVERRIDE_HEADER_NAMES: [&str; 17] = [
     "X-Original-URL",
     "X-Rewrite-URL",
     "X-HTTP-Method-Override",
@@ -33,6 +34,16 @@ pub const OVERRIDE_HEADER_NAMES: [&str; 7] = [
     "X-Method-Override",
     "X-Original-Method",
     "X-Original-URI",
+    "X-Override-URL",
+    "Script-Name",
+    "X-Script-Name",
+    "Path-Info",
+    "Daphne-Root-Path",
+    "X-Sendfile-Type",
+    "X-Accel-Mapping",
+    "X-Host",
+    "X-Original-Host",
+    "X-HTTP-Host-Override",
 ];
 
 /// Name and value of each identity header. Values are UTF-8 without control characters.
@@ -100,8 +111,12 @@ pub fn is_override_header(name: &str) -> bool {
 }
 
 /// Whether only we may say what a header of this name says: who this is, where he comes from, and what was asked for.
+///
+/// A name with another sign than letters, digits and `-` is nobody's to send, as in nginx: CGI and its heirs make a variable
+/// of their own of it, gunicorn the path of `SCRIPT_NAME` (V10).
 pub fn is_not_the_clients(name: &str) -> bool {
-    is_identity_header(name)
+    !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        || is_identity_header(name)
         || is_override_header(name)
         || name.get(..FORWARDED_PREFIX.len()).is_some_and(|start| is_spelling_of(start, FORWARDED_PREFIX))
         || ["forwarded", "x-real-ip"].into_iter().any(|known| is_spelling_of(name, known))
@@ -269,6 +284,9 @@ mod tests {
             "Proxy",
             "remote_user",
             "X-Rewrite-URL",
+            "SCRIPT_NAME",
+            "x.anything",
+            "daphne-root-path",
         ] {
             assert!(is_not_the_clients(name), "{name}");
         }
