@@ -5,6 +5,8 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { createServer } from 'node:http';
+import { connect as connectHttp2 } from 'node:http2';
+import { connect as connectTls } from 'node:tls';
 import { exchange, requestBytes } from '../support/exchange.js';
 import { CASES, ELSEWHERE, FORGED, HOST_CASES, TOKENS } from '../support/gate_cases.js';
 import { HOST, openHouse } from '../support/gate_stage.js';
@@ -70,6 +72,18 @@ for (const proxy of wanted) {
       await stage?.close();
     });
     for (const row of HOST_CASES) test(`${row.name} (by host, ${proxy})`, () => played(stage, row));
+    // The others' configurations are HTTP/1.1 for browsers.
+    for (const beside of ['builtin', 'traefik', 'caddy'].includes(proxy) ? ['acme', 'globex', 'sso', 'a.acme'] : []) {
+      test(`over HTTP/2 the authority counts, or nothing, beside the host ${beside} (by host, ${proxy})`, async () => {
+        stage.application.requests.length = 0;
+        const row = { target: '/plans', method: 'GET' };
+        const status = await overHttp2(stage, { ':authority': `${stage.host}:${stage.port}`, host: `${beside}.${BEHIND}:${stage.port}`, ':path': row.target, cookie: `${stage.cookie}=${stage.cookies['mira at acme']}` });
+        stage.seen = [...stage.application.requests];
+        if (beside !== 'acme' && status !== 200) return assert.deepEqual([status < 500, stage.seen.length], [true, 0]);
+        const identity = { 'remote-user': 'mira', 'remote-email': 'mira.holt@acme.example', 'doorward-organization': 'acme', 'doorward-role': 'write' };
+        return checkAllowed(stage, row, { identity }, { status });
+      });
+    }
     test(`rule_11_a_hand_over_begins_and_ends_at_the_organizations_own_host (by host, ${proxy})`, () => {
       const steps = stage.way.map((step) => step.replace(/^\d+ https:/, '').replace(/\?.*/, ''));
       const [own, acme] = [`//${OWN}:${stage.port}`, `//acme.${BEHIND}:${stage.port}`];
@@ -77,6 +91,17 @@ for (const proxy of wanted) {
       assert.equal(steps.at(-1), `${acme}/.doorward/ticket`);
       assert.ok(steps.slice(1, -1).every((step) => step.startsWith(`${own}/`)), stage.way.join('\n'));
     });
+  });
+}
+
+/** One request over HTTP/2; resolves with its status, or 0 where it is refused as none. */
+function overHttp2({ host, port }, headers) {
+  return new Promise((resolve, reject) => {
+    const createConnection = () => connectTls({ host: '127.0.0.1', port, servername: host, rejectUnauthorized: false, ALPNProtocols: ['h2'] });
+    const session = connectHttp2(`https://${host}:${port}`, { createConnection }).on('error', reject);
+    const end = (status) => session.close(() => resolve(status));
+    const stream = session.request(headers).on('error', (error) => (/PROTOCOL_ERROR/.test(error.message) ? end(0) : reject(error)));
+    stream.on('response', ({ ':status': status }) => stream.resume().on('end', () => end(status)));
   });
 }
 

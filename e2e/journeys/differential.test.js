@@ -6,9 +6,10 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { exchange, requestBytes } from '../support/exchange.js';
 import { HOST, openHouse } from '../support/gate_stage.js';
+import { BEHIND, OWN, openHosts } from '../support/hosts_stage.js';
 import { start, stopEverything } from '../support/processes.js';
 import { PROXIES } from '../support/proxies.js';
-import { FORGED, variants } from '../support/variants.js';
+import { FORGED, hostVariants, variants } from '../support/variants.js';
 
 const COUNT = Number(process.env.DOORWARD_VARIANTS ?? 900);
 const SEED = Number(process.env.DOORWARD_SEED ?? 20261126);
@@ -27,8 +28,10 @@ const READS = new Set(['GET', 'HEAD', 'OPTIONS']);
 const IS_PUBLIC = (organization, resource) => organization === 'acme' && resource === 'website';
 
 let house;
+let openHost;
 before(async () => {
   house = await openHouse();
+  openHost = await openHosts();
 });
 after(async () => {
   await stopEverything();
@@ -56,18 +59,38 @@ for (const proxy of process.env.PROXIES?.split(',') ?? Object.keys(PROXIES)) {
   });
 }
 
-async function run(stage, rows) {
+// One language behind each proxy: they read a host alike.
+for (const proxy of process.env.PROXIES?.split(',') ?? Object.keys(PROXIES)) {
+  const language = Object.keys(LANGUAGES)[Object.keys(PROXIES).indexOf(proxy) % 3];
+  test(`an application in ${language} reads the host of the organization that was decided, or 4xx (${proxy})`, { timeout: 3_600_000 }, async (context) => {
+    const application = await LANGUAGES[language]();
+    const stage = { proxy, ...(await openHost(proxy, Number(application.ready[1]))) };
+    try {
+      const count = Math.ceil(COUNT / 3);
+      const tally = await run(stage, hostVariants(SEED, count), { place: onItsHost, faultsOf: faultsOfHost, faultsOfRefusal: faultsOfRefusalByHost });
+      context.diagnostic(`${proxy}, ${language}, by host: ${JSON.stringify(tally)}`);
+      assert.ok(tally.arrived > count / 20, `only ${tally.arrived} of ${count} arrived`);
+    } finally {
+      await stage.close();
+      await application.stop();
+    }
+  });
+}
+
+const BY_PATH = { place: inPlace, faultsOf, faultsOfRefusal };
+
+async function run(stage, rows, { place, faultsOf, faultsOfRefusal } = BY_PATH) {
   const tally = { arrived: 0, answered: {} };
   const faults = [];
   await Promise.all(
     Array.from({ length: AT_ONCE }, async () => {
       for (const row of rows) {
-        const placed = inPlace(stage, row);
-        const answer = await exchange(stage.port, requestBytes(placed)).catch((error) => ({ status: 0, header: () => undefined, error }));
+        const placed = place(stage, row);
+        const answer = await exchange(stage.port, requestBytes(placed), { tls: placed.certificate }).catch((error) => ({ status: 0, header: () => undefined, error }));
         const seen = answer.header('x-seen') && JSON.parse(Buffer.from(answer.header('x-seen'), 'base64').toString());
         tally.answered[answer.status] = (tally.answered[answer.status] ?? 0) + 1;
         if (seen) tally.arrived += 1;
-        for (const fault of seen ? faultsOf(row, seen) : faultsOfRefusal(stage.proxy, answer)) {
+        for (const fault of seen ? faultsOf(row, seen) : faultsOfRefusal(stage.proxy, answer, stage)) {
           if (faults.length < 20) faults.push(`${fault}\n  ${JSON.stringify(placed)}\n  ${answer.status} ${JSON.stringify(seen ?? answer.error?.message)}`.slice(0, 2500));
         }
       }
@@ -117,4 +140,39 @@ function* faultsOf(row, seen) {
     if (!open && role === 'read' && !READS.has(row.method)) yield `${how}: a reader of ${organization} writes`;
     if (seen.organization && seen.role !== (role ?? '')) yield `${how}: the role is ${seen.role}, not ${role}`;
   }
+}
+
+// === By host
+
+function onItsHost({ port, cookies }, { hosts, certificate, ...row }) {
+  const placed = (text) => text.replaceAll('PORT', port);
+  const cookie = cookies[row.as] ? [['Cookie', `theme=dark; __Host-doorward-app=${cookies[row.as]}`]] : [];
+  const headers = [...hosts.map((host) => ['Host', host]), ...row.headers].map(([name, value]) => [name, placed(value)]);
+  return { ...row, target: placed(row.target), headers: [...headers, ...cookie, ['Connection', 'close']], certificate: `${certificate}.${BEHIND}` };
+}
+
+/** As above; a page of Doorward's own is no way in either, and nobody is led to another host than ours and the organizations'. */
+function* faultsOfRefusalByHost(proxy, answer, { port }) {
+  if (!(answer.status === 200 && answer.header?.('content-security-policy'))) yield* faultsOfRefusal(proxy, answer);
+  const location = answer.header?.('location');
+  const host = location && new URL(location, `https://${OWN}:${port}`).host;
+  if (host && !new RegExp(`^[a-z0-9-]+[.]${BEHIND}:${port}$`).test(host)) yield `led to ${location}`;
+}
+
+function* faultsOfHost(row, seen) {
+  const organization = seen.organization.toLowerCase();
+  // The operator's public paths are told whose they are where a member asks.
+  const isPublic = /^\/(static\/.*)?$/.test(seen.raw);
+  const isAnybodys = isPublic && organization === '';
+  if (!isAnybodys && !ORGANIZATIONS.includes(organization)) yield `decided was "${organization}"`;
+  for (const host of seen.hosts.filter((host, index) => host !== '' || index === 0)) {
+    const label = new RegExp(`^([a-z0-9-]+)[.]${BEHIND}[.]?(:\\d+)?$`, 'i').exec(host)?.[1].toLowerCase();
+    if (!label || label === 'sso' || (!isAnybodys && label !== organization)) yield `the host ${host} arrived, decided was "${organization}"`;
+  }
+  if (seen.cookie.includes('doorward-')) yield 'a cookie of ours arrived';
+  if (isAnybodys) return;
+  // The session of one host counts on no other.
+  if (seen.user !== 'mira' || row.as !== `mira at ${organization}`) yield `"${seen.user}" is let into ${organization} as ${row.as}`;
+  if (seen.role !== ROLES.mira[organization]) yield `the role is ${seen.role}`;
+  if (seen.role === 'read' && !READS.has(row.method) && !isPublic) yield `a reader of ${organization} writes`;
 }

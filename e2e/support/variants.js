@@ -5,6 +5,12 @@
 /** A value that must never arrive at an application. */
 export const FORGED = 'F0RGED';
 
+const LABELS = ['acme', 'acme', 'globex', 'globex', 'ACME', 'Globex', 'umbrella', 'sso', 'SSO'];
+const ODD_LABELS = ['', '.', 'a.acme', 'acme.globex', 'globex.acme', 'acme.', '.acme', '*', '{org}', 'acme%2eglobex', '%61cme', 'acme_', '-acme', 'acme-', 'acme,globex', 'acme globex', 'acme\t',
+  'globex@acme', 'acme:80@globex', 'acme#', 'acme?', 'acme/', 'acme\\', 'xn--acme-', 'ac\u00e9me', 'acme;', 'acme:1', `${'a'.repeat(63)}`, `${'a'.repeat(64)}`];
+const ODD_HOSTS = ['apps.localhost:PORT', 'acmeapps.localhost:PORT', 'acme.appsxlocalhost:PORT', 'acme.apps.localhost.example:PORT', 'acme.apps.localhost', 'acme.apps.localhost.:PORT', 'acme.apps.localhost:1',
+  'acme.apps.localhost:PORT, globex.apps.localhost:PORT', 'localhost:PORT', '127.0.0.1:PORT', '[::1]:PORT', ''];
+
 /** Numbers in [0, 1) from a seed (mulberry32). */
 export function chances(seed) {
   let state = seed >>> 0;
@@ -85,5 +91,33 @@ export function* variants(seed, count) {
     const method = one(METHODS);
     const body = headers.every(([name]) => name !== 'Upgrade') && /^(POST|PUT|PATCH|DELETE)$/.test(method) && often(0.5) ? 'x=1' : '';
     yield { target: target(), method, host: often(0.9) ? 'HOST' : one(HOSTS), headers, as: one(['mira', 'mira', 'mira', 'alex', 'eve', undefined, 'expired']), version: often(0.97) ? '1.1' : '1.0', body, connection };
+  }
+}
+
+/**
+ * `count` rows by host: { target, method, hosts, headers, as, certificate }. A request's hosts stand in its target, in one or two
+ * `Host`s, in headers that name one, and in the name for which a certificate is asked.
+ */
+export function* hostVariants(seed, count) {
+  const chance = chances(seed);
+  const one = (list) => list[Math.floor(chance() * list.length)];
+  const often = (share) => chance() < share;
+  const host = (odd) => {
+    if (often(odd / 3)) return one(ODD_HOSTS);
+    return `${often(odd) ? one(ODD_LABELS) : one(LABELS)}.${often(0.1) ? 'Apps.LocalHost' : 'apps.localhost'}:PORT`;
+  };
+  for (let n = 0; n < count; n += 1) {
+    const odd = one([0, 0, 0.1, 0.5]);
+    const path = one(['/plans', '/plans', '/secret?x=//globex.apps.localhost', '/globex/plans', '/static/a', '/', '/.doorward/start?next=/plans', '//globex.apps.localhost/plans', '/a/../plans']);
+    const target = often(0.7) ? path : `${one(['https', 'https', 'http', 'HTTPS'])}://${often(0.1) ? 'globex.apps.localhost:PORT@' : ''}${host(odd)}${path}`;
+    const headers = [];
+    if (often(0.3)) headers.push([one(['X-Forwarded-Host', 'x-forwarded-host', 'X_Forwarded_Host', 'X-Host', 'X-Original-Host', 'X-Forwarded-Server']), host(odd)]);
+    if (often(0.1)) headers.push(['Forwarded', `host=${host(odd)};proto=https`]);
+    if (often(0.1)) headers.push(['X-Original-URL', `https://${host(odd)}/plans`]);
+    if (often(0.3)) headers.push(['Accept', one(['text/html', 'application/json'])]);
+    yield {
+      target, headers, method: one(['GET', 'GET', 'GET', 'HEAD', 'PUT']), hosts: often(0.95) ? [host(odd)] : one([[host(odd), host(odd)], []]),
+      as: one(['mira at acme', 'mira at acme', 'mira at globex', undefined]), certificate: one(['acme', 'acme', 'globex', 'sso']),
+    };
   }
 }

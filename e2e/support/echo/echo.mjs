@@ -25,6 +25,7 @@ const server = createServer((request, response) => {
   const seen = {
     method: request.method, raw, readings, organization: header('doorward-organization'), role: header('doorward-role'), user: header('remote-user'),
     cookie: header('cookie'), upgrade: header('upgrade'), all: request.rawHeaders.join('\n'),
+    hosts: [header('host'), header('x-forwarded-host')],
   };
   request.resume().on('end', () => {
     response.setHeader('X-Seen', Buffer.from(JSON.stringify(seen)).toString('base64')).setHeader('Content-Length', 0).end();

@@ -23,6 +23,7 @@ $header = fn (string $name): string => $_SERVER['HTTP_' . $name] ?? '';
 $all = '';
 foreach ($_SERVER as $name => $value) if (str_starts_with($name, 'HTTP_')) $all .= "$name: $value\n";
 $seen = ['method' => $_SERVER['REQUEST_METHOD'], 'raw' => $raw, 'readings' => $readings, 'organization' => $header('DOORWARD_ORGANIZATION'),
-    'role' => $header('DOORWARD_ROLE'), 'user' => $header('REMOTE_USER'), 'cookie' => $header('COOKIE'), 'upgrade' => $header('UPGRADE'), 'all' => $all];
+    'role' => $header('DOORWARD_ROLE'), 'user' => $header('REMOTE_USER'), 'cookie' => $header('COOKIE'), 'upgrade' => $header('UPGRADE'), 'all' => $all,
+    'hosts' => [$header('HOST'), $header('X_FORWARDED_HOST')]];
 header('X-Seen: ' . base64_encode(json_encode($seen, JSON_INVALID_UTF8_SUBSTITUTE)));
 header('Content-Length: 0');

@@ -34,7 +34,7 @@ class Echo(BaseHTTPRequestHandler):
             "method": self.command, "raw": raw, "readings": readings,
             "organization": environ.get("DOORWARD_ORGANIZATION", ""), "role": environ.get("DOORWARD_ROLE", ""),
             "user": environ.get("REMOTE_USER", ""), "cookie": environ.get("COOKIE", ""), "upgrade": environ.get("UPGRADE", ""),
-            "all": str(self.headers),
+            "all": str(self.headers), "hosts": [environ.get("HOST", ""), environ.get("X_FORWARDED_HOST", "")],
         }
         self.send_response(200)
         self.send_header("X-Seen", base64.b64encode(json.dumps(seen).encode()).decode())

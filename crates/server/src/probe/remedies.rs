@@ -149,9 +149,10 @@ fn traefik(row: Row) -> Remedy {
     const ENTRY: &str = "under http of each entry point that leads to the application (traefik.yaml)";
     const AUTH: &str = "under forwardAuth";
     match row {
-        Row::Pages => {
-            add("under routers", "doorward: { rule: \"Host(`sso.example.com`)\", service: doorward }")
-        }
+        Row::Pages => add(
+            "under routers",
+            "doorward: { rule: \"Host(`sso.example.com`)\", service: doorward, priority: 2000 }",
+        ),
         Row::Handover => add(
             "under routers, for the hosts of your applications",
             "&& PathPrefix(`/.doorward/`)\", service: doorward, priority: 1000 }",
