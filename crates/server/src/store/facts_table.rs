@@ -144,10 +144,10 @@ impl<T> Table<T> {
     }
 }
 
-/// What so many keys take in the index, of which between seven ninths and seven eighths are taken.
+/// What so many keys take in the index, of which between seven tenths and seven eighths are taken.
 #[cfg(test)]
 pub(super) fn octets_of_keys(keys: usize) -> usize {
-    (keys * size_of::<super::facts_index::Place>() * 100).div_ceil(82)
+    (keys * size_of::<super::facts_index::Place>() * 100).div_ceil(78)
 }
 
 /// What a record takes beside its keys and itself.
