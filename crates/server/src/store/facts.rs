@@ -34,9 +34,9 @@ const LEASE: Lifetime = Lifetime::from_seconds(5);
 /// Notes of changes are kept at least as long as a load can take.
 const NOTES_MAX: usize = 100_000;
 
-/// Accounts kept at most: some 350 bytes each.
+/// Accounts kept at most: some 270 bytes each.
 const ACCOUNTS_MAX: usize = 1_000_000;
-/// Organizations kept at most: some 150 bytes each.
+/// Organizations kept at most: some 120 bytes each.
 const ORGANIZATIONS_MAX: usize = 200_000;
 /// Names kept at most that nobody has. Strangers ask for any, and push out nothing but each other's.
 const UNOWNED_NAMES_MAX: usize = 20_000;
