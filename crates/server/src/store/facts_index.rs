@@ -34,13 +34,13 @@ impl Place {
     const EMPTY: Self = Self([0; 6]);
 
     const fn new(key: Key, slot: u32) -> Self {
-        let [a, b, c, d, e, f, ..] = ((key.hash() << SLOT_BITS) | (slot as u64 + 1)).to_le_bytes();
-        Self([a, b, c, d, e, f])
+        let [b0, b1, b2, b3, b4, b5, ..] = ((key.hash() << SLOT_BITS) | (slot as u64 + 1)).to_le_bytes();
+        Self([b0, b1, b2, b3, b4, b5])
     }
 
     const fn number(self) -> u64 {
-        let Self([a, b, c, d, e, f]) = self;
-        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+        let Self([b0, b1, b2, b3, b4, b5]) = self;
+        u64::from_le_bytes([b0, b1, b2, b3, b4, b5, 0, 0])
     }
 
     const fn hash(self) -> u64 {
@@ -48,7 +48,6 @@ impl Place {
     }
 
     const fn slot(self) -> Option<u32> {
-        // Twenty bits, so nothing is cut off.
         #[expect(clippy::cast_possible_truncation, reason = "twenty bits")]
         let after = self.number() as u32 & ((1 << SLOT_BITS) - 1);
         after.checked_sub(1)
@@ -58,9 +57,7 @@ impl Place {
 /// Where the search for a hash begins among so many places.
 const fn home(hash: u64, places: usize) -> usize {
     // Less than `places`, as the hash is less than 1 << HASH_BITS.
-    #[expect(clippy::cast_possible_truncation, reason = "less than `places`")]
-    let home = ((hash * places as u64) >> HASH_BITS) as usize;
-    home
+    ((hash * places as u64) >> HASH_BITS) as usize
 }
 
 #[derive(Default)]
