@@ -1,6 +1,6 @@
 //! Records in memory, each found by any of its keys: a bounded table with one block of memory a record.
 //!
-//! A key is 64 bits of a hash, of which the index keeps 28; what is found must be compared with what was looked for.
+//! A key is 64 bits of a hash, of which the index keeps 36; what is found must be compared with what was looked for.
 //! A hit takes a lock for reading; a load or a change has it alone for a microsecond. When the table is full, a record
 //! that nobody asked for since the hand last came by makes room (the clock algorithm).
 //! Invariant: every key of a record leads to it; a record that would lose one leaves the table.
@@ -144,7 +144,7 @@ impl<T> Table<T> {
     }
 }
 
-/// What so many keys take in the index, of which between seven tenths and seven eighths are taken.
+/// What so many keys take in the index, whose parts are full to between seven tenths and seven eighths.
 #[cfg(test)]
 pub(super) fn octets_of_keys(keys: usize) -> usize {
     (keys * size_of::<super::facts_index::Place>() * 100).div_ceil(78)
@@ -215,10 +215,10 @@ mod tests {
         assert_eq!(table.read().slots.len(), 100, "slots are used again");
     }
 
-    /// The index keeps 28 bits of a key; these differ in others alone.
+    /// The index keeps 36 bits of a key; these differ in others alone.
     #[test]
     fn rule_16_keys_that_the_index_takes_for_one_lead_each_to_its_own_record() {
-        let (one, other, third) = (5, 5 + (1 << 28), 5 + (1 << 40));
+        let (one, other, third) = (5, 5 + (1 << 36), 5 + (1 << 40));
         let table = table(10);
         table.insert(Arc::new((one, 101)));
         table.insert(Arc::new((other, 102)));
