@@ -23,7 +23,7 @@ impl Key {
     }
 
     const fn part(self) -> usize {
-        self.0 as usize % PARTS
+        (self.0 % PARTS as u64) as usize
     }
 
     const fn hash(self) -> u64 {
