@@ -22,6 +22,7 @@ impl Key {
         Self(hash)
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "less than PARTS")]
     const fn part(self) -> usize {
         (self.0 % PARTS as u64) as usize
     }
