@@ -21,13 +21,13 @@ def store(count, path):
     organizations = [row[0] for row in db.execute("SELECT id FROM organization")]
     for account in range(count):
         id, name = str(uuid.uuid4()), f"user-{account}"
-        db.execute("INSERT INTO name VALUES (?, ?, 'account', ?, ?)", (name, name, id, now))
+        db.execute("INSERT INTO name (name_key, spelled, kind, owner_id, created_at) VALUES (?, ?, 'account', ?, ?)", (name, name, id, now))
         db.execute("INSERT INTO account (id, name_key, full_name, created_at) VALUES (?, ?, ?, ?)", (id, name, name, now))
         address = f"{name}@example.test"
-        db.execute("INSERT INTO account_email VALUES (?, ?, ?, ?, 1)", (id, address, address, now))
-        db.executemany("INSERT INTO membership VALUES (?, ?, 'read', 0, ?)", [(o, id, now) for o in organizations])
+        db.execute("INSERT INTO account_email (account_id, email_key, address, proved_at, is_primary) VALUES (?, ?, ?, ?, 1)", (id, address, address, now))
+        db.executemany("INSERT INTO membership (organization_id, account_id, role, created_at) VALUES (?, ?, 'read', ?)", [(o, id, now) for o in organizations])
         hash = text(hashlib.sha256(token(account, "session").encode()).digest())
-        db.execute("INSERT INTO browser_session VALUES (?, ?, ?, ?, ?, ?)", (str(uuid.uuid4()), hash, id, now, now, now))
+        db.execute("INSERT INTO browser_session (id, token_hash, account_id, created_at, authenticated_at, last_seen_at) VALUES (?, ?, ?, ?, ?, ?)", (str(uuid.uuid4()), hash, id, now, now, now))
     db.commit()
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()

@@ -98,8 +98,7 @@ class Served:
             with contextlib.closing(sqlite3.connect(f"{self.folder}/data/doorward.db")) as db:
                 db.execute("UPDATE account SET password_hash = (SELECT password_hash FROM account WHERE name_key = ?) WHERE password_hash IS NULL", (password_of,))
                 db.commit()
-        with open(f"{self.folder}/doorward.toml", "w") as file:
-            file.write(CONFIGURATION)
+        self.configure()
         with open(f"{self.folder}/accounts", "w") as file:
             for n in range(ACCOUNTS):
                 file.write(f"{n}\tdoorward-session={sessions.token(n, 'session')}; doorward-browser={sessions.token(n, 'browser')}\n")
@@ -115,6 +114,11 @@ class Served:
 
     def __exit__(self, *_):
         self.stack.close()
+
+    def configure(self, more=""):
+        """Writes the configuration; `more`: lines for the application `hub`. Counts from the next start."""
+        with open(f"{self.folder}/doorward.toml", "w") as file:
+            file.write(CONFIGURATION + more)
 
     def start(self, *under):
         self.process = subprocess.Popen(

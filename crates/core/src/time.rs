@@ -3,6 +3,7 @@
 //! Arithmetic only. Never here: a clock (rule 17). The server's `clock.rs` is the one place that asks for now.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 /// A point in time: milliseconds since 1970-01-01T00:00:00Z. May lie before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -45,6 +46,26 @@ impl Timestamp {
     /// How long after `earlier` this is; negative when it lies before.
     pub const fn since(self, earlier: Self) -> Lifetime {
         Lifetime(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A point in time kept to the second, in four octets, for what is kept a million times.
+///
+/// Rounded down, so that what lasts from it on lasts a second less rather than longer. Ends at 1970 and 2106.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct WholeSecond(NonZeroU32);
+
+impl From<Timestamp> for WholeSecond {
+    fn from(time: Timestamp) -> Self {
+        // One more than the seconds: the number that this leaves free makes a list around it smaller.
+        let seconds = u32::try_from(time.seconds().max(0)).unwrap_or(u32::MAX);
+        Self(NonZeroU32::MIN.saturating_add(seconds))
+    }
+}
+
+impl From<WholeSecond> for Timestamp {
+    fn from(second: WholeSecond) -> Self {
+        Self::from_seconds(i64::from(second.0.get()) - 1)
     }
 }
 
@@ -112,6 +133,19 @@ mod tests {
         let last = Timestamp::from_millis(i64::MAX);
         assert_eq!(last.plus(Lifetime::from_days(1)), last);
         assert_eq!(Timestamp::from_seconds(i64::MAX), last);
+    }
+
+    #[test]
+    fn a_whole_second_is_never_later_than_what_it_was_made_of() {
+        for millis in [0, 1, 999, 1000, 1_800_000_000_999, 4_294_967_293_999, 4_294_967_294_000, i64::MAX] {
+            let time = Timestamp::from_millis(millis);
+            let kept = Timestamp::from(WholeSecond::from(time));
+            assert!(kept <= time, "{millis}");
+            assert_eq!(kept.seconds(), time.seconds().min(i64::from(u32::MAX) - 1), "{millis}");
+        }
+        let before = Timestamp::from(WholeSecond::from(Timestamp::from_millis(i64::MIN)));
+        assert_eq!(before, Timestamp::from_millis(0));
+        assert_eq!(size_of::<Option<WholeSecond>>(), 4);
     }
 
     #[test]

@@ -40,15 +40,16 @@ impl SignedIn {
         self.session().is_some_and(|session| {
             session.sso.iter().any(|sso| {
                 sso.organization == organization.id
-                    && sso.epoch == organization.epoch
-                    && now < sso_session_ends_at(sso.authenticated_at, organization.session_timeout)
+                    && sso.epoch() == organization.epoch()
+                    && now < sso_session_ends_at(sso.authenticated_at(), organization.session_timeout())
             })
         })
     }
 
     /// How long ago the password was proved.
     pub fn login_age(&self, now: Timestamp) -> Lifetime {
-        self.session().map_or(Lifetime::from_millis(i64::MAX), |session| now.since(session.authenticated_at))
+        self.session()
+            .map_or(Lifetime::from_millis(i64::MAX), |session| now.since(session.authenticated_at()))
     }
 
     /// As the audit log names him.
@@ -59,7 +60,7 @@ impl SignedIn {
 
 /// Whether a browser session is neither idle too long nor too old (decisions.md).
 pub fn session_is_alive(session: &SessionFacts, now: Timestamp) -> bool {
-    now < session.last_seen_at.plus(SESSION_IDLE) && now < session.created_at.plus(SESSION_ABSOLUTE)
+    now < session.last_seen_at().plus(SESSION_IDLE) && now < session.created_at().plus(SESSION_ABSOLUTE)
 }
 
 /// The live session behind a token; `host`: the application's host on which it was sent, `None` on our own.
@@ -78,13 +79,13 @@ pub async fn signed_in(
     let fits = match host {
         None => !is_host_token,
         Some(host) => {
-            is_host_token && session.hosts.iter().any(|on| on.token == token.into() && *on.host == *host)
+            is_host_token && session.hosts.iter().any(|on| on.token == token.into() && *on.host == host)
         }
     };
     if !fits || account.disabled || !session_is_alive(session, now) {
         return Ok(None);
     }
-    if now.since(session.last_seen_at) > TOUCH_EVERY {
+    if now.since(session.last_seen_at()) > TOUCH_EVERY {
         note_use(app, &account, session, now);
     }
     Ok(Some(SignedIn { account, place }))

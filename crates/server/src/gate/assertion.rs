@@ -298,7 +298,7 @@ async fn open_organizations(
             name: organization.name(),
             sso: match organization.sso {
                 None => Sso::Off,
-                Some(enforcement) => Sso::On { enforcement, session_timeout: organization.session_timeout },
+                Some(enforcement) => Sso::On { enforcement, session_timeout: organization.session_timeout() },
             },
         };
         let at = Some(At::of(organization));

@@ -38,7 +38,11 @@ pub(super) struct At {
 
 impl At {
     pub(super) fn of(organization: &OrganizationFacts) -> Self {
-        Self { id: organization.id, epoch: organization.epoch, token_sso_days: organization.token_sso_days }
+        Self {
+            id: organization.id,
+            epoch: organization.epoch(),
+            token_sso_days: organization.token_sso_days(),
+        }
     }
 }
 
@@ -110,5 +114,5 @@ impl Caller {
 pub(super) fn sso_session_at(sso: &[SsoFacts], at: Option<At>) -> Option<SsoSession> {
     let at = at?;
     let sso = sso.iter().find(|sso| sso.organization == at.id)?;
-    Some(SsoSession { authenticated_at: sso.authenticated_at, under_live_issuer: sso.epoch == at.epoch })
+    Some(SsoSession { authenticated_at: sso.authenticated_at(), under_live_issuer: sso.epoch() == at.epoch })
 }

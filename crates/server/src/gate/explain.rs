@@ -295,7 +295,7 @@ fn last_sso<'f>(account: &'f AccountFacts, place: &Place, now: Timestamp) -> &'f
     let Some(organization) = &place.organization else { return &[] };
     let done = |sso: &[SsoFacts]| {
         let done = sso.iter().find(|sso| sso.organization == organization.id)?;
-        Some((done.epoch == organization.epoch, done.authenticated_at))
+        Some((done.epoch() == organization.epoch(), done.authenticated_at()))
     };
     let alive = account.sessions.iter().filter(|session| session_is_alive(session, now));
     let last = alive.filter(|session| done(&session.sso).is_some()).max_by_key(|session| done(&session.sso));

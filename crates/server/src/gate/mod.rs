@@ -297,7 +297,7 @@ fn facts<'f>(
                 sso: match organization.sso {
                     None => Sso::Off,
                     Some(enforcement) => {
-                        Sso::On { enforcement, session_timeout: organization.session_timeout }
+                        Sso::On { enforcement, session_timeout: organization.session_timeout() }
                     }
                 },
             }),

@@ -593,7 +593,7 @@ async fn take_on_or(
     let is_good = visit.signed_in.as_ref().and_then(SignedIn::session).is_some_and(|session| {
         session.sso.iter().any(|sso| {
             sso.organization == organization.id
-                && now < sso_session_ends_at(sso.authenticated_at, organization.session_timeout)
+                && now < sso_session_ends_at(sso.authenticated_at(), organization.session_timeout)
         })
     });
     Ok(if is_good || is_off { Ending::GoTo(app.page("/")) } else { otherwise })

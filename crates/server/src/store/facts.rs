@@ -11,7 +11,7 @@ use doorward_core::ids::{AccessTokenId, AccountId, OrganizationId, SessionId};
 use doorward_core::membership::Role;
 use doorward_core::name::{NAME_BYTES_MAX, Name};
 use doorward_core::secret::TokenHash;
-use doorward_core::time::{Lifetime, Timestamp};
+use doorward_core::time::{Lifetime, Timestamp, WholeSecond};
 use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use std::collections::{HashMap, HashSet};
@@ -20,9 +20,11 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::database::{Query as _, Reader, Row, StoreError, Value};
-use super::facts_table::{Key, Table};
+use super::facts_index::Key;
+use super::facts_table::Table;
 use super::few::{Few, Rare};
 use super::organizations::{RESOURCE_NAME_BYTES_MAX, external_collaborator};
+use super::texts::Texts;
 use super::{Change, Organization, Plan, Store};
 use crate::values;
 
@@ -32,9 +34,9 @@ const LEASE: Lifetime = Lifetime::from_seconds(5);
 /// Notes of changes are kept at least as long as a load can take.
 const NOTES_MAX: usize = 100_000;
 
-/// Accounts kept at most: some 350 bytes each.
+/// Accounts kept at most: some 270 bytes each.
 const ACCOUNTS_MAX: usize = 1_000_000;
-/// Organizations kept at most: some 150 bytes each.
+/// Organizations kept at most: some 120 bytes each.
 const ORGANIZATIONS_MAX: usize = 200_000;
 /// Names kept at most that nobody has. Strangers ask for any, and push out nothing but each other's.
 const UNOWNED_NAMES_MAX: usize = 20_000;
@@ -46,8 +48,8 @@ const RESOURCES_MAX: usize = 200_000;
 pub struct AccountFacts {
     /// The account.
     pub id: AccountId,
-    /// Name, person's name and address, one after the other: one block of memory instead of three.
-    texts: Texts,
+    /// Name, person's name and address.
+    texts: Texts<60>,
     /// Switched off by the operator.
     pub disabled: bool,
     /// May do what operators may.
@@ -65,7 +67,7 @@ impl AccountFacts {
     pub fn of_nobody(name: &str) -> Self {
         Self {
             id: AccountId::new(0, [0; 10]),
-            texts: Texts::new(name, "", ""),
+            texts: Texts::new([name, "", ""]),
             disabled: false,
             operator: false,
             memberships: Few::default(),
@@ -76,52 +78,17 @@ impl AccountFacts {
 
     /// Its name as created.
     pub fn name(&self) -> &str {
-        self.texts.first()
+        self.texts.text(0)
     }
 
     /// The person's name; may be empty.
     pub fn full_name(&self) -> &str {
-        self.texts.second()
+        self.texts.text(1)
     }
 
     /// The primary proved address; empty if there is none (rule 13).
     pub fn email(&self) -> &str {
-        self.texts.third()
-    }
-}
-
-/// Three texts in one block of memory.
-#[derive(Debug)]
-struct Texts {
-    all: Box<str>,
-    second_at: u32,
-    third_at: u32,
-}
-
-impl Texts {
-    fn new(first: &str, second: &str, third: &str) -> Self {
-        let at = |octets: usize| u32::try_from(octets).unwrap_or(u32::MAX);
-        Self {
-            all: [first, second, third].concat().into(),
-            second_at: at(first.len()),
-            third_at: at(first.len() + second.len()),
-        }
-    }
-
-    fn part(&self, from: u32, to: usize) -> &str {
-        self.all.get(from as usize..to).unwrap_or_default()
-    }
-
-    fn first(&self) -> &str {
-        self.part(0, self.second_at as usize)
-    }
-
-    fn second(&self) -> &str {
-        self.part(self.second_at, self.third_at as usize)
-    }
-
-    fn third(&self) -> &str {
-        self.part(self.third_at, self.all.len())
+        self.texts.text(2)
     }
 }
 
@@ -176,16 +143,30 @@ pub struct SessionFacts {
     pub id: SessionId,
     /// Of the cookie's secret on our own host.
     pub token: TokenMark,
-    /// When it began.
-    pub created_at: Timestamp,
-    /// When the password was last proved in it.
-    pub authenticated_at: Timestamp,
-    /// When it was last used, to within an hour.
-    pub last_seen_at: Timestamp,
+    created_at: WholeSecond,
+    authenticated_at: WholeSecond,
+    last_seen_at: WholeSecond,
     /// The SSO done in it.
     pub sso: Few<SsoFacts>,
     /// Its sessions on applications' hosts.
     pub hosts: Few<HostFacts>,
+}
+
+impl SessionFacts {
+    /// When it began, to the second.
+    pub fn created_at(&self) -> Timestamp {
+        self.created_at.into()
+    }
+
+    /// When the password was last proved in it, to the second.
+    pub fn authenticated_at(&self) -> Timestamp {
+        self.authenticated_at.into()
+    }
+
+    /// When it was last used, to within an hour.
+    pub fn last_seen_at(&self) -> Timestamp {
+        self.last_seen_at.into()
+    }
 }
 
 /// A browser session's session on an application's host.
@@ -193,8 +174,8 @@ pub struct SessionFacts {
 pub struct HostFacts {
     /// Of the cookie's secret on that host.
     pub token: TokenMark,
-    /// The host; there are few, so all sessions share their names.
-    pub host: Arc<str>,
+    /// The host; there are few, so all sessions share their names. Not `Arc<str>`, which takes two words.
+    pub host: Arc<String>,
 }
 
 /// Half of a token's hash, to recognise the token by: 128 bits, which nobody meets by guessing at a secret that we drew.
@@ -219,10 +200,20 @@ impl TokenMark {
 pub struct SsoFacts {
     /// The organization.
     pub organization: OrganizationId,
+    epoch: u32,
+    authenticated_at: WholeSecond,
+}
+
+impl SsoFacts {
     /// The connection's epoch then; another one now ends the session.
-    pub epoch: i64,
-    /// When the provider said who this is.
-    pub authenticated_at: Timestamp,
+    pub fn epoch(&self) -> i64 {
+        self.epoch.into()
+    }
+
+    /// When the provider said who this is, to the second.
+    pub fn authenticated_at(&self) -> Timestamp {
+        self.authenticated_at.into()
+    }
 }
 
 /// One personal access token.
@@ -259,17 +250,14 @@ pub struct OrganizationFacts {
     /// The organization.
     pub id: OrganizationId,
     /// Its name as created, and what it is called on pages.
-    texts: Texts,
+    texts: Texts<36>,
     /// Its plan.
     pub plan: Plan,
     /// SSO: `None` is off.
     pub sso: Option<Enforcement>,
-    /// The connection's epoch: an SSO session of another one is over.
-    pub epoch: i64,
-    /// How long an SSO session lasts.
-    pub session_timeout: Lifetime,
-    /// For how many days after their owner's last SSO tokens reach it.
-    pub token_sso_days: i64,
+    epoch: u32,
+    session_timeout_seconds: u32,
+    token_sso_days: u32,
     /// Deleted: its name stays owned, its pages are gone.
     pub deleted: bool,
     /// Has registered resources: otherwise all are private, and none need be asked for.
@@ -279,7 +267,22 @@ pub struct OrganizationFacts {
 impl OrganizationFacts {
     /// Its name as created.
     pub fn name(&self) -> &str {
-        self.texts.first()
+        self.texts.text(0)
+    }
+
+    /// The connection's epoch: an SSO session of another one is over.
+    pub fn epoch(&self) -> i64 {
+        self.epoch.into()
+    }
+
+    /// How long an SSO session lasts.
+    pub fn session_timeout(&self) -> Lifetime {
+        Lifetime::from_seconds(self.session_timeout_seconds.into())
+    }
+
+    /// For how many days after their owner's last SSO tokens reach it.
+    pub fn token_sso_days(&self) -> i64 {
+        self.token_sso_days.into()
     }
 
     /// The organization as its pages know it; nothing if it was deleted.
@@ -287,9 +290,9 @@ impl OrganizationFacts {
         (!self.deleted).then(|| Organization {
             id: self.id,
             name: Name::from_store(self.name().to_owned()),
-            display_name: self.texts.second().to_owned(),
+            display_name: self.texts.text(1).to_owned(),
             plan: self.plan,
-            session_timeout: self.session_timeout,
+            session_timeout: self.session_timeout(),
         })
     }
 }
@@ -319,7 +322,7 @@ pub struct FactsCache {
     unowned: Cache<String, ()>,
     resources: Cache<ResourceKey, bool>,
     /// The names of applications' hosts, each once.
-    hosts: Mutex<HashSet<Arc<str>>>,
+    hosts: Mutex<HashSet<Arc<String>>>,
     hashing: RandomState,
     /// Grows with each forgetting; a load is stamped with it.
     sequence: AtomicU64,
@@ -481,8 +484,9 @@ impl FactsCache {
     }
 
     fn organization(&self, key: &str) -> Option<Arc<OrganizationFacts>> {
-        let is_it =
-            |organization: &OrganizationFacts| organization.name().eq_ignore_ascii_case(key).then_some(());
+        let is_it = |organization: &OrganizationFacts| {
+            organization.texts.octets(0).eq_ignore_ascii_case(key.as_bytes()).then_some(())
+        };
         let found = self.organizations.get(name_key(key, &self.hashing), is_it);
         found.map(|(organization, ())| organization)
     }
@@ -494,16 +498,16 @@ impl FactsCache {
     }
 
     /// The one copy of a host's name.
-    fn shared_host(&self, host: String) -> Arc<str> {
+    fn shared_host(&self, host: String) -> Arc<String> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = hosts.get(host.as_str()) {
+        if let Some(known) = hosts.get(&host) {
             return Arc::clone(known);
         }
         // Applications have few; where each organization has a host, what no session uses any more makes room.
         if hosts.len() >= HOSTS_MAX {
             hosts.retain(|host| Arc::strong_count(host) > 1);
         }
-        let host: Arc<str> = host.into();
+        let host = Arc::new(host);
         hosts.insert(Arc::clone(&host));
         host
     }
@@ -644,17 +648,17 @@ impl Store {
                 if row.opt_text("organization_id")?.is_some() {
                     sso.push(SsoFacts {
                         organization: row.parsed("organization_id")?,
-                        epoch: row.int("epoch")?,
-                        authenticated_at: row.time("sso_at")?,
+                        epoch: small(row.int("epoch")?)?,
+                        authenticated_at: row.time("sso_at")?.into(),
                     });
                 }
             }
             sessions.push(SessionFacts {
                 id: session,
                 token: row.known("token_hash", TokenHash::from_text)?.into(),
-                created_at: row.time("created_at")?,
-                authenticated_at: row.time("authenticated_at")?,
-                last_seen_at: row.time("last_seen_at")?,
+                created_at: row.time("created_at")?.into(),
+                authenticated_at: row.time("authenticated_at")?.into(),
+                last_seen_at: row.time("last_seen_at")?.into(),
                 sso: sso.into(),
                 hosts: hosts.remove(&session).unwrap_or_default().into(),
             });
@@ -693,7 +697,7 @@ impl Store {
         let email = row.opt_text("email")?.unwrap_or_default();
         Ok(AccountFacts {
             id,
-            texts: Texts::new(&row.text("spelled")?, &row.text("full_name")?, &email),
+            texts: Texts::new([&row.text("spelled")?, &row.text("full_name")?, &email]),
             disabled: row.flag("disabled")?,
             operator: row.flag("operator")?,
             memberships: memberships.into(),
@@ -827,6 +831,11 @@ fn access_token_place(account: &AccountFacts, token: TokenMark) -> Option<usize>
     account.access_tokens.iter().position(|known| known.token == token)
 }
 
+/// A number as facts keep it; what doesn't fit is refused, never another number.
+fn small(number: i64) -> Result<u32, StoreError> {
+    u32::try_from(number).map_err(|_| StoreError::Corrupt(format!("the number {number}")))
+}
+
 /// An organization as the gate knows it; `row` has the columns of `organization_columns`.
 fn organization_of_row(row: &Row) -> Result<OrganizationFacts, StoreError> {
     let sso = match row.opt_int("live")? {
@@ -835,12 +844,13 @@ fn organization_of_row(row: &Row) -> Result<OrganizationFacts, StoreError> {
     };
     Ok(OrganizationFacts {
         id: row.parsed("id")?,
-        texts: Texts::new(&row.text("spelled")?, &row.text("display_name")?, ""),
+        texts: Texts::new([&row.text("spelled")?, &row.text("display_name")?, ""]),
         plan: row.known("plan", Plan::from_text)?,
         sso,
-        epoch: row.opt_int("epoch")?.unwrap_or(0),
-        session_timeout: Lifetime::from_millis(row.int("session_timeout")?),
-        token_sso_days: row.int("token_sso_days")?,
+        epoch: small(row.opt_int("epoch")?.unwrap_or(0))?,
+        // Rounded down: nothing lasts longer than it was said.
+        session_timeout_seconds: small(Lifetime::from_millis(row.int("session_timeout")?).seconds())?,
+        token_sso_days: small(row.int("token_sso_days")?)?,
         deleted: row.opt_int("deleted_at")?.is_some(),
         has_resources: row.opt_int("any_resource")?.is_some(),
     })
@@ -889,6 +899,7 @@ const ACCOUNT_BY_ACCESS_TOKEN: &str = "SELECT a.id, n.spelled, a.full_name, a.di
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::facts_table::{RECORD_OCTETS, octets_of_keys};
 
     fn kept(cache: &FactsCache, stamp: u64, change: &Change) -> bool {
         let mut kept = false;
@@ -901,16 +912,32 @@ mod tests {
         (octets + 8).next_multiple_of(16).max(32)
     }
 
-    /// The growth of a process is measured by bench/at_size.py; this says at once who made a fact larger.
+    /// A host session with its account and its share of an organization: what of each is allocated, their keys in the
+    /// index, and their places in the table. The growth of a process is measured by bench/at_size.py; this says at once
+    /// who made a fact larger.
     #[test]
-    fn a_member_with_one_of_everything_takes_two_blocks_and_an_organization_two() {
+    fn a_cached_host_session_takes_less_than_300_octets_among_ten_and_less_than_400_alone() {
         let arc = 16;
-        let account = allocated(arc + size_of::<AccountFacts>())
-            + allocated("filler-123456Filler 123456filler-123456@example.test".len());
-        let organization =
-            allocated(arc + size_of::<OrganizationFacts>()) + allocated("filler-12345-orgFiller 12345".len());
-        assert!(account <= 304, "{account}");
-        assert!(organization <= 144, "{organization}");
+        let account = allocated(arc + size_of::<AccountFacts>());
+        let organization = allocated(arc + size_of::<OrganizationFacts>());
+        assert_eq!((account, organization), (240, 96));
+        let account = account + octets_of_keys(3) + RECORD_OCTETS;
+        let organization = organization + octets_of_keys(2) + RECORD_OCTETS;
+        assert!(account + organization / 10 <= 300, "{account} + {organization} / 10");
+        assert!(account + organization <= 400, "{account} + {organization}");
+    }
+
+    #[test]
+    fn texts_of_usual_length_take_no_memory_of_their_own() {
+        let account: Texts<60> = Texts::new(["filler-123456", "Filler 123456", "filler-123456@example.test"]);
+        let organization: Texts<36> = Texts::new(["filler-12345-org", "Filler 12345", ""]);
+        assert!(account.lies_here() && organization.lies_here());
+    }
+
+    #[test]
+    fn a_number_that_does_not_fit_is_refused() {
+        assert_eq!(small(u32::MAX.into()).ok(), Some(u32::MAX));
+        assert!(small(i64::from(u32::MAX) + 1).is_err() && small(-1).is_err());
     }
 
     #[test]

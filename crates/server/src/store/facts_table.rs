@@ -1,48 +1,14 @@
 //! Records in memory, each found by any of its keys: a bounded table with one block of memory a record.
 //!
-//! A key is 64 bits of a hash and lies in the index alone; what is found must be compared with what was looked for.
+//! A key is 64 bits of a hash, of which the index keeps 36; what is found must be compared with what was looked for.
 //! A hit takes a lock for reading; a load or a change has it alone for a microsecond. When the table is full, a record
 //! that nobody asked for since the hand last came by makes room (the clock algorithm).
 //! Invariant: every key of a record leads to it; a record that would lose one leaves the table.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// 64 bits of a hash that strangers can't steer. Bytes and not a number, so that an index entry takes 12 bytes, not 16.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Key([u8; 8]);
-
-impl Key {
-    pub(super) const fn new(hash: u64) -> Self {
-        Self(hash.to_ne_bytes())
-    }
-}
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(u64::from_ne_bytes(self.0));
-    }
-}
-
-/// A key is a hash already.
-#[derive(Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn write(&mut self, _: &[u8]) {
-        debug_assert!(false, "keys are written as numbers");
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
+use super::facts_index::{Index, Key, SLOTS_MAX};
 
 /// Every key of a record. The first is its identity: a newer record with the same one replaces it.
 type KeysOf<T> = Box<dyn Fn(&T) -> Vec<Key> + Send + Sync>;
@@ -58,20 +24,20 @@ struct Inner<T> {
     /// Beside each slot: asked for since the hand last came by.
     used: Vec<AtomicBool>,
     free: Vec<u32>,
-    index: HashMap<Key, u32, BuildHasherDefault<AsItIs>>,
+    index: Index,
     hand: usize,
 }
 
 impl<T> Default for Inner<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), used: Vec::new(), free: Vec::new(), index: HashMap::default(), hand: 0 }
+        Self { slots: Vec::new(), used: Vec::new(), free: Vec::new(), index: Index::default(), hand: 0 }
     }
 }
 
 impl<T> Table<T> {
-    /// A table of at most `most` records.
+    /// A table of at most `most` records; of a million at most, as the index keeps slots in 20 bits.
     pub(super) fn new(most: usize, keys: impl Fn(&T) -> Vec<Key> + Send + Sync + 'static) -> Self {
-        Self { inner: RwLock::default(), keys: Box::new(keys), most }
+        Self { inner: RwLock::default(), keys: Box::new(keys), most: most.min(SLOTS_MAX) }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Inner<T>> {
@@ -82,12 +48,14 @@ impl<T> Table<T> {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The record that a key leads to, with what `judge` says of it; nothing if `judge` says that it is another one.
-    pub(super) fn get<R>(&self, key: Key, judge: impl FnOnce(&T) -> Option<R>) -> Option<(Arc<T>, R)> {
+    /// The record that a key leads to and of which `judge` says that it is the one, with what `judge` says of it.
+    pub(super) fn get<R>(&self, key: Key, judge: impl Fn(&T) -> Option<R>) -> Option<(Arc<T>, R)> {
         let inner = self.read();
-        let slot = *inner.index.get(&key)? as usize;
-        let record = inner.slots.get(slot)?.as_ref()?;
-        let judged = judge(record)?;
+        let mut candidates = inner.index.slots(key).map(|slot| slot as usize);
+        let (slot, record, judged) = candidates.find_map(|slot| {
+            let record = inner.slots.get(slot)?.as_ref()?;
+            judge(record).map(|judged| (slot, record, judged))
+        })?;
         // Looked at before it is written, so that cores which ask for the same record don't take it from each other.
         if let Some(used) = inner.used.get(slot).filter(|used| !used.load(Ordering::Relaxed)) {
             used.store(true, Ordering::Relaxed);
@@ -100,7 +68,7 @@ impl<T> Table<T> {
         let keys = (self.keys)(&record);
         let mut inner = self.write();
         for key in &keys {
-            self.take(&mut inner, *key);
+            self.take_by(&mut inner, *key);
         }
         while inner.slots.len() - inner.free.len() >= self.most {
             self.make_room(&mut inner);
@@ -116,13 +84,15 @@ impl<T> Table<T> {
         };
         if let Some(place) = inner.slots.get_mut(slot as usize) {
             *place = Some(record);
-            inner.index.extend(keys.into_iter().map(|key| (key, slot)));
+            for key in keys {
+                inner.index.insert(key, slot);
+            }
         }
     }
 
     /// Forgets the record that a key leads to.
     pub(super) fn remove(&self, key: Key) {
-        let removed = self.take(&mut self.write(), key);
+        let removed = self.take_by(&mut self.write(), key);
         // Freed when nobody waits any more.
         drop(removed);
     }
@@ -139,11 +109,19 @@ impl<T> Table<T> {
         inner.slots.len() - inner.free.len()
     }
 
-    fn take(&self, inner: &mut Inner<T>, key: Key) -> Option<Arc<T>> {
-        let slot = *inner.index.get(&key)?;
+    fn take_by(&self, inner: &mut Inner<T>, key: Key) -> Option<Arc<T>> {
+        let has_it = |slot: &u32| {
+            let record = inner.slots.get(*slot as usize).and_then(Option::as_ref);
+            record.is_some_and(|record| (self.keys)(record).contains(&key))
+        };
+        let slot = inner.index.slots(key).find(has_it)?;
+        self.take(inner, slot)
+    }
+
+    fn take(&self, inner: &mut Inner<T>, slot: u32) -> Option<Arc<T>> {
         let record = inner.slots.get_mut(slot as usize)?.take()?;
         for key in (self.keys)(&record) {
-            inner.index.remove(&key);
+            inner.index.remove(key, slot);
         }
         inner.free.push(slot);
         Some(record)
@@ -156,14 +134,25 @@ impl<T> Table<T> {
             let hand = inner.hand;
             inner.hand += 1;
             let spared = inner.used.get_mut(hand).is_some_and(|used| std::mem::take(used.get_mut()));
-            let Some(Some(record)) = inner.slots.get(hand) else { continue };
-            if !spared && let Some(key) = (self.keys)(record).first() {
-                self.take(inner, *key);
+            if !spared
+                && let Ok(slot) = u32::try_from(hand)
+                && self.take(inner, slot).is_some()
+            {
                 return;
             }
         }
     }
 }
+
+/// What so many keys take in the index, whose parts are full to between seven tenths and seven eighths.
+#[cfg(test)]
+pub(super) fn octets_of_keys(keys: usize) -> usize {
+    (keys * size_of::<super::facts_index::Place>() * 100).div_ceil(78)
+}
+
+/// What a record takes beside its keys and itself.
+#[cfg(test)]
+pub(super) const RECORD_OCTETS: usize = size_of::<Option<Arc<()>>>() + size_of::<AtomicBool>();
 
 #[cfg(test)]
 mod tests {
@@ -198,7 +187,7 @@ mod tests {
         table.insert(Arc::new((1, 101)));
         table.insert(Arc::new((1, 201)));
         assert_eq!((get(&table, 1), get(&table, 201), table.len()), (Some((1, 201)), Some((1, 201)), 1));
-        assert!(!table.read().index.contains_key(&Key::new(101)));
+        assert_eq!(table.read().index.len(), 2, "and none is of the older one");
     }
 
     #[test]
@@ -224,6 +213,24 @@ mod tests {
         }
         assert_eq!(table.read().index.len(), 200, "two keys a record");
         assert_eq!(table.read().slots.len(), 100, "slots are used again");
+    }
+
+    /// The index keeps 36 bits of a key; these differ in others alone.
+    #[test]
+    fn rule_16_keys_that_the_index_takes_for_one_lead_each_to_its_own_record() {
+        let (one, other, third) = (5, 5 + (1 << 36), 5 + (1 << 40));
+        let table = table(10);
+        table.insert(Arc::new((one, 101)));
+        table.insert(Arc::new((other, 102)));
+        table.insert(Arc::new((third, one + (1 << 50))));
+        assert_eq!(get(&table, one), Some((one, 101)));
+        assert_eq!(get(&table, other), Some((other, 102)));
+        table.remove(Key::new(one));
+        assert_eq!((get(&table, one), get(&table, other)), (None, Some((other, 102))));
+        table.remove(Key::new(third));
+        assert_eq!((get(&table, third), get(&table, one + (1 << 50)), table.len()), (None, None, 1));
+        table.remove(Key::new(third));
+        assert_eq!((table.len(), table.read().index.len()), (1, 2));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod connections;
 mod crash;
 mod database;
 mod facts;
+mod facts_index;
 mod facts_table;
 mod few;
 mod held_identities;
@@ -31,6 +32,7 @@ mod organizations;
 mod recovery;
 mod sealed_columns;
 mod sessions;
+mod texts;
 
 pub use access_tokens::{
     AccessToken, EndedToken, NewAccessToken, ReachingToken, load_access_tokens, load_reaching_tokens,

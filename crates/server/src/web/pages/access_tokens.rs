@@ -192,8 +192,8 @@ fn sso_is_complete(signed_in: &SignedIn, member: &MemberOrganization, now: Times
     signed_in.session().is_some_and(|session| {
         session.sso.iter().any(|sso| {
             sso.organization == member.organization.id
-                && sso.epoch == member.epoch
-                && sso.authenticated_at > sso_since(member, now)
+                && sso.epoch() == member.epoch
+                && sso.authenticated_at() > sso_since(member, now)
         })
     })
 }

@@ -75,7 +75,7 @@ async fn account_page(app: &App, visit: &Visit, problems: Problems) -> Result<Ac
     let emails = load_emails(&mut app.store.reader(), account.id).await?;
     let mut sessions: Vec<_> =
         account.sessions.iter().filter(|session| session_is_alive(session, now)).collect();
-    sessions.sort_by_key(|session| (Some(session.id) != current, std::cmp::Reverse(session.last_seen_at)));
+    sessions.sort_by_key(|session| (Some(session.id) != current, std::cmp::Reverse(session.last_seen_at())));
     Ok(AccountPage {
         frame: Frame::of(app, visit),
         username: account.name().to_owned(),
@@ -93,8 +93,8 @@ async fn account_page(app: &App, visit: &Visit, problems: Problems) -> Result<Ac
             .map(|session| SessionLine {
                 id: session.id.to_string(),
                 current: Some(session.id) == current,
-                signed_in: session.authenticated_at.into(),
-                last_seen: session.last_seen_at.into(),
+                signed_in: session.authenticated_at().into(),
+                last_seen: session.last_seen_at().into(),
             })
             .collect(),
         problems,

@@ -85,10 +85,13 @@ impl HomePage {
 fn sso_of(signed_in: &SignedIn, member: &MemberOrganization, now: Timestamp) -> HomeSso {
     let Some(enforcement) = member.sso else { return HomeSso::Off };
     let done = signed_in.session().and_then(|session| {
-        session.sso.iter().find(|sso| sso.organization == member.organization.id && sso.epoch == member.epoch)
+        session
+            .sso
+            .iter()
+            .find(|sso| sso.organization == member.organization.id && sso.epoch() == member.epoch)
     });
     let ends_at =
-        done.map(|sso| sso_session_ends_at(sso.authenticated_at, member.organization.session_timeout));
+        done.map(|sso| sso_session_ends_at(sso.authenticated_at(), member.organization.session_timeout));
     match ends_at {
         Some(ends_at) if now < ends_at => HomeSso::Complete(ends_at.into()),
         _ if member.external_collaborator.spares(now) => HomeSso::Exempt,

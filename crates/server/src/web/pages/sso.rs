@@ -433,7 +433,7 @@ pub async fn show_sso(
     let endpoint = revision.endpoints.as_ref().map_or("", |endpoints| &endpoints.authorization_endpoint);
     let organization = &place.organization;
     let before = signed_in.session().is_some_and(|session| {
-        session.sso.iter().any(|sso| sso.organization == organization.id && sso.epoch == connection.epoch)
+        session.sso.iter().any(|sso| sso.organization == organization.id && sso.epoch() == connection.epoch)
     });
     let may_skip = connection.enforcement == Enforcement::Optional || place.external_collaborator;
     Ok(show(&SsoStartPage {
