@@ -796,7 +796,7 @@ impl<'a> Walk<'a> {
                 world.sign_in(&eve, "eve").await;
                 let page = eve.post(&format!("{}/settings/tokens/new", world.base), NEW_TOKEN).await;
                 let secret = token_in(&page.body).unwrap_or_else(|| panic!("{}", page.text()));
-                let id = newest_id(world, "eve").await;
+                let id = new_id(world, "eve", &[]).await;
                 let (owner, is_over, is_authorised) = (Owner::Mira, false, false);
                 let token = Token { owner, id, secret, is_over, is_authorised };
                 let address = format!("{}/settings/tokens/authorize", world.base);
@@ -991,7 +991,7 @@ impl<'a> Walk<'a> {
         }
         let page = browser.post(&format!("{}/settings/tokens/new", world.base), NEW_TOKEN).await;
         let secret = token_in(&page.body).unwrap_or_else(|| panic!("{}", page.text()));
-        let id = newest_id(world, &name).await;
+        let id = new_id(world, &name, &self.tokens).await;
         self.tokens.push(Token { owner, id: id.clone(), secret, is_over: false, is_authorised: false });
         id
     }
@@ -1131,11 +1131,12 @@ impl<'a> Walk<'a> {
 /// The form of a new token.
 const NEW_TOKEN: &[(&str, &str)] = &[("name", "laptop"), ("role", "admin"), ("days", "30")];
 
-/// The id of somebody's newest token.
-async fn newest_id(world: &World, account: &str) -> String {
+/// The id of somebody's token that is not `known` yet: two of one moment have no order.
+async fn new_id(world: &World, account: &str, known: &[Token]) -> String {
     let account = world.account(account).await;
     let tokens = load_access_tokens(&mut world.app.store.reader(), account).await.unwrap();
-    tokens.first().expect("a token").id.to_string()
+    let mut ids = tokens.iter().map(|token| token.id.to_string());
+    ids.find(|id| known.iter().all(|token| token.id != *id)).expect("a new token")
 }
 
 /// The day that it is in this world, as a form names it.
