@@ -610,6 +610,10 @@ async fn a_thousand_who_are_in(world: &World) -> Vec<(String, Browser)> {
 
 /// All of them come at once, and some go all the way through the provider, a hundred at a time: `DOORWARD_HERD=1000` lets
 /// everybody. What it takes is printed; judged is only that nobody else's page waits for the herd to be over.
+///
+/// 2026-11-26, SQLite, a debug build beside fuzzing (load 11 on two cores): a thousand in again after 28.7 s; the other
+/// page's p99 123 ms meanwhile, 20 ms alone; the keys fetched once. Without the hundred at a time some waited more than five
+/// seconds for the store's writer, and were told to come back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f19_a_thousand_whose_sessions_end_at_once_are_asked_to_sign_in_and_others_go_on() {
     let through = from_environment("DOORWARD_HERD").unwrap_or(100);
