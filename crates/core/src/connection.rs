@@ -172,6 +172,18 @@ pub fn sso_session_ends_at(authenticated_at: Timestamp, timeout: Lifetime) -> Ti
     authenticated_at.plus(timeout)
 }
 
+/// Whether an SSO session that began under the epoch `begun_under` counts now: the connection has that epoch still, and the
+/// session is not over.
+pub fn sso_session_counts(
+    begun_under: i64,
+    authenticated_at: Timestamp,
+    epoch: i64,
+    timeout: Lifetime,
+    now: Timestamp,
+) -> bool {
+    begun_under == epoch && now < sso_session_ends_at(authenticated_at, timeout)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -108,7 +108,7 @@ pub async fn invite(
     let token = random.token().map_err(crate::store::StoreError::from)?;
     let id = InvitationId::new(now.millis(), random.bytes().map_err(crate::store::StoreError::from)?);
     let mut tx = store.begin().await?;
-    by.lock_as_admin(&mut tx, organization.id).await??;
+    by.lock_as_admin(&mut tx, organization.id, now).await??;
     if load_connection(&mut tx, organization.id).await?.is_some_and(|connection| connection.live.is_some()) {
         return Err(ErrorCode::JoinInvitationsOff.into());
     }
@@ -160,7 +160,7 @@ pub async fn revoke(
     now: Timestamp,
 ) -> Result<(), NotDone> {
     let mut tx = store.begin().await?;
-    by.lock_as_admin(&mut tx, organization.id).await??;
+    by.lock_as_admin(&mut tx, organization.id, now).await??;
     let role = tx.revoke_invitation(organization.id, id, now).await?;
     let role = role.ok_or(ErrorCode::JoinInvitationMissing)?;
     let details = vec![("invitation", id.to_string()), ("role", role.to_string())];
@@ -226,7 +226,7 @@ pub async fn make_join_link(
     }
     let token = random.token().map_err(crate::store::StoreError::from)?;
     let mut tx = store.begin().await?;
-    by.lock_as_admin(&mut tx, organization.id).await??;
+    by.lock_as_admin(&mut tx, organization.id, now).await??;
     if load_live(&mut tx, organization.id).await?.is_none() {
         return Err(ErrorCode::SsoNotEnabled.into());
     }
@@ -250,7 +250,7 @@ pub async fn turn_off_join_link(
     now: Timestamp,
 ) -> Result<bool, NotDone> {
     let mut tx = store.begin().await?;
-    by.lock_as_admin(&mut tx, organization.id).await??;
+    by.lock_as_admin(&mut tx, organization.id, now).await??;
     if !tx.delete_join_link(organization.id).await? {
         return Ok(false);
     }

@@ -2,7 +2,7 @@
 //!
 //! Used by the pages and by the gate alike, so that both judge a session the same way.
 
-use doorward_core::connection::sso_session_ends_at;
+use doorward_core::connection::sso_session_counts;
 use doorward_core::membership::Role;
 use doorward_core::secret::TokenHash;
 use doorward_core::time::{Lifetime, Timestamp};
@@ -39,9 +39,15 @@ impl SignedIn {
     pub fn sso_is_complete(&self, organization: &OrganizationFacts, now: Timestamp) -> bool {
         self.session().is_some_and(|session| {
             session.sso.iter().any(|sso| {
+                let timeout = organization.session_timeout();
                 sso.organization == organization.id
-                    && sso.epoch() == organization.epoch()
-                    && now < sso_session_ends_at(sso.authenticated_at(), organization.session_timeout())
+                    && sso_session_counts(
+                        sso.epoch(),
+                        sso.authenticated_at(),
+                        organization.epoch(),
+                        timeout,
+                        now,
+                    )
             })
         })
     }

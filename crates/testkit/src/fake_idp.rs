@@ -226,6 +226,11 @@ impl FakeIdp {
         state.signed_in = SignedIn::Person(name.into());
     }
 
+    /// From now on each browser's owner is whom its `login_hint` names, as before the first `signs_in`.
+    pub fn follows_hints(&self) {
+        self.shared.lock().signed_in = SignedIn::Hinted;
+    }
+
     /// From now on nobody is signed in at the provider: `prompt=none` gets `login_required`.
     pub fn signs_out(&self) {
         self.shared.lock().signed_in = SignedIn::Nobody;

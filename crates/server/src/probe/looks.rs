@@ -163,8 +163,13 @@ impl Looks {
             Row::Arrives => self.arrives(self.open()).await.map(|_| ()),
             Row::ForgedIdentity => self.forged_identity(str::to_owned, false).await,
             Row::ForgedUnderscores => {
-                let others =
-                    ["X-HTTP-Method-Override", "X-Original-URL", "X-Forwarded-For", "X-Real-IP", "Script-Name"];
+                let others = [
+                    "X-HTTP-Method-Override",
+                    "X-Original-URL",
+                    "X-Forwarded-For",
+                    "X-Real-IP",
+                    "Script-Name",
+                ];
                 let names = IDENTITY_HEADER_NAMES.into_iter().chain(others);
                 self.nothing_forged_arrives(names.map(|name| name.replace('-', "_"))).await
             }

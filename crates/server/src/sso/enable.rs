@@ -42,9 +42,8 @@ impl From<StoreError> for NotDone {
 }
 
 /// Makes the tested draft live. `shown`: the subject whom the page said it would link; `None` where nobody was shown one
-/// (a program that sends the contract's fields alone). `may_widen`: the admin's session has completed the SSO of what is
-/// live now, or a recovery code stands in for it (rule 12). Gives the recovery codes that were made, to be shown once: where the organization
-/// has none left.
+/// (a program that sends the contract's fields alone). Gives the recovery codes that were made, to be shown once: where the
+/// organization has none left.
 #[expect(clippy::too_many_arguments, reason = "one deed, and all that it must be proved from")]
 pub async fn enable(
     app: &App,
@@ -54,14 +53,13 @@ pub async fn enable(
     revision: RevisionNumber,
     enforcement: Enforcement,
     shown: Option<&str>,
-    may_widen: bool,
     by: &By,
 ) -> Result<Vec<Secret>, NotDone> {
     let now = app.clock.now();
     let session = signed_in.session().ok_or(ErrorCode::AccountSignInNeeded)?.id;
     let account = signed_in.account.id;
     let mut tx = app.store.begin().await?;
-    by.lock_as_admin(&mut tx, organization.id).await??;
+    let may_widen = by.lock_as_fresh_admin(&mut tx, organization.id, now).await??;
     let connection = load_connection(&mut tx, organization.id).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
     if connection.draft != Some(revision) || connection.live == Some(revision) {
         return Err(ErrorCode::SettingsRevisionStale.into());
@@ -91,7 +89,9 @@ pub async fn enable(
     };
     let same_provider = live.as_ref().is_some_and(|live| keeps_provider(live, &draft));
     let loosens = connection.enforcement == Enforcement::Enforced && enforcement == Enforcement::Optional;
-    let widens = live.as_ref().is_some_and(|live| loosens || !changes_secret_alone(live, &draft));
+    let widens = live
+        .as_ref()
+        .is_some_and(|live| loosens || !changes_secret_alone(live, &draft, draft.endpoints.as_ref()));
     if widens && !may_widen {
         return Err(ErrorCode::SettingsSsoNeeded.into());
     }
@@ -187,7 +187,7 @@ pub async fn enable_by_operator(
 pub async fn disable(app: &App, organization: &Organization, by: &By) -> Result<(), NotDone> {
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    by.lock_as_admin(&mut tx, organization.id).await??;
+    by.lock_as_admin(&mut tx, organization.id, now).await??;
     let live = tx.disable_connection(organization).await?.ok_or(ErrorCode::SettingsNothingToDisable)?;
     let details = vec![("revision", live.to_string())];
     tx.audit(entry(organization, AuditAction::OrgSettingsSsoDisable, by, details), now).await?;
@@ -204,7 +204,7 @@ pub async fn set_guests_may_link(
 ) -> Result<(), NotDone> {
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    by.lock_as_admin(&mut tx, organization.id).await??;
+    by.lock_as_admin(&mut tx, organization.id, now).await??;
     let connection = load_connection(&mut tx, organization.id).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
     if connection.guests_may_link == may {
         return Ok(());
@@ -225,7 +225,7 @@ pub async fn set_enforcement(
 ) -> Result<(), NotDone> {
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    by.lock_as_admin(&mut tx, organization.id).await??;
+    by.lock_as_admin(&mut tx, organization.id, now).await??;
     let connection = load_connection(&mut tx, organization.id).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
     if !tx.update_enforcement(organization, enforcement).await? {
         return Err(ErrorCode::SettingsNothingToDisable.into());

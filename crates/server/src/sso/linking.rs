@@ -252,7 +252,7 @@ pub async fn approve(
 ) -> Result<LinkRequest, NotDone> {
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    by.lock_as_admin(&mut tx, organization.id).await??;
+    by.lock_as_admin(&mut tx, organization.id, now).await??;
     if approver == Some(chosen.account.id) {
         return Err(ErrorCode::SsoLinkOwn.into());
     }
@@ -300,7 +300,7 @@ pub async fn refuse(
 ) -> Result<LinkRequest, NotDone> {
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    by.lock_as_admin(&mut tx, organization.id).await??;
+    by.lock_as_admin(&mut tx, organization.id, now).await??;
     let request = find_request(&mut tx, organization, chosen, now).await?;
     tx.delete_held(organization.id, request.held.handle).await?;
     let details = identity_details(chosen.account.name.as_str(), &request.held.identity);
@@ -319,7 +319,7 @@ pub async fn unlink(
 ) -> Result<usize, NotDone> {
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    by.lock_as_admin(&mut tx, organization.id).await??;
+    by.lock_as_admin(&mut tx, organization.id, now).await??;
     let connection = load_connection(&mut tx, organization.id).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
     let unlinked = unlink_in(&mut tx, organization, &connection, account, by, now).await?;
     if unlinked == 0 {

@@ -47,7 +47,7 @@ pub async fn new_codes(
 ) -> Result<Vec<Secret>, NotDone> {
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    by.lock_as_admin(&mut tx, organization.id).await??;
+    by.lock_as_admin(&mut tx, organization.id, now).await??;
     if load_connection(&mut tx, organization.id).await?.is_none_or(|connection| connection.live.is_none()) {
         return Err(ErrorCode::SettingsNothingToDisable.into());
     }
@@ -68,7 +68,7 @@ pub async fn recover(
     let now = app.clock.now();
     let session = admin.session().ok_or(ErrorCode::AccountSignInNeeded)?.id;
     let mut tx = app.store.begin().await?;
-    by.lock_as_admin(&mut tx, organization.id).await??;
+    by.lock_as_fresh_admin(&mut tx, organization.id, now).await??;
     let number = match typed_recovery_code(typed) {
         None => None,
         Some(code) => tx.use_recovery_code(organization.id, code, now).await?,

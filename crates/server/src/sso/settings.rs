@@ -13,13 +13,14 @@ use doorward_core::ids::{ConnectionId, OrganizationId, RevisionNumber, SessionId
 use doorward_core::oidc::issuer_input::clean_pasted;
 use doorward_core::oidc::{Metadata, choose_auth_method, parse_issuer_input, secret_looks_like_an_id};
 use doorward_core::secret::Secret;
+use doorward_core::time::Timestamp;
 use std::net::IpAddr;
 
 use super::enable::NotDone;
 use super::{freeze, is_same_provider};
 use crate::app::App;
 use crate::store::{
-    Actor, AuditEntry, FrozenEndpoints, NewRevision, Organization, Revision, RevisionTest, StoreError,
+    Actor, AuditEntry, FrozenEndpoints, NewRevision, Organization, Query, Revision, RevisionTest, StoreError,
     Transaction, load_connection, load_live, load_revision,
 };
 
@@ -67,18 +68,34 @@ pub struct By {
 }
 
 impl By {
-    /// Locks the organization for what its admins and the operator may do. An account is read again under the lock.
+    /// Locks the organization for what its admins and the operator may do. An account is read again under the lock, with
+    /// the single sign-on, or the recovery code in its place, that every form of an admin's asks for but the few of a
+    /// fresh login.
     pub async fn lock_as_admin(
         &self,
         tx: &mut Transaction,
         organization: OrganizationId,
+        now: Timestamp,
     ) -> Result<Result<(), ErrorCode>, StoreError> {
+        let may_widen = self.lock_as_fresh_admin(tx, organization, now).await?;
+        Ok(may_widen.and_then(|may| if may { Ok(()) } else { Err(ErrorCode::SettingsSsoNeeded) }))
+    }
+
+    /// The same for what a fresh login alone may do, and whether more may be done, which widens entry (rule 12).
+    pub async fn lock_as_fresh_admin(
+        &self,
+        tx: &mut Transaction,
+        organization: OrganizationId,
+        now: Timestamp,
+    ) -> Result<Result<bool, ErrorCode>, StoreError> {
         match (&self.actor, self.session) {
             (Actor::Account(account, _), Some(session)) => {
-                tx.lock_as_admin(organization, session, *account).await
+                tx.lock_as_admin(organization, session, *account, now).await
             }
             (Actor::Account(..), None) => Ok(Err(ErrorCode::AccountSignInNeeded)),
-            (Actor::Operator(_) | Actor::System, _) => tx.lock_organization(organization).await.map(Ok),
+            (Actor::Operator(_) | Actor::System, _) => {
+                tx.lock_organization(organization).await.map(|()| Ok(true))
+            }
         }
     }
 }
@@ -210,12 +227,8 @@ pub async fn save(
     if !mistakes.is_empty() {
         return Ok(Saved::Refused(mistakes));
     }
-    let live = if may_widen {
-        None
-    } else {
-        load_live(&mut reader, organization.id).await?.map(|(_, revision)| revision)
-    };
-    if live.as_ref().is_some_and(|live| AllButTheSecret::from(live) != AllButTheSecret::from(&revision)) {
+    // Before anybody is called; and again, with what the provider says, where it is saved.
+    if !may_widen && is_more_than_the_secret(&mut reader, organization, &revision, None).await? {
         return Ok(Saved::SecretOnly);
     }
 
@@ -250,11 +263,6 @@ pub async fn save(
             Some(_) => {}
         }
     }
-    if let (Some(Some(live)), Some(new)) = (live.map(|live| live.endpoints), &endpoints)
-        && !is_same_provider(&live, new)
-    {
-        return Ok(Saved::SecretOnly);
-    }
     revision.endpoints = endpoints;
     store(app, organization, &revision, finding, by).await
 }
@@ -276,12 +284,7 @@ pub async fn refresh(
     let Some(connection) = load_connection(&mut reader, organization.id).await? else { return not_set_up() };
     let Some(draft) = connection.draft else { return not_set_up() };
     let Some(old) = load_revision(&mut reader, organization.id, draft).await? else { return not_set_up() };
-    let live = if may_widen {
-        None
-    } else {
-        load_live(&mut reader, organization.id).await?.map(|(_, revision)| revision)
-    };
-    if live.as_ref().is_some_and(|live| !changes_secret_alone(live, &old)) {
+    if !may_widen && is_more_than_the_secret(&mut reader, organization, &old, old.endpoints.as_ref()).await? {
         return Ok(Saved::SecretOnly);
     }
     if old.endpoints.is_some() {
@@ -293,11 +296,6 @@ pub async fn refresh(
     };
     let endpoints =
         metadata.map(|metadata| freeze(&metadata, choose_auth_method(&metadata, old.client_auth_method)));
-    if let (Some(Some(live)), Some(new)) = (live.map(|live| live.endpoints), &endpoints)
-        && !is_same_provider(&live, new)
-    {
-        return Ok(Saved::SecretOnly);
-    }
     let revision = NewRevision {
         client_secret: old.open_secret(connection.id, &app.sealing)?,
         endpoints,
@@ -396,7 +394,12 @@ async fn store(
     }
 
     let mut tx = app.store.begin().await?;
-    by.lock_as_admin(&mut tx, organization.id).await??;
+    let may_widen = by.lock_as_fresh_admin(&mut tx, organization.id, now).await??;
+    if !may_widen
+        && is_more_than_the_secret(&mut tx, organization, revision, revision.endpoints.as_ref()).await?
+    {
+        return Ok(Saved::SecretOnly);
+    }
     let (connection, number) =
         tx.insert_revision(organization, new_connection, revision, &app.sealing, now).await?;
     tx.audit(
@@ -474,7 +477,7 @@ pub(crate) fn keeps_provider(old: &Revision, new: &Revision) -> bool {
 
 /// Everything that an admin enters but the secret.
 #[derive(PartialEq, Eq)]
-struct AllButTheSecret<'a> {
+pub(crate) struct AllButTheSecret<'a> {
     issuer_url: &'a str,
     client_id: &'a str,
     client_auth_method: Option<ClientAuthMethod>,
@@ -505,9 +508,31 @@ all_but_the_secret!(Revision, NewRevision);
 
 /// Whether `new` differs from what is live in its secret at most: what a fresh login alone may save, test and enable
 /// (rule 12). Scopes and claims are not the secret: they change what is asked of the provider and who is linked.
-pub(crate) fn changes_secret_alone(live: &Revision, new: &Revision) -> bool {
-    AllButTheSecret::from(live) == AllButTheSecret::from(new)
-        && (new.endpoints.is_none() || keeps_provider(live, new))
+/// `endpoints`: those of `new`; `None`: the provider was not asked for them yet, or did not tell them, so nobody goes there.
+pub(crate) fn changes_secret_alone<'a>(
+    live: &'a Revision,
+    new: impl Into<AllButTheSecret<'a>>,
+    endpoints: Option<&FrozenEndpoints>,
+) -> bool {
+    let same_provider = match (&live.endpoints, endpoints) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(live), Some(new)) => is_same_provider(live, new),
+    };
+    AllButTheSecret::from(live) == new.into() && same_provider
+}
+
+/// Whether a revision is more than another secret for what is live now, and so may not be saved or tested by a fresh login
+/// alone.
+async fn is_more_than_the_secret<'a>(
+    query: &mut impl Query,
+    organization: &Organization,
+    new: impl Into<AllButTheSecret<'a>>,
+    endpoints: Option<&FrozenEndpoints>,
+) -> Result<bool, StoreError> {
+    let live = load_live(query, organization.id).await?;
+    let new = new.into();
+    Ok(live.is_some_and(|(_, live)| !changes_secret_alone(&live, new, endpoints)))
 }
 
 /// What RFC 6749 appendix A allows in identifiers and secrets: printable ASCII, the blank included.

@@ -1,6 +1,6 @@
 //! Organizations, memberships and registered resources.
 
-use doorward_core::connection::{DEFAULT_SESSION_TIMEOUT, Enforcement};
+use doorward_core::connection::{DEFAULT_SESSION_TIMEOUT, Enforcement, sso_session_counts};
 use doorward_core::error_code::ErrorCode;
 use doorward_core::gate_decision::ExternalCollaborator;
 use doorward_core::ids::{AccountId, OrganizationId, SessionId};
@@ -9,7 +9,7 @@ use doorward_core::name::Name;
 use doorward_core::time::{Lifetime, Timestamp};
 
 use super::database::{Query, Row, StoreError};
-use super::{Change, Transaction};
+use super::{Change, Transaction, load_recovery};
 use crate::values;
 
 /// The longest name of a registered resource, in bytes.
@@ -296,20 +296,29 @@ pub async fn load_governed_alone(
 }
 
 /// Whether a browser session has neither completed the organization's live single sign-on nor a recovery code in its
-/// place; none of it is owed where none is live.
+/// place; none of it is owed where none is live. A page's admission judges the same (`web/access.rs`), by what it remembers.
 pub async fn owes_sso(
     query: &mut impl Query,
     organization: OrganizationId,
     session: Option<SessionId>,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let session = session.map_or_else(String::new, |session| session.to_string());
-    let sql = "SELECT c.id FROM connection c JOIN organization o ON o.id = c.organization_id \
-               WHERE c.organization_id = $1 AND c.live IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sso_session s \
-               WHERE s.session_id = $2 AND s.organization_id = $1 AND s.epoch = c.epoch \
-               AND s.authenticated_at + o.session_timeout > $3) AND NOT EXISTS (SELECT 1 FROM recovery r \
-               WHERE r.session_id = $2 AND r.organization_id = $1 AND r.expires_at > $3)";
-    Ok(query.fetch_optional(sql, values![organization, session, now]).await?.is_some())
+    let id = session.map_or_else(String::new, |session| session.to_string());
+    let sql = "SELECT c.epoch, o.session_timeout, s.epoch AS begun_under, s.authenticated_at FROM connection c \
+               JOIN organization o ON o.id = c.organization_id \
+               LEFT JOIN sso_session s ON s.organization_id = c.organization_id AND s.session_id = $2 \
+               WHERE c.organization_id = $1 AND c.live IS NOT NULL";
+    let Some(live) = query.fetch_optional(sql, values![organization, id]).await? else { return Ok(false) };
+    let (epoch, timeout) = (live.int("epoch")?, Lifetime::from_millis(live.int("session_timeout")?));
+    if let Some(begun_under) = live.opt_int("begun_under")?
+        && sso_session_counts(begun_under, live.time("authenticated_at")?, epoch, timeout, now)
+    {
+        return Ok(false);
+    }
+    Ok(match session {
+        Some(session) => load_recovery(query, organization, session, now).await?.is_none(),
+        None => true,
+    })
 }
 
 /// The organizations of an account by name, each with its SSO; at most 500.
@@ -400,13 +409,15 @@ impl Transaction {
 
     /// Locks the organization for a deed of its admin, who is read again under the lock: whoever was removed, demoted,
     /// switched off or signed out while the lock was waited for does nothing any more. Every deed of an admin's page
-    /// begins with it: what the page was admitted by is older than the lock.
+    /// begins with it: what the page was admitted by is older than the lock. Gives whether he may widen entry now
+    /// (rule 12).
     pub async fn lock_as_admin(
         &mut self,
         organization: OrganizationId,
         session: SessionId,
         account: AccountId,
-    ) -> Result<Result<(), ErrorCode>, StoreError> {
+        now: Timestamp,
+    ) -> Result<Result<bool, ErrorCode>, StoreError> {
         self.lock_organization(organization).await?;
         if !self.browser_session_counts(session, account).await? {
             return Ok(Err(ErrorCode::AccountSignInNeeded));
@@ -414,7 +425,7 @@ impl Transaction {
         if self.hold_role(organization, account).await? != Some(Role::Admin) {
             return Ok(Err(ErrorCode::OrganizationUnknown));
         }
-        Ok(Ok(()))
+        Ok(Ok(!owes_sso(self, organization, Some(session), now).await?))
     }
 
     /// Sets what the organization is called on pages.

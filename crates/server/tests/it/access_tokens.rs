@@ -26,7 +26,7 @@ async fn make(world: &World, browser: &Browser, name: &str, role: &str, days: &s
     token_in(&page.body).unwrap_or_else(|| panic!("{}", page.body))
 }
 
-fn token_in(text: &str) -> Option<String> {
+pub fn token_in(text: &str) -> Option<String> {
     let at = text.find("dwp_")?;
     Some(text[at..at + 42].to_owned())
 }

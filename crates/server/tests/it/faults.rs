@@ -4,11 +4,15 @@
 
 use axum::routing::get;
 use doorward::clock::Clock;
-use doorward::store::{Store, StoreError, Synchronous};
+use doorward::store::{Identity, NewAccount, Store, StoreError, Synchronous, load_connection};
 use doorward::web::Route;
+use doorward_core::email::Email;
+use doorward_core::ids::{AccountId, SessionId};
+use doorward_core::membership::Role;
+use doorward_core::name::Name;
 use doorward_core::secret::Secret;
 use doorward_core::time::Lifetime;
-use doorward_testkit::{Browser, Endpoint, Misbehavior, Page, TempDir, free_port};
+use doorward_testkit::{Browser, Endpoint, Misbehavior, Page, Person, TempDir, free_port};
 use http::Method;
 use serde_json::Value;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
@@ -20,8 +24,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 use crate::harness::{On, Options, START_MS, World, postgres_url};
+use crate::stolen_password::from_environment;
 
 fn secret_page(world: &World) -> String {
     format!("{}/acme/secret", world.hub)
@@ -555,19 +561,69 @@ async fn f19_forty_whose_sessions_end_at_once_sign_in_again_with_one_fetch_of_th
     assert!(world.idp.calls(Endpoint::Discovery) <= 1);
 }
 
-/// The numbers of bench/README.md; their test is the one above, which has no time in it.
+/// A thousand members of acme who have completed its single sign-on in a browser each, and opened the application.
+async fn a_thousand_who_are_in(world: &World) -> Vec<(String, Browser)> {
+    let now = world.app.clock.now();
+    let acme = world.organization("acme").await.id;
+    let connection = load_connection(&mut world.app.store.reader(), acme).await.unwrap().unwrap();
+    let issuer = world.idp.issuer();
+    let mut browsers = Vec::new();
+    let mut tx = world.app.store.begin().await.unwrap();
+    for n in 0..1000 {
+        let name = format!("one-{n}");
+        let person = Person::new(&name, &name, &format!("{name}@acme.example"));
+        let new = NewAccount {
+            id: AccountId::new(now.millis(), world.app.random.bytes().unwrap()),
+            name: Name::parse(&name).unwrap(),
+            full_name: String::new(),
+            email: Some(Email::parse(&format!("{name}@acme.example")).unwrap()),
+            email_proved: true,
+            password_hash: None,
+            operator: false,
+        };
+        tx.insert_account(&new, now).await.unwrap();
+        tx.set_role(acme, new.id, Role::Read, now).await.unwrap();
+        let identity = Identity {
+            issuer: issuer.clone(),
+            subject: person.sub.clone(),
+            sub: person.sub.clone(),
+            email: person.email.clone(),
+            display_name: None,
+        };
+        tx.insert_identity(connection.id, &identity, new.id, now).await.unwrap();
+        let session = SessionId::new(now.millis(), world.app.random.bytes().unwrap());
+        let (ours, hubs) = (world.app.random.token().unwrap(), world.app.random.token().unwrap());
+        tx.insert_browser_session(session, ours.hash(), new.id, now).await.unwrap();
+        let subject = &identity.subject;
+        tx.put_sso_session(session, new.id, acme, connection.epoch, &issuer, subject, now).await.unwrap();
+        let host = world.hub.trim_start_matches("http://");
+        tx.insert_host_session(hubs.hash(), session, new.id, host, now).await.unwrap();
+        world.idp.add_person(person);
+        let browser = Browser::new().with_clock(&world.clock);
+        browser.plant_cookie("localhost", "doorward-session", ours.expose());
+        browser.plant_cookie("hub.localhost", "doorward-app", hubs.expose());
+        browsers.push((name, browser));
+    }
+    tx.commit(now).await.unwrap();
+    browsers
+}
+
+/// All of them come at once, and some go all the way through the provider, a hundred at a time: `DOORWARD_HERD=1000` lets
+/// everybody. What it takes is printed; judged is only that nobody else's page waits for the herd to be over.
+///
+/// 2026-11-26, SQLite, a debug build beside fuzzing (load 11 on two cores): a thousand in again after 28.7 s; the other
+/// page's p99 123 ms meanwhile, 20 ms alone; the keys fetched once. Without the hundred at a time some waited more than five
+/// seconds for the store's writer, and were told to come back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement: DOORWARD_TEST_ON=postgres measures there"]
-async fn f19_a_thousand_whose_sessions_end_at_once_measured() {
+async fn f19_a_thousand_whose_sessions_end_at_once_are_asked_to_sign_in_and_others_go_on() {
+    let through = from_environment("DOORWARD_HERD").unwrap_or(100);
     let world = Arc::new(World::new().await);
     world.enable_sso("acme", "ada").await;
-    world.idp.signs_in("mira");
-    let mut browsers = Vec::new();
-    for _ in 0..1000 {
-        let browser = world.browser_of("mira").await;
-        assert_eq!(world.visit(&browser, &secret_page(&world)).await.status, 200);
-        browsers.push(browser);
+    let thousand = a_thousand_who_are_in(&world).await;
+    for (_, browser) in thousand.iter().step_by(333) {
+        assert!(browser.get(&secret_page(&world)).await.says("/acme/secret"), "{}", browser.history());
     }
+    world.pass(Lifetime::from_hours(169));
     let ben = world.browser_of("ben").await;
     let globex = format!("{}/globex/secret", world.hub);
     assert_eq!(world.visit(&ben, &globex).await.status, 200);
@@ -577,46 +633,64 @@ async fn f19_a_thousand_whose_sessions_end_at_once_measured() {
         assert_eq!(ben.get(&globex).await.status, 200);
         began.elapsed()
     };
-    let p99 = |mut times: Vec<Duration>| {
-        times.sort();
-        (times[times.len() / 2], times[times.len() * 99 / 100], times.len())
-    };
     let mut quiet = Vec::new();
-    for _ in 0..500 {
+    for _ in 0..200 {
         quiet.push(check().await);
     }
-    world.pass(Lifetime::from_hours(169));
-    world.sign_in(&ben, "ben").await;
-    assert_eq!(world.visit(&ben, &globex).await.status, 200);
     world.idp.forget_requests();
+    world.idp.follows_hints();
+    let places = Arc::new(Semaphore::new(100));
     let whole = clock.stopwatch();
-    let herd: Vec<_> = browsers
-        .into_iter()
-        .map(|browser| {
-            let world = Arc::clone(&world);
-            tokio::spawn(async move { world.visit(&browser, &secret_page(&world)).await.status })
+    let herd = thousand.into_iter().zip(0..).map(|((name, browser), n)| {
+        let (world, places) = (Arc::clone(&world), Arc::clone(&places));
+        tokio::spawn(async move {
+            let mut tries = 0;
+            let page = browser.get(&secret_page(&world)).await;
+            assert!(page.location().is_some() && !page.says("/acme/secret"), "{}", page.text());
+            if n < through {
+                let _place = places.acquire().await.unwrap();
+                let next =
+                    form_urlencoded::byte_serialize(secret_page(&world).as_bytes()).collect::<String>();
+                let sso = format!("{}/organizations/acme/sso?next={next}&login_hint={name}", world.base);
+                let mut page = world.visit(&browser, &sso).await;
+                // Whoever has waited for the store for five seconds is told so, and tries again.
+                while page.status.as_u16() >= 500 && tries < 20 {
+                    says_come_back(&page);
+                    tries += 1;
+                    page = world.visit(&browser, &sso).await;
+                }
+                assert!(page.says("/acme/secret"), "{} {}", page.text(), browser.history());
+            }
+            tries
         })
-        .collect();
+    });
+    let herd: Vec<_> = herd.collect();
     let mut crowded = Vec::new();
     while !herd.iter().all(tokio::task::JoinHandle::is_finished) {
         crowded.push(check().await);
     }
+    let whole = whole.elapsed();
+    let mut tries = 0;
     for one in herd {
-        assert_eq!(one.await.unwrap(), 200);
+        tries += one.await.unwrap();
     }
-    #[expect(clippy::print_stderr, reason = "figures for bench/README.md")]
+    let calls = [Endpoint::Discovery, Endpoint::Jwks, Endpoint::Token].map(|at| world.idp.calls(at));
+    crowded.sort();
+    quiet.sort();
+    let p99 = |times: &[Duration]| (times[times.len() / 2], times[times.len() * 99 / 100], times.len());
+    #[expect(clippy::print_stderr, reason = "figures")]
     {
         eprintln!(
-            "all in again after {:?}; another organization's page (median, p99, n): alone {:?}, meanwhile {:?}; calls: \
-         metadata {}, keys {}, token {}",
-            whole.elapsed(),
-            p99(quiet),
-            p99(crowded),
-            world.idp.calls(Endpoint::Discovery),
-            world.idp.calls(Endpoint::Jwks),
-            world.idp.calls(Endpoint::Token),
+            "{through} of a thousand in again after {whole:?}; another organization's page (median, p99, n): alone {:?}, \
+             meanwhile {:?}; calls: metadata, keys, token {calls:?}; told to come back: {tries}",
+            p99(&quiet),
+            p99(&crowded),
         );
     }
+    assert!(calls[0] <= 1 && calls[1] == 1, "each of the herd asks for the keys: {calls:?}");
+    assert!((through..=through + tries).contains(&(calls[2] as u64)), "one question a sign-in: {calls:?}");
+    let slowest = crowded.last().copied().unwrap_or_default();
+    assert!(slowest < whole / 2, "somebody else waited {slowest:?} of {whole:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

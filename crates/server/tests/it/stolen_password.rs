@@ -7,20 +7,35 @@
 //! command asks for ten thousand walks. Never here: single rules
 //! (`rules.rs`) and ways that worked once (`attack.rs`).
 
+use std::collections::BTreeMap;
+
+use axum::Form;
+use axum::extract::State;
+use axum::response::Redirect;
+use axum::routing::{MethodRouter, post};
+use doorward::account_end::delete_account;
+use doorward::app::SharedApp;
+use doorward::refusal::Refusal;
+use doorward::sso::settings::By;
 use doorward::store::{
-    Identity, NewRevision, Organization, Query as _, RevisionTest, load_connection, load_revision,
+    Actor, Identity, NewRevision, Organization, Query as _, RevisionTest, load_access_tokens,
+    load_account_by_name, load_connection, load_revision,
 };
 use doorward::values;
 use doorward::web::Route;
 use doorward::web::access::Access;
+use doorward::web::visit::OrganizationVisit;
 use doorward_core::connection::Enforcement;
+use doorward_core::gate_decision::ExternalCollaborator;
 use doorward_core::ids::{ConnectionId, RevisionNumber};
 use doorward_core::membership::Role;
 use doorward_core::secret::Secret;
-use doorward_core::time::Lifetime;
+use doorward_core::time::{Lifetime, Timestamp};
 use doorward_testkit::{Browser, Client, Endpoint, FakeIdp, Page, Person, Request};
+use http::Method;
 use url::Url;
 
+use crate::access_tokens::token_in;
 use crate::harness::{On, Options, World};
 
 /// What the thief and, between his steps, honest people can do. A name is what a failure prints.
@@ -57,14 +72,79 @@ const STEPS: &[&str] = &[
     "mira: opens an old way back again",
     "mira: forges the hand-over",
     "mira: waits some minutes",
+    "mira: deletes her own account",
+    "mira: makes an external collaborator",
+    "mira: takes an external collaborator's exception back",
+    "mira: makes a token",
+    "mira: authorises a token",
+    "mira: uses her tokens",
+    "mira: revokes a token",
+    "mira: takes the authorisation of nora's tokens back",
+    "mira: lets tokens reach for longer",
     "eve: completes her own organization's single sign-on",
     "eve: opens the private page",
     "eve: sends forms of the route list",
     "eve: makes mira a member of her organization",
+    "eve: makes a token and uses it",
     "ada: completes single sign-on",
     "ada: tests the draft",
+    "ada: makes mira an external collaborator until midnight",
+    "ada: makes nora an external collaborator until midnight",
+    "ada: takes the exceptions back",
+    "ada: takes the authorisation of nora's tokens back",
     "nora: reads the private page",
+    "nora: reads the private page without single sign-on",
+    "nora: makes a token and authorises it",
+    "nora: uses her tokens",
+    "nora: revokes a token",
+    "nora: her account is deleted",
+    "a day passes",
 ];
+
+/// Steps that do something when their time has come: each must have done it on some walk, or it proves nothing.
+const DEEDS: &[&str] = &[
+    "mira: makes a token",
+    "mira: revokes a token",
+    "eve: makes a token and uses it",
+    "ada: makes mira an external collaborator until midnight",
+    "ada: makes nora an external collaborator until midnight",
+    "ada: takes the exceptions back",
+    "ada: takes the authorisation of nora's tokens back",
+    "nora: reads the private page",
+    "nora: reads the private page without single sign-on",
+    "nora: makes a token and authorises it",
+    "nora: uses her tokens",
+    "nora: revokes a token",
+    "nora: her account is deleted",
+];
+
+/// How often each step was taken, and how often it did what it is for.
+#[derive(Default)]
+struct Tally(BTreeMap<&'static str, (u32, u32)>);
+
+impl Tally {
+    fn take(&mut self, step: &'static str) {
+        self.0.entry(step).or_default().0 += 1;
+    }
+
+    fn did(&mut self, step: &'static str) {
+        self.0.entry(step).or_default().1 += 1;
+    }
+
+    fn add(&mut self, other: Self) {
+        for (step, (taken, done)) in other.0 {
+            let sum = self.0.entry(step).or_default();
+            *sum = (sum.0 + taken, sum.1 + done);
+        }
+    }
+
+    /// The steps that no walk has taken, and the deeds that never came about.
+    fn missed(&self) -> Vec<&'static str> {
+        let of = |step: &&&'static str| self.0.get(**step).copied().unwrap_or_default();
+        let untaken = STEPS.iter().filter(|step| of(step).0 == 0);
+        untaken.chain(DEEDS.iter().filter(|step| of(step).1 == 0)).copied().collect()
+    }
+}
 
 /// A generator of test choices: splitmix64, so that a walk depends on its seed alone.
 pub struct Dice(pub u64);
@@ -87,6 +167,10 @@ struct Stage {
 }
 
 const PASSWORD: &str = "three quiet lanterns";
+/// For how many days after her last single sign-on a member's tokens reach each organization.
+const TOKEN_DAYS: i64 = 3;
+/// So many walks take every step, and do each of `DEEDS`, whatever the seed. A plain `cargo test` takes fewer.
+const ENOUGH_WALKS: u64 = 2000;
 /// A fresh stage now and then, because the test kit's provider remembers every client that it ever had.
 const WALKS_ON_A_STAGE: usize = 250;
 
@@ -162,6 +246,37 @@ struct Walk<'a> {
     evil_client: Client,
     ways_back: Vec<Url>,
     steps: Vec<&'static str>,
+    /// Until when ada's word spares mira and nora single sign-on.
+    spared: [Option<Timestamp>; 2],
+    /// The personal access tokens that were made.
+    tokens: Vec<Token>,
+    /// When nora completed single sign-on last.
+    nora_was_in: Option<Timestamp>,
+    nora_is_gone: bool,
+}
+
+/// A personal access token as it is to be: whether it is there, and its owner's word that it may reach the organization.
+struct Token {
+    owner: Owner,
+    id: String,
+    secret: String,
+    is_over: bool,
+    is_authorised: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Owner {
+    Mira,
+    Nora,
+}
+
+impl Owner {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Mira => "mira",
+            Self::Nora => "nora",
+        }
+    }
 }
 
 /// What may not be wider afterwards.
@@ -232,6 +347,7 @@ impl<'a> Walk<'a> {
         }
         tx.update_password(mira, &stage.password_hash, None).await.unwrap();
         tx.set_resource(organization.id, "", "website", true).await.unwrap();
+        tx.update_token_sso_days(&organization, TOKEN_DAYS).await.unwrap();
         tx.commit(now).await.unwrap();
 
         let endpoints = revision.endpoints.as_ref().unwrap();
@@ -255,16 +371,21 @@ impl<'a> Walk<'a> {
             evil_client,
             ways_back: Vec::new(),
             steps: Vec::new(),
+            spared: [None, None],
+            tokens: Vec::new(),
+            nora_was_in: None,
+            nora_is_gone: false,
         }
     }
 
     /// Up to twelve steps; what became wider, if anything did.
-    async fn go(&mut self) -> Option<String> {
+    async fn go(&mut self, tally: &mut Tally) -> Option<String> {
         let length = 1 + self.dice.roll(12);
         for _ in 0..length {
             let step = STEPS[self.dice.roll(STEPS.len())];
             self.steps.push(step);
-            let shown = self.step(step).await;
+            tally.take(step);
+            let shown = self.step(step, tally).await;
             if let Some(wrong) = shown {
                 return Some(wrong);
             }
@@ -277,6 +398,17 @@ impl<'a> Walk<'a> {
 
     fn private_page(&self) -> String {
         format!("{}/{}/secret", self.stage.world.hub, self.name)
+    }
+
+    /// Whether somebody is spared single sign-on now.
+    fn is_spared(&self, who: Owner) -> bool {
+        let now = self.stage.world.app.clock.now();
+        self.spared[who as usize].is_some_and(|until| now < until)
+    }
+
+    /// Whether a page shows mira what only members see who have completed SSO, though she is not spared it.
+    fn shows_mira(&self, page: &Page) -> Option<String> {
+        if self.is_spared(Owner::Mira) { None } else { self.shows(page) }
     }
 
     /// Whether a page holds what only members see who have completed SSO.
@@ -298,7 +430,7 @@ impl<'a> Walk<'a> {
         let mira = self.mira.clone();
         let page = self.stage.world.update_and_test(&mira, &self.name, fields).await;
         let page = self.follow(&mira, page).await;
-        self.shows(&page)
+        self.shows_mira(&page)
     }
 
     /// Posts to a route of the settings as mira.
@@ -307,16 +439,16 @@ impl<'a> Walk<'a> {
         let page =
             mira.post(&format!("{}/organizations/{}{rest}", self.stage.world.base, self.name), fields).await;
         let page = self.follow(&mira, page).await;
-        self.shows(&page)
+        self.shows_mira(&page)
     }
 
     /// Forms of the route list that name an organization, with fields that would widen something.
-    async fn send_forms(&mut self, browser: &Browser) -> Option<String> {
+    async fn send_forms(&mut self, browser: &Browser, is_mira: bool) -> Option<String> {
         let world = &self.stage.world;
         let draft = world.draft(&self.name).await;
         let eve_id = world.account("eve").await.to_string();
         for route in doorward::web::routes() {
-            if route.method != "post" || !route.path.contains("{org}") || route.path.ends_with("/leave") {
+            if route.method != "post" || !route.path.contains("{org}") {
                 continue;
             }
             // Some of them, another time others.
@@ -340,14 +472,15 @@ impl<'a> Walk<'a> {
             ];
             let page = browser.post(&format!("{}{path}", world.base), &fields).await;
             assert!(page.status != 500, "{path}: {}", page.text());
-            if let Some(shown) = self.shows(&page) {
-                return Some(shown);
+            let shown = if is_mira { self.shows_mira(&page) } else { self.shows(&page) };
+            if shown.is_some() {
+                return shown;
             }
         }
         None
     }
 
-    async fn step(&mut self, step: &'static str) -> Option<String> {
+    async fn step(&mut self, step: &'static str, tally: &mut Tally) -> Option<String> {
         let stage = self.stage;
         let world = &stage.world;
         let (mira, eve) = (self.mira.clone(), self.eve.clone());
@@ -373,11 +506,11 @@ impl<'a> Walk<'a> {
             }
             "mira: opens the private page" => {
                 let page = world.visit(&mira, &self.private_page()).await;
-                self.shows(&page)
+                self.shows_mira(&page)
             }
             "mira: fetches the private page" => {
                 let page = mira.fetch(&self.private_page()).await;
-                self.shows(&page)
+                self.shows_mira(&page)
             }
             "mira: asks the gate for the private page" => {
                 let cookies: Vec<String> =
@@ -390,8 +523,8 @@ impl<'a> Walk<'a> {
                     let headers =
                         [("x-original-method", "GET"), ("x-original-url", &*target), ("cookie", &*cookie)];
                     let gate = format!("{}/auth-request", world.gate);
-                    let page = Browser::new().request(http::Method::GET, &gate, &headers, "").await;
-                    if page.status == 200 {
+                    let page = Browser::new().request(Method::GET, &gate, &headers, "").await;
+                    if page.status == 200 && !self.is_spared(Owner::Mira) {
                         return Some("the gate let the private page through".to_owned());
                     }
                 }
@@ -399,7 +532,7 @@ impl<'a> Walk<'a> {
             }
             "mira: opens the settings page" => {
                 let page = mira.get(&world.settings(&self.name, "")).await;
-                self.shows(&page)
+                self.shows_mira(&page)
             }
             "mira: opens every page of the route list" => {
                 for route in doorward::web::routes() {
@@ -413,7 +546,7 @@ impl<'a> Walk<'a> {
                     let page = mira.get(&format!("{}{path}", world.base)).await;
                     assert!(page.status != 500, "{path}: {}", page.text());
                     let tells = route.path.contains("audit-log") || route.path.ends_with("/members");
-                    if tells && page.status == 200 {
+                    if tells && page.status == 200 && !self.is_spared(Owner::Mira) {
                         return Some(format!("{path} was shown without single sign-on"));
                     }
                 }
@@ -506,13 +639,13 @@ impl<'a> Walk<'a> {
                     .await;
                 None
             }
-            "mira: sends forms of the route list" => self.send_forms(&mira).await,
+            "mira: sends forms of the route list" => self.send_forms(&mira, true).await,
             "mira: completes single sign-on without being anybody" => {
                 let page = mira
                     .post(&format!("{}/organizations/{}/sso", world.base, self.name), &[("next", "/")])
                     .await;
                 let page = self.follow(&mira, page).await;
-                self.shows(&page)
+                self.shows_mira(&page)
             }
             "mira: comes back with a code of the hostile provider" => self.mixed_up().await,
             "mira: comes back with a made-up code" => {
@@ -527,7 +660,7 @@ impl<'a> Walk<'a> {
                 );
                 let page = mira.get(&back).await;
                 self.ways_back.push(Url::parse(&back).unwrap());
-                self.shows(&page)
+                self.shows_mira(&page)
             }
             "mira: opens an old way back again" => {
                 if self.ways_back.is_empty() {
@@ -535,7 +668,7 @@ impl<'a> Walk<'a> {
                 }
                 let back = self.ways_back[self.dice.roll(self.ways_back.len())].clone();
                 let page = mira.visit(back.as_str()).await;
-                self.shows(&page)
+                self.shows_mira(&page)
             }
             "mira: forges the hand-over" => {
                 // Eve's session of the application's host, planted in mira's browser; and the reverse of names.
@@ -543,7 +676,7 @@ impl<'a> Walk<'a> {
                     let Some(cookie) = browser.cookie("localhost", "doorward-session") else { continue };
                     mira.plant_cookie("hub.localhost", "doorward-app", &cookie);
                     let page = mira.fetch(&self.private_page()).await;
-                    if let Some(shown) = self.shows(&page) {
+                    if let Some(shown) = self.shows_mira(&page) {
                         return Some(shown);
                     }
                 }
@@ -551,7 +684,83 @@ impl<'a> Walk<'a> {
                 let address =
                     format!("{}/.doorward/ticket?ticket=AAAA&next=/{}/secret", world.hub, self.name);
                 let page = mira.visit(&address).await;
-                self.shows(&page)
+                self.shows_mira(&page)
+            }
+            "mira: deletes her own account" => {
+                let fields = [("current_password", PASSWORD)];
+                let page = mira.post(&format!("{}/settings/account/delete", world.base), &fields).await;
+                self.shows_mira(&page)
+            }
+            "mira: makes an external collaborator" => {
+                let account = ["mira", "nora", "ada", "eve"][self.dice.roll(4)];
+                let account =
+                    if account == "eve" { account.to_owned() } else { format!("{account}{number}") };
+                let until = if self.dice.roll(2) == 0 { String::new() } else { today(world) };
+                let fields = [("account", &*account), ("until", &*until)];
+                self.post("/settings/sso/users/collaborators", &fields).await
+            }
+            "mira: takes an external collaborator's exception back" => {
+                let account = format!("nora{number}");
+                self.post("/settings/sso/users/collaborators/remove", &[("account", &account)]).await
+            }
+            "mira: makes a token" => {
+                self.newest_token(Owner::Mira, &mira, true).await;
+                tally.did(step);
+                None
+            }
+            "mira: authorises a token" => {
+                let mut id = self.newest_token(Owner::Mira, &mira, false).await;
+                // Now and then not her own, or for the other organization that she may belong to.
+                if let Some(of_nora) = self.tokens.iter().find(|token| token.owner == Owner::Nora)
+                    && self.dice.roll(3) == 0
+                {
+                    id.clone_from(&of_nora.id);
+                }
+                let organization = [&*self.name, "evilcorp"][self.dice.roll(2)].to_owned();
+                let fields = [("token", &*id), ("organization", &*organization)];
+                let page = mira.post(&format!("{}/settings/tokens/authorize", world.base), &fields).await;
+                self.shows_mira(&page)
+            }
+            "mira: uses her tokens" => {
+                self.newest_token(Owner::Mira, &mira, false).await;
+                for token in self.tokens.iter().filter(|token| token.owner == Owner::Mira) {
+                    if self.opens(token).await && (token.is_over || !self.is_spared(Owner::Mira)) {
+                        return Some("a token of mira's opened the private page".to_owned());
+                    }
+                    let bearer = format!("Bearer {}", token.secret);
+                    for what in ["members", "audit-log"] {
+                        let url = format!("{}/api/organizations/{}/{what}", world.base, self.name);
+                        let headers = [("authorization", &*bearer)];
+                        if Browser::new().request(Method::GET, &url, &headers, "").await.status == 200 {
+                            return Some(format!("a token of mira's read the organization's {what}"));
+                        }
+                    }
+                }
+                None
+            }
+            "mira: revokes a token" => {
+                let id = self.newest_token(Owner::Mira, &mira, false).await;
+                // Nora's is none of hers.
+                let ids = self.tokens.iter().filter(|token| token.owner == Owner::Nora);
+                for id in ids.map(|token| &token.id).chain([&id]) {
+                    mira.post(&format!("{}/settings/tokens/revoke", world.base), &[("token", id)]).await;
+                }
+                self.end_token(&id);
+                tally.did(step);
+                None
+            }
+            "mira: takes the authorisation of nora's tokens back" => {
+                let ids = self.tokens.iter().filter(|token| token.owner == Owner::Nora);
+                for id in ids.map(|token| token.id.clone()).collect::<Vec<_>>() {
+                    let own = format!("{}/settings/tokens/authorize/revoke", world.base);
+                    mira.post(&own, &[("token", &id), ("organization", &self.name)]).await;
+                    self.post("/settings/tokens/revoke", &[("token", &id)]).await;
+                }
+                None
+            }
+            "mira: lets tokens reach for longer" => {
+                let days = ["4", "30"][self.dice.roll(2)];
+                self.post("/settings/tokens", &[("days", days)]).await
             }
             "mira: waits some minutes" => {
                 world.pass(Lifetime::from_minutes([1, 5, 16, 61][self.dice.roll(4)]));
@@ -568,7 +777,7 @@ impl<'a> Walk<'a> {
                 let page = world.visit(&eve, &self.private_page()).await;
                 self.shows(&page)
             }
-            "eve: sends forms of the route list" => self.send_forms(&eve).await,
+            "eve: sends forms of the route list" => self.send_forms(&eve, false).await,
             "eve: makes mira a member of her organization" => {
                 let name = format!("mira{number}");
                 let members = format!("{}/organizations/evilcorp/settings/members", world.base);
@@ -576,11 +785,72 @@ impl<'a> Walk<'a> {
                 stage.evil().signs_in("mira");
                 let page =
                     world.visit(&mira, &format!("{}/organizations/evilcorp/sso?next=/", world.base)).await;
-                if let Some(shown) = self.shows(&page) {
+                if let Some(shown) = self.shows_mira(&page) {
                     return Some(shown);
                 }
                 let page = world.visit(&mira, &self.private_page()).await;
-                self.shows(&page)
+                self.shows_mira(&page)
+            }
+            "eve: makes a token and uses it" => {
+                // Ended again, because eve's account lasts as long as the stage.
+                world.sign_in(&eve, "eve").await;
+                let page = eve.post(&format!("{}/settings/tokens/new", world.base), NEW_TOKEN).await;
+                let secret = token_in(&page.body).unwrap_or_else(|| panic!("{}", page.text()));
+                let id = new_id(world, "eve", &[]).await;
+                let (owner, is_over, is_authorised) = (Owner::Mira, false, false);
+                let token = Token { owner, id, secret, is_over, is_authorised };
+                let address = format!("{}/settings/tokens/authorize", world.base);
+                eve.post(&address, &[("token", &token.id), ("organization", &self.name)]).await;
+                let opened = self.opens(&token).await;
+                let address = format!("{}/settings/tokens/revoke", world.base);
+                let page = eve.post(&address, &[("token", &token.id)]).await;
+                assert_eq!(page.status, 303, "{}", page.text());
+                tally.did(step);
+                opened.then(|| "a token of eve's opened the private page".to_owned())
+            }
+            "ada: makes mira an external collaborator until midnight"
+            | "ada: makes nora an external collaborator until midnight" => {
+                let who = if step.contains("nora") { Owner::Nora } else { Owner::Mira };
+                if who == Owner::Nora && self.nora_is_gone {
+                    return None;
+                }
+                let ada = self.ada_through_sso().await;
+                let (account, until) = (format!("{}{number}", who.name()), today(world));
+                let fields = [("account", &*account), ("until", &*until)];
+                let page = ada.post(&world.settings(&self.name, "/users/collaborators"), &fields).await;
+                assert_eq!(page.status, 303, "{}", ada.history());
+                self.spared[who as usize] = Some(midnight_after(world.app.clock.now()));
+                tally.did(step);
+                None
+            }
+            "ada: takes the exceptions back" => {
+                let ada = self.ada_through_sso().await;
+                for who in [Owner::Mira, Owner::Nora] {
+                    if self.spared[who as usize].take().is_some() {
+                        let fields = [("account", &*format!("{}{number}", who.name()))];
+                        let remove = world.settings(&self.name, "/users/collaborators/remove");
+                        let page = ada.post(&remove, &fields).await;
+                        assert_eq!(page.status, 303, "{}", ada.history());
+                        tally.did(step);
+                    }
+                }
+                None
+            }
+            "ada: takes the authorisation of nora's tokens back" => {
+                self.have_a_token_of_noras().await;
+                let ada = self.ada_through_sso().await;
+                let revoke = format!("{}/organizations/{}/settings/tokens/revoke", world.base, self.name);
+                for token in self.tokens.iter_mut().filter(|token| token.is_authorised) {
+                    let page = ada.post(&revoke, &[("token", &token.id)]).await;
+                    assert_eq!(page.status, 303, "{}", ada.history());
+                    token.is_authorised = false;
+                    tally.did(step);
+                }
+                None
+            }
+            "a day passes" => {
+                world.pass(Lifetime::from_hours(25));
+                None
             }
             "ada: completes single sign-on" => {
                 let ada = world.browser_of(&format!("ada{number}")).await;
@@ -600,15 +870,165 @@ impl<'a> Walk<'a> {
                 None
             }
             "nora: reads the private page" => {
+                if self.nora_is_gone {
+                    return None;
+                }
                 let nora = world.browser_of(&format!("nora{number}")).await;
                 world.idp.signs_in("nora");
                 let page = world.visit(&nora, &self.private_page()).await;
                 world.idp.signs_out();
+                if !self.is_spared(Owner::Nora) {
+                    self.nora_was_in = Some(world.app.clock.now());
+                }
                 assert!(self.shows(&page).is_some(), "an honest member is shut out: {}", nora.history());
+                tally.did(step);
+                None
+            }
+            "nora: reads the private page without single sign-on" => {
+                if self.nora_is_gone {
+                    return None;
+                }
+                let nora = world.browser_of(&format!("nora{number}")).await;
+                let page = world.visit(&nora, &self.private_page()).await;
+                let shown = self.shows(&page);
+                if !self.is_spared(Owner::Nora) {
+                    return shown;
+                }
+                assert!(shown.is_some(), "an external collaborator is shut out: {}", nora.history());
+                tally.did(step);
+                None
+            }
+            "nora: makes a token and authorises it" => {
+                if !self.nora_is_gone {
+                    self.authorise_a_token_of_noras().await;
+                    tally.did(step);
+                }
+                None
+            }
+            "nora: uses her tokens" => {
+                self.have_a_token_of_noras().await;
+                let now = world.app.clock.now();
+                let is_recent =
+                    self.nora_was_in.is_some_and(|at| now < at.plus(Lifetime::from_days(TOKEN_DAYS)));
+                for token in self.tokens.iter().filter(|token| token.owner == Owner::Nora) {
+                    let reaches = (token.is_authorised && is_recent) || self.is_spared(Owner::Nora);
+                    let (opens, may) = (self.opens(token).await, reaches && !token.is_over);
+                    if opens && !may {
+                        return Some("a token of nora's opened what it may reach no more".to_owned());
+                    }
+                    assert!(opens || !may, "an honest token is shut out");
+                    if opens {
+                        tally.did(step);
+                    }
+                }
+                None
+            }
+            "nora: revokes a token" => {
+                self.have_a_token_of_noras().await;
+                let mut tokens = self.tokens.iter().rev();
+                let newest = tokens.find(|token| token.owner == Owner::Nora && !token.is_over)?;
+                let nora = world.browser_of(&format!("nora{number}")).await;
+                let address = format!("{}/settings/tokens/revoke", world.base);
+                let page = nora.post(&address, &[("token", &newest.id)]).await;
+                assert_eq!(page.status, 303, "{}", nora.history());
+                let id = newest.id.clone();
+                self.end_token(&id);
+                tally.did(step);
+                None
+            }
+            "nora: her account is deleted" => {
+                if std::mem::replace(&mut self.nora_is_gone, true) {
+                    return None;
+                }
+                let name = format!("nora{number}");
+                let id = world.account(&name).await;
+                let by = By { actor: Actor::System, session: None, address: None, request_id: None };
+                let now = world.app.clock.now();
+                delete_account(&world.app.store, (id, &name), None, &by, now).await.unwrap();
+                for token in self.tokens.iter_mut().filter(|token| token.owner == Owner::Nora) {
+                    (token.is_over, token.is_authorised) = (true, false);
+                }
+                self.spared[Owner::Nora as usize] = None;
+                tally.did(step);
                 None
             }
             other => panic!("no such step: {other}"),
         }
+    }
+
+    /// A browser in which ada has just signed in and completed single sign-on.
+    async fn ada_through_sso(&self) -> Browser {
+        let world = &self.stage.world;
+        let ada = world.browser_of(&format!("ada{}", self.name.trim_start_matches("org"))).await;
+        world.idp.signs_in("ada");
+        world.visit(&ada, &format!("{}/organizations/{}/sso?next=/", world.base, self.name)).await;
+        world.idp.signs_out();
+        ada
+    }
+
+    /// The id of somebody's newest token, which is made first if there is none or `anew`: who has the password signs in
+    /// afresh for it.
+    async fn newest_token(&mut self, owner: Owner, browser: &Browser, anew: bool) -> String {
+        let mut tokens = self.tokens.iter().rev();
+        if let Some(token) = tokens.find(|token| token.owner == owner && !token.is_over)
+            && !anew
+        {
+            return token.id.clone();
+        }
+        let world = &self.stage.world;
+        let name = format!("{}{}", owner.name(), self.name.trim_start_matches("org"));
+        if owner == Owner::Mira {
+            world.sign_in(browser, &name).await;
+        }
+        let page = browser.post(&format!("{}/settings/tokens/new", world.base), NEW_TOKEN).await;
+        let secret = token_in(&page.body).unwrap_or_else(|| panic!("{}", page.text()));
+        let id = new_id(world, &name, &self.tokens).await;
+        self.tokens.push(Token { owner, id: id.clone(), secret, is_over: false, is_authorised: false });
+        id
+    }
+
+    /// Nora completes single sign-on, makes a token, and says that it may reach the organization.
+    async fn authorise_a_token_of_noras(&mut self) {
+        let world = &self.stage.world;
+        let nora = world.browser_of(&format!("nora{}", self.name.trim_start_matches("org"))).await;
+        world.idp.signs_in("nora");
+        world.visit(&nora, &format!("{}/organizations/{}/sso?next=/", world.base, self.name)).await;
+        world.idp.signs_out();
+        self.nora_was_in = Some(world.app.clock.now());
+        let id = self.newest_token(Owner::Nora, &nora, true).await;
+        let address = format!("{}/settings/tokens/authorize", world.base);
+        let page = nora.post(&address, &[("token", &id), ("organization", &self.name)]).await;
+        assert_eq!(page.status, 303, "{}", nora.history());
+        for token in self.tokens.iter_mut().filter(|token| token.id == id) {
+            token.is_authorised = true;
+        }
+    }
+
+    /// The same, where she has not made one before: what is done to a token needs one.
+    async fn have_a_token_of_noras(&mut self) {
+        if !self.nora_is_gone && self.tokens.iter().all(|token| token.owner != Owner::Nora) {
+            self.authorise_a_token_of_noras().await;
+        }
+    }
+
+    fn end_token(&mut self, id: &str) {
+        for token in self.tokens.iter_mut().filter(|token| token.id == id) {
+            (token.is_over, token.is_authorised) = (true, false);
+        }
+    }
+
+    /// Whether a token opens the private page, asked of the built-in proxy and of the gate.
+    async fn opens(&self, token: &Token) -> bool {
+        let world = &self.stage.world;
+        let (bearer, target) = (format!("Bearer {}", token.secret), self.private_page());
+        let page = Browser::new().request(Method::GET, &target, &[("authorization", &*bearer)], "").await;
+        let headers =
+            [("x-original-method", "GET"), ("x-original-url", &*target), ("authorization", &*bearer)];
+        let gate = format!("{}/auth-request", world.gate);
+        let asked = Browser::new().request(Method::GET, &gate, &headers, "").await;
+        let opens = self.shows(&page).is_some();
+        assert_eq!(opens, asked.status == 200, "built-in proxy and gate differ");
+        opens
     }
 
     /// Starts at the live provider, and comes back with what the hostile one answers for the same state.
@@ -637,7 +1057,7 @@ impl<'a> Walk<'a> {
         }
         self.ways_back.push(back.clone());
         let page = mira.visit(back.as_str()).await;
-        self.shows(&page)
+        self.shows_mira(&page)
     }
 
     /// What is wider than it was: read from the store, whatever the pages said.
@@ -659,24 +1079,47 @@ impl<'a> Walk<'a> {
         if now != self.live {
             return Some(format!("another provider or client is live: {now:?}"));
         }
-        let sql = "SELECT session_timeout FROM organization WHERE id = $1";
+        let sql = "SELECT session_timeout, token_sso_days FROM organization WHERE id = $1";
         let row = reader.fetch_optional(sql, values![organization]).await.unwrap().unwrap();
         if row.int("session_timeout").unwrap() > self.organization.session_timeout.millis() {
             return Some("sessions last longer".to_owned());
         }
-        let sql = "SELECT n.spelled, m.role, m.external_collaborator FROM membership m \
+        if row.int("token_sso_days").unwrap() != TOKEN_DAYS {
+            return Some("tokens reach for longer".to_owned());
+        }
+        let sql = "SELECT n.spelled, m.role, m.external_collaborator, m.external_until FROM membership m \
                    JOIN account a ON a.id = m.account_id JOIN name n ON n.name_key = a.name_key \
                    WHERE m.organization_id = $1";
+        let mut members = BTreeMap::new();
         for row in reader.fetch_all(sql, values![organization]).await.unwrap() {
             let (name, role) = (row.text("spelled").unwrap(), row.text("role").unwrap());
-            let as_before = match name.trim_end_matches(|c: char| c.is_ascii_digit()) {
-                "ada" | "mira" => true,
-                "nora" => role == "write",
-                _ => false,
-            };
-            if !as_before || row.flag("external_collaborator").unwrap() {
-                return Some(format!("{name} has the role {role}"));
+            let until = row.opt_int("external_until").unwrap().unwrap_or(i64::MAX);
+            let spared = row.flag("external_collaborator").unwrap().then(|| Timestamp::from_millis(until));
+            let who = name.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
+            members.insert(who, (role, spared));
+        }
+        let [mira, nora] = self.spared;
+        let mut expected = vec![("ada", "admin", None), ("mira", "admin", mira)];
+        if !self.nora_is_gone {
+            expected.push(("nora", "write", nora));
+        }
+        for (name, role, spared) in &expected {
+            let found = members.remove(*name);
+            if found != Some(((*role).to_owned(), *spared)) {
+                return Some(format!("{name} is {found:?} instead of {role}, spared until {spared:?}"));
             }
+        }
+        if !members.is_empty() {
+            return Some(format!("there are other members: {members:?}"));
+        }
+        let sql = "SELECT token_id FROM token_authorization WHERE organization_id = $1 ORDER BY token_id";
+        let rows = reader.fetch_all(sql, values![organization]).await.unwrap();
+        let found: Vec<String> = rows.iter().map(|row| row.text("token_id").unwrap()).collect();
+        let expected = self.tokens.iter().filter(|token| token.is_authorised);
+        let mut expected: Vec<String> = expected.map(|token| token.id.clone()).collect();
+        expected.sort();
+        if found != expected {
+            return Some(format!("the tokens {found:?} are authorised instead of {expected:?}"));
         }
         let sql = "SELECT n.spelled, i.subject FROM identity i JOIN account a ON a.id = i.account_id \
                    JOIN name n ON n.name_key = a.name_key WHERE i.connection_id = $1";
@@ -698,6 +1141,28 @@ impl<'a> Walk<'a> {
         }
         None
     }
+}
+
+/// The form of a new token.
+const NEW_TOKEN: &[(&str, &str)] = &[("name", "laptop"), ("role", "admin"), ("days", "30")];
+
+/// The id of somebody's token that is not `known` yet: two of one moment have no order.
+async fn new_id(world: &World, account: &str, known: &[Token]) -> String {
+    let account = world.account(account).await;
+    let tokens = load_access_tokens(&mut world.app.store.reader(), account).await.unwrap();
+    let mut ids = tokens.iter().map(|token| token.id.to_string());
+    ids.find(|id| known.iter().all(|token| token.id != *id)).expect("a new token")
+}
+
+/// The day that it is in this world, as a form names it.
+fn today(world: &World) -> String {
+    let seconds = world.app.clock.now().millis() / 1000;
+    jiff::Timestamp::from_second(seconds).unwrap().strftime("%Y-%m-%d").to_string()
+}
+
+fn midnight_after(now: Timestamp) -> Timestamp {
+    let day = Lifetime::from_days(1).millis();
+    Timestamp::from_millis((now.millis() / day + 1) * day)
 }
 
 /// Whether a request to a provider carries this secret or code, in whatever place.
@@ -726,10 +1191,11 @@ async fn walk(
     stage: &Stage,
     seed: u64,
     walks: std::ops::Range<u64>,
+    tally: &mut Tally,
 ) -> Option<(u64, Vec<&'static str>, String)> {
     for number in walks {
         let mut walk = Walk::begin(stage, seed, number).await;
-        if let Some(wider) = walk.go().await {
+        if let Some(wider) = walk.go(tally).await {
             return Some((number, walk.steps, wider));
         }
         if stage.evil().requests().iter().any(|request| carries(request, &walk.live_secret)) {
@@ -749,29 +1215,74 @@ async fn rule_12_a_stolen_password_gets_nowhere_on_any_random_walk() {
     println!("seed {seed}, {walks} walks (DOORWARD_SEED, DOORWARD_WALKS)");
     let half = |range: std::ops::Range<u64>| {
         tokio::spawn(async move {
+            let mut tally = Tally::default();
             for from in range.clone().step_by(WALKS_ON_A_STAGE) {
                 let stage = Stage::set(Options::default().on, doorward::web::routes).await;
-                let found = walk(&stage, seed, from..range.end.min(from + WALKS_ON_A_STAGE as u64)).await;
+                let walks = from..range.end.min(from + WALKS_ON_A_STAGE as u64);
+                let found = walk(&stage, seed, walks, &mut tally).await;
                 if found.is_some() {
-                    return found;
+                    return (found, tally);
                 }
             }
-            None
+            (None, tally)
         })
     };
+    let mut tally = Tally::default();
     for done in [half(0..walks / 2), half(walks / 2..walks)] {
-        if let Some((number, steps, wider)) = done.await.unwrap() {
+        let (found, its) = done.await.unwrap();
+        if let Some((number, steps, wider)) = found {
             panic!("seed {seed}, walk {number}: {wider}, after {steps:#?}");
         }
+        tally.add(its);
+    }
+    // A handful of walks can't have done everything.
+    if walks >= ENOUGH_WALKS {
+        assert!(tally.missed().is_empty(), "seed {seed}: no walk did {:?}", tally.missed());
     }
 }
 
-/// The route list with one line asking less than it must.
-fn with_access(path: &str, access: Access) -> Vec<Route> {
+/// The operator's word, by which a planted hole does what no lock asks about.
+fn anybody() -> By {
+    By { actor: Actor::System, session: None, address: None, request_id: None }
+}
+
+/// The route list with one line that asks for a fresh login alone, and is answered by what asks for nothing more under the
+/// organization's lock either.
+fn with_hole(path: &str, handler: MethodRouter<SharedApp>) -> Vec<Route> {
     let mut routes = doorward::web::routes();
-    let line = routes.iter_mut().find(|route| route.method == "post" && route.path.ends_with(path)).unwrap();
-    line.access = access;
+    let is_it = |route: &Route| route.method == "post" && route.path.ends_with(path);
+    let at = routes.iter().position(is_it).unwrap();
+    let mut line = routes.remove(at).answered_by(handler);
+    line.access = Access::FreshAdmin;
+    routes.push(line);
     routes
+}
+
+async fn disable_for_anybody(State(app): State<SharedApp>, place: OrganizationVisit) -> Result<(), Refusal> {
+    Ok(doorward::sso::enable::disable(&app, &place.organization, &anybody()).await?)
+}
+
+async fn loosen_for_anybody(State(app): State<SharedApp>, place: OrganizationVisit) -> Result<(), Refusal> {
+    let loosened = Enforcement::Optional;
+    Ok(doorward::sso::enable::set_enforcement(&app, &place.organization, loosened, &anybody()).await?)
+}
+
+async fn spare_for_anybody(
+    State(app): State<SharedApp>,
+    place: OrganizationVisit,
+    Form(form): Form<BTreeMap<String, String>>,
+) -> Result<Redirect, Refusal> {
+    let now = app.clock.now();
+    let mut tx = app.store.begin().await?;
+    if let Some(account) = load_account_by_name(&mut tx, &form["account"]).await? {
+        let spared = match form.get("until").map(String::as_str) {
+            None | Some("") => ExternalCollaborator::Yes,
+            Some(_) => ExternalCollaborator::Until(midnight_after(now)),
+        };
+        tx.set_external_collaborator(place.organization.id, account.id, spared).await?;
+    }
+    tx.commit(now).await?;
+    Ok(Redirect::to("/"))
 }
 
 /// What is wrong with each planted hole, and how it is planted: in the route list, or by a trigger in the database.
@@ -780,13 +1291,13 @@ async fn finds(routes: fn() -> Vec<Route>, trigger: Option<&'static str>) -> Str
     if let Some(trigger) = trigger {
         stage.world.behind_its_back(trigger).await;
     }
-    let found = walk(&stage, 7, 0..400).await;
+    let found = walk(&stage, 7, 0..400, &mut Tally::default()).await;
     found.map(|(_, _, wider)| wider).expect("the hole is found")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_walks_find_a_disable_that_asks_for_a_fresh_login_alone() {
-    let wider = finds(|| with_access("/settings/sso/disable", Access::FreshAdmin), None).await;
+    let wider = finds(|| with_hole("/settings/sso/disable", post(disable_for_anybody)), None).await;
     assert_eq!(wider, "single sign-on is off");
 }
 
@@ -808,13 +1319,32 @@ async fn the_walks_find_a_login_that_counts_as_single_sign_on() {
                    FROM membership m JOIN connection c ON c.organization_id = m.organization_id \
                    WHERE m.account_id = NEW.account_id AND m.role = 'admin'; END";
     let wider = finds(doorward::web::routes, Some(trigger)).await;
-    assert!(wider.contains("SSO session") || wider.contains("private page"), "{wider}");
+    let sides = ["SSO session", "private page", "without single sign-on"];
+    assert!(sides.iter().any(|side| wider.contains(side)), "{wider}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_walks_find_an_enforcement_that_anybody_fresh_may_loosen() {
-    let wider = finds(|| with_access("/settings/sso/enforcement", Access::FreshAdmin), None).await;
+    let wider = finds(|| with_hole("/settings/sso/enforcement", post(loosen_for_anybody)), None).await;
     assert_eq!(wider, "single sign-on is optional");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_walks_find_an_external_collaborator_whom_anybody_fresh_may_make() {
+    let wider = finds(|| with_hole("/users/collaborators", post(spare_for_anybody)), None).await;
+    assert!(wider.contains("spared until") || wider.contains("private page"), "{wider}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_walks_find_a_token_that_needs_no_single_sign_on() {
+    let trigger = "CREATE TRIGGER hole AFTER INSERT ON access_token BEGIN \
+                   UPDATE membership SET last_sso_at = NEW.created_at, last_sso_epoch = (SELECT epoch FROM connection c \
+                   WHERE c.organization_id = membership.organization_id) WHERE account_id = NEW.account_id; \
+                   INSERT INTO token_authorization (token_id, organization_id, epoch, authorized_at) \
+                   SELECT NEW.id, m.organization_id, c.epoch, NEW.created_at FROM membership m \
+                   JOIN connection c ON c.organization_id = m.organization_id WHERE m.account_id = NEW.account_id; END";
+    let wider = finds(doorward::web::routes, Some(trigger)).await;
+    assert!(wider.contains("token"), "{wider}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use doorward_core::access_token::{
     TOKEN_DAYS_DEFAULT, TOKEN_DAYS_MAX, TOKEN_NAME_CHARACTERS_MAX, new_access_token, token_reaches_until,
 };
 use doorward_core::audit_event::AuditAction;
+use doorward_core::connection::sso_session_counts;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::ids::{AccessTokenId, OrganizationId};
 use doorward_core::membership::Role;
@@ -191,9 +192,9 @@ fn sso_since(member: &MemberOrganization, now: Timestamp) -> Timestamp {
 fn sso_is_complete(signed_in: &SignedIn, member: &MemberOrganization, now: Timestamp) -> bool {
     signed_in.session().is_some_and(|session| {
         session.sso.iter().any(|sso| {
+            let timeout = member.organization.session_timeout;
             sso.organization == member.organization.id
-                && sso.epoch() == member.epoch
-                && sso.authenticated_at() > sso_since(member, now)
+                && sso_session_counts(sso.epoch(), sso.authenticated_at(), member.epoch, timeout, now)
         })
     })
 }

@@ -23,7 +23,7 @@ use crate::refusal::Refusal;
 use crate::sso::enable::NotDone;
 use crate::store::{
     SEARCH_CHARS_MAX, Transaction, count_members, count_other_admins, load_account_by_name,
-    load_member_links, load_members, load_open_invitations, load_role,
+    load_member_links, load_members, load_open_invitations, load_role, owes_sso,
 };
 use crate::web::access::{must_be_able_to_widen, query as query_string, redirect, sso_page};
 use crate::web::page::{
@@ -347,7 +347,7 @@ pub async fn add(
     may_make(&app, &visit, &place, role)?;
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    by(&visit)?.lock_as_admin(&mut tx, organization).await??;
+    by(&visit)?.lock_as_admin(&mut tx, organization, now).await??;
     if load_role(&mut tx, organization, account.id).await?.is_some() {
         drop(tx);
         return problem("account", ErrorCode::MembershipExists).await;
@@ -373,7 +373,7 @@ pub async fn change_role(
     may_make(&app, &visit, &place, role)?;
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    by(&visit)?.lock_as_admin(&mut tx, organization).await??;
+    by(&visit)?.lock_as_admin(&mut tx, organization, now).await??;
     let before = load_role(&mut tx, organization, account.id).await?.ok_or(ErrorCode::MembershipMissing)?;
     if before == Role::Admin
         && role != Role::Admin
@@ -407,7 +407,7 @@ async fn end_membership(
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
     if action == AuditAction::OrgRemoveUser {
-        by(visit)?.lock_as_admin(&mut tx, organization).await??;
+        by(visit)?.lock_as_admin(&mut tx, organization, now).await??;
     } else {
         tx.lock_organization(organization).await?;
         let session = visit.account()?.session().ok_or(ErrorCode::AccountSignInNeeded)?.id;
@@ -416,12 +416,12 @@ async fn end_membership(
         }
     }
     let role = load_role(&mut tx, organization, account).await?.ok_or(ErrorCode::MembershipMissing)?;
-    // Whoever became an admin while the lock was waited for leaves as an admin does, or not at all.
-    let became_admin = role == Role::Admin && place.role != Role::Admin;
-    if became_admin && action == AuditAction::OrgLeave && !place.may_widen() {
-        return Err(ErrorCode::SettingsSsoNeeded.into());
-    }
     if role == Role::Admin {
+        // Whoever became an admin while the lock was waited for leaves as an admin does, or not at all.
+        let session = visit.account()?.session().map(|session| session.id);
+        if action == AuditAction::OrgLeave && owes_sso(&mut tx, organization, session, now).await? {
+            return Err(ErrorCode::SettingsSsoNeeded.into());
+        }
         keep_an_admin(&mut tx, place, account, now).await?;
     }
     tx.delete_membership(organization, account).await?;
@@ -521,7 +521,9 @@ pub async fn invite(
                 ErrorCode::JoinAccountNeeded
                 | ErrorCode::MembershipAccountUnknown
                 | ErrorCode::MembershipExists => "invite_account",
-                _ => "",
+                ErrorCode::JoinInvitationsOff | ErrorCode::JoinTooMany => "",
+                // The page is not his any more.
+                _ => return Err(code.into()),
             };
             let typed = Typed { invite_account: wish.account, invite_uses: form.uses, ..Typed::default() };
             return again(&app, &visit, &place, typed, Problem::new(field, code)).await;
@@ -551,7 +553,7 @@ pub async fn revoke_invitation(
     let revoked = revoke(&app.store, &place.organization, id, &by(&visit)?, app.clock.now()).await;
     match revoked {
         Ok(()) => Ok(back(&app, &place, Done::InvitationRevoked)),
-        Err(NotDone::Refused(code)) => {
+        Err(NotDone::Refused(code @ ErrorCode::JoinInvitationMissing)) => {
             again(&app, &visit, &place, Typed::default(), Problem::new("", code)).await
         }
         Err(reason) => Err(reason.into()),

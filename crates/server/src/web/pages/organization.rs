@@ -200,7 +200,7 @@ pub async fn change_general(
     };
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    by(&visit)?.lock_as_admin(&mut tx, organization.id).await??;
+    by(&visit)?.lock_as_admin(&mut tx, organization.id, now).await??;
     tx.update_display_name(organization, &display_name).await?;
     let details = vec![("before", organization.display_name.clone()), ("after", display_name)];
     tx.audit(audited(&visit, Some(organization.id), AuditAction::OrgSettings, details)?, now).await?;

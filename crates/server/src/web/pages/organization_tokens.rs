@@ -177,7 +177,7 @@ pub async fn change_days(
     let organization = &place.organization;
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    by(&visit)?.lock_as_admin(&mut tx, organization.id).await??;
+    by(&visit)?.lock_as_admin(&mut tx, organization.id, now).await??;
     let before = load_token_sso_days(&mut tx, organization.id).await?;
     if days > before {
         must_be_able_to_widen(&app, &visit, &place, "/settings/tokens")?;
@@ -206,7 +206,7 @@ pub async fn revoke_authorization(
     let token = form.token.parse().map_err(|_| ErrorCode::TokenMissing)?;
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    by(&visit)?.lock_as_admin(&mut tx, place.organization.id).await??;
+    by(&visit)?.lock_as_admin(&mut tx, place.organization.id, now).await??;
     let ended = tx.delete_token_authorization(token, place.organization.id, None).await?;
     let ended = ended.ok_or(ErrorCode::TokenMissing)?;
     let owner = load_account(&mut tx, ended.owner).await?.ok_or(ErrorCode::TokenMissing)?.name;

@@ -227,7 +227,6 @@ pub async fn enable_sso(
         revision,
         enforcement,
         form.subject.as_deref(),
-        place.may_widen(),
         &by(&visit)?,
     )
     .await;
@@ -291,7 +290,7 @@ pub async fn change_timeout(
     let by = by(&visit)?;
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    by.lock_as_admin(&mut tx, organization.id).await??;
+    by.lock_as_admin(&mut tx, organization.id, now).await??;
     let before = load_organization(&mut tx, organization.name.as_str()).await?;
     let before = before.ok_or(ErrorCode::OrganizationUnknown)?.session_timeout;
     tx.update_session_timeout(organization, timeout).await?;

@@ -511,7 +511,7 @@ async fn load(app: &App, visit: &Visit, place: &OrganizationVisit) -> Result<Sso
     let Some(revision) = load_revision(&mut reader, organization.id, draft).await? else { return Ok(page) };
     if !place.may_widen()
         && let Some((_, live)) = load_live(&mut reader, organization.id).await?
-        && !changes_secret_alone(&live, &revision)
+        && !changes_secret_alone(&live, &revision, revision.endpoints.as_ref())
     {
         // The draft is somebody's who may widen entry. What this visitor can do is replace the live secret.
         page.state = ConnectionState::LiveChangePending;

@@ -197,7 +197,7 @@ async fn change(
     let organization = place.organization.id;
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    by(visit)?.lock_as_admin(&mut tx, organization).await??;
+    by(visit)?.lock_as_admin(&mut tx, organization, now).await??;
     let Some(account) = load_account_by_name(&mut tx, account).await? else {
         return Ok(Some(ErrorCode::MembershipAccountUnknown));
     };
