@@ -211,4 +211,25 @@ mod tests {
         assert_eq!(without_ours(&sent, true).unwrap(), "a=1; b=2; c");
         assert_eq!(without_ours(&headers(&["__Host-doorward-app=x"]), true), None);
     }
+
+    #[test]
+    fn rule_11_a_cookie_of_ours_that_a_proxy_joined_to_anothers_by_a_comma_is_taken_out_with_it() {
+        for cookie in Cookie::ALL {
+            for https in [true, false] {
+                let name = cookie.name(https);
+                for joined in [
+                    format!("theme=dark,{name}=SECRET"),
+                    format!("theme=dark , {} =SECRET", name.to_ascii_uppercase()),
+                    format!(",{name}=SECRET"),
+                    format!("theme=dark,{name}=SECRET,later=1"),
+                ] {
+                    let sent = headers(&[&format!("a=1; {joined}; b=2,3")]);
+                    assert_eq!(without_ours(&sent, https).unwrap(), "a=1; b=2,3", "{joined}");
+                }
+            }
+        }
+        // What only looks like it stays.
+        let sent = headers(&["a=1,x-__Host-doorward-app=2; b=,__Host-doorward-app"]);
+        assert_eq!(without_ours(&sent, true).unwrap(), "a=1,x-__Host-doorward-app=2; b=,__Host-doorward-app");
+    }
 }
