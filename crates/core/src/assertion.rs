@@ -79,7 +79,8 @@ pub fn assertion_claims(
     let place = permit.place();
     let mut end = now.plus(ASSERTION_LIFETIME);
     // That of the request's own organization counts first, whether or not its name finds room below.
-    let own = place.and_then(|place| open.iter().find(|organization| organization.name == place.organization));
+    let own =
+        place.and_then(|place| open.iter().find(|organization| organization.name == place.organization));
     if let Some(ends) = own.and_then(|organization| organization.sso_ends_at) {
         end = end.min(ends);
     }
@@ -200,8 +201,7 @@ mod tests {
     #[test]
     fn an_assertion_ends_with_the_single_sign_on_of_its_own_organization_even_where_its_name_found_no_room() {
         let of = |name: String, sso_ends_at| OpenOrganization { name, role: Role::Write, sso_ends_at };
-        let mut open: Vec<OpenOrganization> =
-            (0..500).map(|n| of(format!("aardvark-{n}"), None)).collect();
+        let mut open: Vec<OpenOrganization> = (0..500).map(|n| of(format!("aardvark-{n}"), None)).collect();
         open.push(of("Acme".to_owned(), Some(NOW.plus(Lifetime::from_seconds(20)))));
         let claims = claims(true, true, &open).unwrap();
         assert_eq!(claims.organization.as_deref(), Some("Acme"));

@@ -138,13 +138,13 @@ pub fn without_ours(headers: &HeaderMap, https: bool) -> Option<HeaderValue> {
 }
 
 /// The `Cookie` header without these cookies; the others' bytes stay as they are. Several `Cookie` headers, which HTTP/2
-/// allows, become one (RFC 9113 section 8.2.3). `None` when nothing is left.
+/// allows, become one (RFC 9113 section 8.2.3). Over HTTP/1.1 a proxy may have joined two by a comma (Envoy does), which
+/// puts one of ours into another's value: both go. `None` when nothing is left.
 pub fn without(headers: &HeaderMap, ours: &[&str]) -> Option<HeaderValue> {
     let mut kept = Vec::new();
     for pair in headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|&b| b == b';')) {
         let pair = pair.trim_ascii();
-        let name = pair.split(|&b| b == b'=').next().unwrap_or_default().trim_ascii();
-        if pair.is_empty() || ours.iter().any(|our| our.as_bytes().eq_ignore_ascii_case(name)) {
+        if pair.is_empty() || pair.split(|&b| b == b',').any(|part| is_one_of(ours, part)) {
             continue;
         }
         if !kept.is_empty() {
@@ -153,6 +153,12 @@ pub fn without(headers: &HeaderMap, ours: &[&str]) -> Option<HeaderValue> {
         kept.extend_from_slice(pair);
     }
     if kept.is_empty() { None } else { HeaderValue::from_maybe_shared(Bytes::from(kept)).ok() }
+}
+
+/// Whether `name=value` is a cookie of one of these names.
+fn is_one_of(names: &[&str], cookie: &[u8]) -> bool {
+    let name = cookie.split(|&b| b == b'=').next().unwrap_or_default().trim_ascii();
+    names.iter().any(|one| one.as_bytes().eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -229,7 +235,7 @@ mod tests {
             }
         }
         // What only looks like it stays.
-        let sent = headers(&["a=1,x-__Host-doorward-app=2; b=,__Host-doorward-app"]);
-        assert_eq!(without_ours(&sent, true).unwrap(), "a=1,x-__Host-doorward-app=2; b=,__Host-doorward-app");
+        let sent = headers(&["a=1,x-__Host-doorward-app=2; b=__Host-doorward-app"]);
+        assert_eq!(without_ours(&sent, true).unwrap(), "a=1,x-__Host-doorward-app=2; b=__Host-doorward-app");
     }
 }

@@ -376,7 +376,11 @@ async fn rule_2_v47_a_session_that_loses_its_other_cookies_piles_up_neither_atte
         }
         assert_eq!(world.count("SELECT CAST(COUNT(*) AS BIGINT) AS n FROM ticket").await, 32, "{on:?}");
         let page = mira.follow(handed_over).await;
-        assert!(page.body.contains("the application's page"), "{on:?}: the newest counts: {}", mira.history());
+        assert!(
+            page.body.contains("the application's page"),
+            "{on:?}: the newest counts: {}",
+            mira.history()
+        );
     }
 }
 
