@@ -268,6 +268,7 @@ mod tests {
             format!("Basic bWlyYTp4 {text}"),
             format!("Digest username=\"{text}\", realm=\"x\""),
             "Token token=dwo_0000".to_owned(),
+            basic(&format!("{text}:{text}")),
             basic(&format!("mira:x:{text}")),
             basic(&format!("mira: {text}")),
             basic(&format!("mira \"{text}\":x")),

@@ -22,7 +22,7 @@ use doorward_core::gate_decision::{
     Step, decide,
 };
 use doorward_core::identity_headers::{IDENTITY_HEADER_COUNT, IdentityHeaders, empty_identity_headers};
-use doorward_core::ids::{AccountId, OrganizationId};
+use doorward_core::ids::AccountId;
 use doorward_core::membership::Role;
 use doorward_core::request_target::{
     Ambiguous, Method, NormalisedPath, Target, is_allowed_upgrade, is_navigation, normalise_path,
@@ -73,30 +73,26 @@ pub struct Answer {
     pub told: Told,
 }
 
-/// What an allow tells the application of the person, as far as what runs on rests on it.
+/// What an allow tells the application of the person, as far as what runs on rests on it. The organization is the path's,
+/// whose name is never given again (rule 7).
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Told {
     account: Option<AccountId>,
-    /// The organization, with the role there.
-    place: Option<(OrganizationId, Role)>,
+    /// In the path's organization.
+    role: Option<Role>,
 }
 
 impl Told {
     fn by(permit: &Permit<'_>) -> Self {
         Self {
             account: permit.account().map(|account| account.id),
-            place: permit.place().map(|place| (place.organization_id, place.role)),
+            role: permit.place().map(|place| place.role),
         }
     }
 
-    /// Whether all of it is so still: the same account, in the same organization, with a role that is no lower. Whoever
-    /// is told more now may go on.
+    /// Whether it is so still: the same account, with a role that is no lower. Whoever is told more now may go on.
     fn holds(self, now: Self) -> bool {
-        let same_account = self.account.is_none() || self.account == now.account;
-        let same_place = self.place.is_none_or(|(organization, role)| {
-            now.place.is_some_and(|(now, now_role)| now == organization && now_role >= role)
-        });
-        same_account && same_place
+        (self.account.is_none() || self.account == now.account) && now.role >= self.role
     }
 }
 

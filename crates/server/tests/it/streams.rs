@@ -63,6 +63,9 @@ const PRIVATE: &str = "/acme/secret";
 /// Where something runs that is open to everybody, and told who it is that asks.
 const PUBLIC: &str = "/acme/website/running";
 
+/// Where something runs that belongs to no organization.
+const UNOWNED: &str = "/static/running";
+
 /// Two nodes, each with a way over HTTP/1.1 and one over HTTP/2, and somebody whose single sign-on is complete.
 struct Stage {
     world: World,
@@ -282,6 +285,7 @@ async fn v29_whatever_runs_ends_when_the_right_to_it_does_at_every_node_over_bot
             ("removal", PUBLIC, Method::GET),
             ("a role that may only read", PUBLIC, Method::GET),
             ("the time-out", PUBLIC, Method::GET),
+            ("signing out", UNOWNED, Method::GET),
         ] {
             let stage = Stage::on(on, deed).await;
             let mut running = stage.begin(place, &method).await;
