@@ -1,10 +1,10 @@
 //! The signed identity assertion: who this is, for one application, for a minute (architecture.md §6).
 //!
 //! Signed once for a session or token, application and organization, and used again for half its life. Whole answers are kept for
-//! the last who came, and count while their facts are the very same objects, because a change loads new ones, and no
-//! organization has changed, because they tell of others than the request's too. For many more only the signature is, and counts while the text made anew is the one that was signed (ADR 0045). So one organization's
-//! role is never told at another. Keys are in the store, sealed; `/.well-known/jwks.json` publishes them.
-//! Never here: what the claims are (core).
+//! the last who came, and count while their facts are the very same objects (a change loads new ones) and no other
+//! organization has changed (they tell of all that are open to the person). For many more only the signature is, and counts
+//! while the text made anew is the one that was signed (ADR 0045). So one organization's role is never told at another.
+//! Keys are in the store, sealed; `/.well-known/jwks.json` publishes them. Never here: what the claims are (core).
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine as _;
