@@ -112,12 +112,11 @@ fn of_credentials(value: &[u8]) -> Presented {
     let at = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
     let (scheme, credentials) = value.split_at_checked(at).unwrap_or_default();
     let credentials = credentials.trim_ascii_start();
-    if is_ours(credentials) {
-        return if scheme.eq_ignore_ascii_case(b"bearer") {
-            read(credentials)
-        } else {
-            Presented::Unreadable
-        };
+    if is_ours(credentials) && scheme.eq_ignore_ascii_case(b"bearer") {
+        return read(credentials);
+    }
+    if has_ours(value) {
+        return Presented::Unreadable;
     }
     if !scheme.eq_ignore_ascii_case(b"basic") || credentials.len() > CREDENTIALS_BYTES_MAX {
         return Presented::Foreign;
@@ -127,11 +126,16 @@ fn of_credentials(value: &[u8]) -> Presented {
     let pair = decoded.unwrap_or_default();
     let mut parts = pair.splitn(2, |b| *b == b':');
     let (name, password) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    match (is_ours(name), is_ours(password)) {
-        (true, _) => Presented::Unreadable,
-        (false, true) => read(password),
-        (false, false) => Presented::Foreign,
+    if is_ours(password) && !has_ours(name) {
+        return read(password);
     }
+    if has_ours(&pair) { Presented::Unreadable } else { Presented::Foreign }
+}
+
+/// Whether a word begins as a token of ours does, wherever it stands: a program may forget the scheme, write it twice, or
+/// quote what follows.
+fn has_ours(text: &[u8]) -> bool {
+    text.split(|b| b.is_ascii_whitespace() || b"\"'=:".contains(b)).any(is_ours)
 }
 
 /// An organization's token for the JSON API is ours too: it speaks for nobody here, and no application may have it.
@@ -233,7 +237,7 @@ mod tests {
             &basic("mira:swordfish"),
             &basic("mira:xdwp_"),
             &basic("no colon"),
-            "dwp_alone",
+            "Digest username=\"dwp\", realm=\"xdwp_\"",
         ] {
             assert_eq!(one(value), Presented::Foreign, "{value}");
         }
@@ -253,6 +257,21 @@ mod tests {
             basic(&text),
             basic("mira:dwp_mistyped"),
             format!("Basic bWlyYTp4,Bearer {text}"),
+            "dwp_alone".to_owned(),
+            text.clone(),
+            format!("Bearer Bearer {text}"),
+            format!("Bearer \"{text}\""),
+            format!("Bearer '{text}'"),
+            format!("Bearer={text}"),
+            format!("Bearer token=\"{text}\""),
+            format!("Basic {text}"),
+            format!("Basic bWlyYTp4 {text}"),
+            format!("Digest username=\"{text}\", realm=\"x\""),
+            "Token token=dwo_0000".to_owned(),
+            basic(&format!("{text}:{text}")),
+            basic(&format!("mira:x:{text}")),
+            basic(&format!("mira: {text}")),
+            basic(&format!("mira \"{text}\":x")),
         ] {
             assert_eq!(one(&value), Presented::Unreadable, "{value}");
         }
@@ -273,6 +292,10 @@ mod tests {
             let token = new_access_token(random);
             let value = format!("{scheme} {}", token.expose());
             prop_assert_ne!(one(&value), Presented::Foreign);
+            for between in ["", " ", "\t", "=", "\"", "'", "Bearer ", "Basic x "] {
+                prop_assert_ne!(one(&format!("{between}{}", token.expose())), Presented::Foreign);
+                prop_assert_ne!(one(&format!("{scheme} {between}{}", token.expose())), Presented::Foreign);
+            }
             let two = [before.as_slice(), value.as_bytes()];
             prop_assert_eq!(presented(two.into_iter()), Presented::Unreadable);
         }

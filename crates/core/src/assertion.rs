@@ -78,6 +78,12 @@ pub fn assertion_claims(
     let account = permit.account()?;
     let place = permit.place();
     let mut end = now.plus(ASSERTION_LIFETIME);
+    // That of the request's own organization counts first, whether or not its name finds room below.
+    let own =
+        place.and_then(|place| open.iter().find(|organization| organization.name == place.organization));
+    if let Some(ends) = own.and_then(|organization| organization.sso_ends_at) {
+        end = end.min(ends);
+    }
     let mut organizations = BTreeMap::new();
     let mut bytes = 0;
     for organization in open {
@@ -190,6 +196,17 @@ mod tests {
             sso_ends_at: Some(NOW.plus(Lifetime::from_seconds(seconds))),
         };
         assert_eq!(claims(true, true, &[open(900), open(20)]).unwrap().exp, 1_000_000_020);
+    }
+
+    #[test]
+    fn an_assertion_ends_with_the_single_sign_on_of_its_own_organization_even_where_its_name_found_no_room() {
+        let of = |name: String, sso_ends_at| OpenOrganization { name, role: Role::Write, sso_ends_at };
+        let mut open: Vec<OpenOrganization> = (0..500).map(|n| of(format!("aardvark-{n}"), None)).collect();
+        open.push(of("Acme".to_owned(), Some(NOW.plus(Lifetime::from_seconds(20)))));
+        let claims = claims(true, true, &open).unwrap();
+        assert_eq!(claims.organization.as_deref(), Some("Acme"));
+        assert!(!claims.organizations.contains_key("Acme"), "it is beyond the cut");
+        assert_eq!(claims.exp, 1_000_000_020);
     }
 
     #[test]

@@ -138,13 +138,13 @@ pub fn without_ours(headers: &HeaderMap, https: bool) -> Option<HeaderValue> {
 }
 
 /// The `Cookie` header without these cookies; the others' bytes stay as they are. Several `Cookie` headers, which HTTP/2
-/// allows, become one (RFC 9113 section 8.2.3). `None` when nothing is left.
+/// allows, become one (RFC 9113 section 8.2.3). Over HTTP/1.1 a proxy may have joined two by a comma (Envoy does), which
+/// puts one of ours into another's value: both go. `None` when nothing is left.
 pub fn without(headers: &HeaderMap, ours: &[&str]) -> Option<HeaderValue> {
     let mut kept = Vec::new();
     for pair in headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|&b| b == b';')) {
         let pair = pair.trim_ascii();
-        let name = pair.split(|&b| b == b'=').next().unwrap_or_default().trim_ascii();
-        if pair.is_empty() || ours.iter().any(|our| our.as_bytes().eq_ignore_ascii_case(name)) {
+        if pair.is_empty() || pair.split(|&b| b == b',').any(|part| is_one_of(ours, part)) {
             continue;
         }
         if !kept.is_empty() {
@@ -153,6 +153,12 @@ pub fn without(headers: &HeaderMap, ours: &[&str]) -> Option<HeaderValue> {
         kept.extend_from_slice(pair);
     }
     if kept.is_empty() { None } else { HeaderValue::from_maybe_shared(Bytes::from(kept)).ok() }
+}
+
+/// Whether `name=value` is a cookie of one of these names.
+fn is_one_of(names: &[&str], cookie: &[u8]) -> bool {
+    let name = cookie.split(|&b| b == b'=').next().unwrap_or_default().trim_ascii();
+    names.iter().any(|one| one.as_bytes().eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -210,5 +216,26 @@ mod tests {
         ]);
         assert_eq!(without_ours(&sent, true).unwrap(), "a=1; b=2; c");
         assert_eq!(without_ours(&headers(&["__Host-doorward-app=x"]), true), None);
+    }
+
+    #[test]
+    fn rule_11_a_cookie_of_ours_that_a_proxy_joined_to_anothers_by_a_comma_is_taken_out_with_it() {
+        for cookie in Cookie::ALL {
+            for https in [true, false] {
+                let name = cookie.name(https);
+                for joined in [
+                    format!("theme=dark,{name}=SECRET"),
+                    format!("theme=dark , {} =SECRET", name.to_ascii_uppercase()),
+                    format!(",{name}=SECRET"),
+                    format!("theme=dark,{name}=SECRET,later=1"),
+                ] {
+                    let sent = headers(&[&format!("a=1; {joined}; b=2,3")]);
+                    assert_eq!(without_ours(&sent, https).unwrap(), "a=1; b=2,3", "{joined}");
+                }
+            }
+        }
+        // What only looks like it stays.
+        let sent = headers(&["a=1,x-__Host-doorward-app=2; b=__Host-doorward-app"]);
+        assert_eq!(without_ours(&sent, true).unwrap(), "a=1,x-__Host-doorward-app=2; b=__Host-doorward-app");
     }
 }

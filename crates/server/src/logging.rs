@@ -127,7 +127,7 @@ const PATH_CHARS_MAX: usize = 200;
 const SEGMENT_CHARS_MAX: usize = 42;
 
 /// A path without what must not be logged: every segment long enough to be a token is hidden.
-struct PathForLog<'p>(&'p str);
+pub(crate) struct PathForLog<'p>(pub(crate) &'p str);
 
 impl fmt::Display for PathForLog<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,10 +1,10 @@
 //! The signed identity assertion: who this is, for one application, for a minute (architecture.md §6).
 //!
 //! Signed once for a session or token, application and organization, and used again for half its life. Whole answers are kept for
-//! the last who came, and count while their facts are the very same objects: a change loads new ones. For many more only
-//! the signature is, and counts while the text made anew is the one that was signed (ADR 0045). So one organization's
-//! role is never told at another. Keys are in the store, sealed; `/.well-known/jwks.json` publishes them.
-//! Never here: what the claims are (core).
+//! the last who came, and count while their facts are the very same objects (a change loads new ones) and no other
+//! organization has changed (they tell of all that are open to the person). For many more only the signature is, and counts
+//! while the text made anew is the one that was signed (ADR 0045). So one organization's role is never told at another.
+//! Keys are in the store, sealed; `/.well-known/jwks.json` publishes them. Never here: what the claims are (core).
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine as _;
@@ -47,8 +47,9 @@ const SIGNATURE_BYTES: usize = 64;
 /// For whom and where: an assertion is used for nothing else.
 type Key = (CredentialId, usize, Option<OrganizationId>);
 
-/// What the time changes of a permit while the facts stay: whether the organization counts, its SSO, the banner.
-type Standing = (bool, SsoStanding, bool);
+/// What may change while account and organization stay: by the time, whether the organization counts, its SSO and the
+/// banner; and how often any organization has changed, because the assertion tells of all that are open to the person.
+type Standing = (bool, SsoStanding, bool, u64);
 
 /// A signed assertion, with the facts that it was made from.
 #[derive(Clone)]
@@ -150,8 +151,10 @@ impl Assertions {
         let place = app.configuration.applications.iter().position(|known| std::ptr::eq(known, application));
         let Some(place) = place else { return Ok(values(identity_headers(permit))) };
         let key = (credential, place, organization.map(|organization| organization.id));
-        // All else in a permit follows from the facts; this is compared because the time goes on.
-        let standing = (permit.place().is_some(), permit.sso(), permit.banner());
+        // All else in a permit follows from the facts; this is compared because the time goes on. The number is read before
+        // the organizations are asked for.
+        let changes = app.store.facts().organization_changes();
+        let standing = (permit.place().is_some(), permit.sso(), permit.banner(), changes);
         if let Some(signed) = self.signed.get(&key)
             && Arc::ptr_eq(&signed.account, account)
             && same(signed.organization.as_ref(), organization)

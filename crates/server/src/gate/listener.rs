@@ -21,7 +21,7 @@ use crate::app::SharedApp;
 use crate::client_address::{client_address, is_trusted_proxy};
 use crate::header_names::DOORWARD_CODE;
 use crate::header_names::X_REQUEST_ID;
-use crate::logging::RequestId;
+use crate::logging::{PathForLog, RequestId};
 use crate::metrics::GateOutcome;
 use crate::refusal::Refusal;
 use crate::security_headers;
@@ -75,7 +75,8 @@ pub async fn respond<B: Send>(
     tracing::debug!(
         parent: &span,
         %method,
-        path,
+        // Envoy's question has the application's own path in it.
+        path = %PathForLog(path),
         status = response.status().as_u16(),
         ms = began.elapsed().as_millis(),
         %client,

@@ -18,10 +18,12 @@ pub use listener::{door, respond};
 use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::gate_decision::{
-    AccountFacts, Credential, Decision, Facts, Membership, OrganizationFacts, Owner, Sso, SsoSession, Step,
-    decide,
+    AccountFacts, Credential, Decision, Facts, Membership, OrganizationFacts, Owner, Permit, Sso, SsoSession,
+    Step, decide,
 };
 use doorward_core::identity_headers::{IDENTITY_HEADER_COUNT, IdentityHeaders, empty_identity_headers};
+use doorward_core::ids::AccountId;
+use doorward_core::membership::Role;
 use doorward_core::request_target::{
     Ambiguous, Method, NormalisedPath, Target, is_allowed_upgrade, is_navigation, normalise_path,
 };
@@ -67,6 +69,31 @@ pub struct Answer {
     pub by_token: bool,
     /// A browser asks, which would show a dialogue of its own for the challenge `Basic`.
     pub browser: bool,
+    /// Whom an allow tells of: nobody in every other answer.
+    pub told: Told,
+}
+
+/// What an allow tells the application of the person, as far as what runs on rests on it. The organization is the path's,
+/// whose name is never given again (rule 7).
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Told {
+    account: Option<AccountId>,
+    /// In the path's organization.
+    role: Option<Role>,
+}
+
+impl Told {
+    fn by(permit: &Permit<'_>) -> Self {
+        Self {
+            account: permit.account().map(|account| account.id),
+            role: permit.place().map(|place| place.role),
+        }
+    }
+
+    /// Whether it is so still: the same account, with a role that is no lower. Whoever is told more now may go on.
+    fn holds(self, now: Self) -> bool {
+        (self.account.is_none() || self.account == now.account) && now.role >= self.role
+    }
 }
 
 /// Writes an answer that is no allow for the browser that waits for it. The pages' side gives it to the gate, which knows
@@ -99,6 +126,7 @@ impl Answer {
             navigation,
             by_token: false,
             browser: false,
+            told: Told::default(),
         }
     }
 }
@@ -130,10 +158,11 @@ pub async fn ask(app: &SharedApp, question: Question<'_>) -> Answer {
     answer
 }
 
-/// Whether a request that was let through would be let through now: for cutting running streams. Counted nowhere.
-/// `None`: the store can't be asked.
-pub async fn is_still_allowed(app: &SharedApp, question: Question<'_>) -> Option<bool> {
-    answer(app, &question, false).await.ok().map(|answer| answer.outcome == Outcome::Allow)
+/// Whether a request that was let through would be let through now, and what the application was told then is still so:
+/// for cutting running streams. Counted nowhere. `None`: the store can't be asked.
+pub async fn is_still_allowed(app: &SharedApp, question: Question<'_>, told: Told) -> Option<bool> {
+    let answer = answer(app, &question, false).await.ok()?;
+    Some(answer.outcome == Outcome::Allow && told.holds(answer.told))
 }
 
 async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> Result<Answer, StoreError> {
@@ -175,7 +204,8 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
             );
             let headers = HEADER_NAMES.iter().cloned().zip(values.await?).collect();
             let by_token = caller.is_token();
-            Answer { outcome: Outcome::Allow, headers, navigation, by_token, browser: false }
+            let told = Told::by(&permit);
+            Answer { outcome: Outcome::Allow, headers, navigation, by_token, browser: false, told }
         }
         Decision::Authenticate(step) => Answer {
             outcome: Outcome::Authenticate {
@@ -186,6 +216,7 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
             navigation,
             by_token: caller.is_token(),
             browser: is_browser(question.headers),
+            told: Told::default(),
         },
         Decision::Deny(reason) => {
             tracing::debug!(reason = reason.as_str(), "denied");

@@ -12,8 +12,9 @@ use crate::values;
 pub const ATTEMPT_LIFETIME: Lifetime = Lifetime::from_minutes(60);
 /// What became of an attempt is remembered this long.
 pub(super) const SPENT_KEPT: Lifetime = Lifetime::from_hours(24);
-/// Open attempts of one browser; the oldest give way (conformance.md V47).
-const PER_BROWSER_MAX: i64 = 20;
+/// Open attempts of one browser, and of one browser session, which may call itself ever another browser; the oldest give
+/// way (conformance.md V47).
+const OPEN_MAX: i64 = 20;
 
 /// What a trip to the provider is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,12 +132,18 @@ pub async fn load_spent_attempt(
 }
 
 impl Transaction {
-    /// Begins an attempt; the browser's oldest open ones give way.
+    /// Begins an attempt; the oldest open ones of the browser and of the session give way.
     pub async fn insert_attempt(&mut self, attempt: &Attempt) -> Result<(), StoreError> {
         self.execute(
             "DELETE FROM attempt WHERE state_hash IN (SELECT state_hash FROM attempt WHERE browser_hash = $1 \
              ORDER BY created_at DESC LIMIT 1000 OFFSET $2)",
-            values![attempt.browser, PER_BROWSER_MAX - 1],
+            values![attempt.browser, OPEN_MAX - 1],
+        )
+        .await?;
+        self.execute(
+            "DELETE FROM attempt WHERE state_hash IN (SELECT state_hash FROM attempt WHERE session_id = $1 \
+             ORDER BY created_at DESC LIMIT 1000 OFFSET $2)",
+            values![attempt.session, OPEN_MAX - 1],
         )
         .await?;
         self.execute(

@@ -326,6 +326,8 @@ pub struct FactsCache {
     hashing: RandomState,
     /// Grows with each forgetting; a load is stamped with it.
     sequence: AtomicU64,
+    /// How often an organization was forgotten, or everything.
+    organization_changes: AtomicU64,
     read_until: AtomicI64,
     read_at: AtomicI64,
     notes: Mutex<Notes>,
@@ -364,6 +366,7 @@ impl FactsCache {
             hosts: Mutex::default(),
             hashing,
             sequence: AtomicU64::new(0),
+            organization_changes: AtomicU64::new(0),
             read_until: AtomicI64::new(NEVER),
             read_at: AtomicI64::new(NEVER),
             notes: Mutex::default(),
@@ -384,6 +387,12 @@ impl FactsCache {
     /// the store under another number is of another time.
     pub fn forgettings(&self) -> u64 {
         self.notes().everything
+    }
+
+    /// A number that changes whenever something changes about any organization. What was made from organizations that were
+    /// asked for after it was read, and is kept, is of another time under another number.
+    pub fn organization_changes(&self) -> u64 {
+        self.organization_changes.load(Ordering::Acquire)
     }
 
     pub(super) fn begin_at(&self, n: i64, now: Timestamp) {
@@ -430,6 +439,7 @@ impl FactsCache {
         self.organizations.clear();
         self.unowned.clear();
         self.resources.clear();
+        self.organization_changes.fetch_add(1, Ordering::Release);
     }
 
     fn forget_noted(&self, notes: &mut Notes, change: Change) {
@@ -444,6 +454,8 @@ impl FactsCache {
             Change::Organization(key) => {
                 self.organizations.remove(name_key(key, &self.hashing));
                 self.unowned.remove(key);
+                // Last: whoever reads the new number finds the old facts no more.
+                self.organization_changes.fetch_add(1, Ordering::Release);
             }
             Change::Resource { organization, prefix, name_key } => {
                 self.resources.remove(&(*organization, prefix.clone(), name_key.clone()));
@@ -971,6 +983,29 @@ mod tests {
         assert!(kept(&cache, later, &mine), "loaded after the change");
         cache.forget_everything();
         assert!(!kept(&cache, later, &other));
+    }
+
+    #[test]
+    fn rule_16_whatever_changes_an_organization_changes_the_number_that_is_kept_with_what_was_made_from_it() {
+        let cache = FactsCache::new();
+        cache.begin_at(0, Timestamp::from_millis(0));
+        let mut before = cache.organization_changes();
+        let mut changes = |what: &str, should: bool| {
+            let after = cache.organization_changes();
+            assert_eq!(after != before, should, "{what}");
+            before = after;
+        };
+        let acme = Change::Organization("acme".to_owned());
+        cache.forget_own(1, [acme.clone()]);
+        changes("this node's own commit", true);
+        cache.forget(1, acme.clone());
+        changes("which is read later", false);
+        cache.forget(2, acme);
+        changes("another node's", true);
+        cache.forget(3, Change::Account(AccountId::new(0, [0; 10])));
+        changes("an account", false);
+        cache.begin_at(9, Timestamp::from_millis(0));
+        changes("everything", true);
     }
 
     #[test]

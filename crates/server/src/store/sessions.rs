@@ -16,6 +16,8 @@ pub const SESSION_ABSOLUTE: Lifetime = Lifetime::from_days(365);
 const SESSIONS_MAX: i64 = 50;
 /// Sessions on applications' hosts kept for a browser session; the oldest give way.
 pub const HOST_SESSIONS_MAX: i64 = 32;
+/// Tickets kept for a browser session; the oldest give way.
+const TICKETS_MAX: i64 = 32;
 
 /// A browser session as the account page shows it.
 #[derive(Clone, Debug)]
@@ -230,8 +232,14 @@ impl Transaction {
         Ok(())
     }
 
-    /// Makes a ticket.
+    /// Makes a ticket; the session's oldest give way.
     pub async fn insert_ticket(&mut self, ticket: &NewTicket) -> Result<(), StoreError> {
+        self.execute(
+            "DELETE FROM ticket WHERE ticket_hash IN (SELECT ticket_hash FROM ticket WHERE session_id = $1 \
+             ORDER BY expires_at DESC LIMIT 1000 OFFSET $2)",
+            values![ticket.session, TICKETS_MAX - 1],
+        )
+        .await?;
         self.execute(
             "INSERT INTO ticket (ticket_hash, session_id, host, handover_hash, next, expires_at) \
              VALUES ($1, $2, $3, $4, $5, $6)",

@@ -20,7 +20,7 @@ use super::visit::Visit;
 use crate::app::SharedApp;
 use crate::configuration::Application;
 use crate::cookies;
-use crate::gate::{Answer, Outcome, Question, ask, is_still_allowed};
+use crate::gate::{Answer, Outcome, Question, Told, ask, is_still_allowed};
 use crate::proxy::{Forwarding, Stop};
 use crate::refusal::Refusal;
 use crate::serve::CHANGES_EVERY;
@@ -64,7 +64,7 @@ pub(super) async fn serve(
     };
     let banner = Banner::wanted(app, (application, &host), &answer, &parts);
     let (method, uri) = (parts.method.clone(), parts.uri.clone());
-    let stop = until_refused(Arc::clone(app), place, host, method, uri, &parts.headers);
+    let stop = until_refused(Arc::clone(app), place, host, (method, uri), &parts.headers, answer.told);
     let mut request = Request::from_parts(parts, body);
     if banner.is_some() {
         Banner::prepare(request.headers_mut());
@@ -97,14 +97,15 @@ fn question<'r>(
     Question { application, host: Cow::Borrowed(host), method: method.as_str(), target, headers }
 }
 
-/// Ends when the gate would no longer let the same request through.
+/// Ends when the gate would no longer let the same request through, or would tell the application of another person or of
+/// a lower role than it was `told`.
 fn until_refused(
     app: SharedApp,
     place: usize,
     host: String,
-    method: Method,
-    uri: Uri,
+    (method, uri): (Method, Uri),
     headers: &HeaderMap,
+    told: Told,
 ) -> Stop {
     let mut kept = HeaderMap::new();
     for name in [COOKIE, AUTHORIZATION] {
@@ -117,7 +118,8 @@ fn until_refused(
         let mut unanswered = 0;
         while unanswered <= UNANSWERED_MAX {
             tokio::time::sleep(LOOK_AGAIN).await;
-            match is_still_allowed(&app, question(application, &host, &method, &uri, &kept)).await {
+            let question = question(application, &host, &method, &uri, &kept);
+            match is_still_allowed(&app, question, told).await {
                 Some(true) => unanswered = 0,
                 Some(false) => return,
                 None => unanswered += 1,

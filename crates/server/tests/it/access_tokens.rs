@@ -189,6 +189,10 @@ async fn one_credential_decides_a_token_before_a_cookie_and_what_is_not_ours_goe
     for slipped in ["Bearer dwo_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "Basic bWlyYTpkd29fQUFBQQ=="] {
         assert_eq!(both(slipped.to_owned()).await.status, 401, "{slipped}");
     }
+    // Nor a member's token that a program forgot to introduce, or introduced twice.
+    for slipped in [token.clone(), format!("Bearer Bearer {token}"), format!("Bearer \"{token}\"")] {
+        assert_eq!(both(slipped.clone()).await.status, 401, "{slipped}");
+    }
     // Two at once are not guessed between.
     let bearer = format!("Bearer {token}");
     let two = [("Authorization", "Basic bWlyYTp4"), ("Authorization", bearer.as_str())];

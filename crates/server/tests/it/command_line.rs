@@ -447,6 +447,9 @@ fn serve_and_stop(level: &str) -> Vec<String> {
         "rule 15: the gate's listener serves the gate alone"
     );
     assert!(get(gate, "/auth-request").starts_with("HTTP/1.1 403"), "nobody is trusted unless listed");
+    // Envoy asks below a prefix about the application's own path, which may hold a token.
+    let token = format!("planted{}", "A".repeat(36));
+    assert!(get(gate, &format!("/ext-authz/acme/join/{token}")).starts_with("HTTP/1.1 403"));
     assert!(get(metrics, "/metrics").contains("doorward_change_reader_stale 0"));
     assert!(get(metrics, "/healthz").starts_with("HTTP/1.1 404"));
     let answer = get(main, "/nothing?code=planted");

@@ -764,8 +764,9 @@ fn join_as_echo(mut request: Request) -> Response {
     switch.header("upgrade", "websocket").body(Body::empty()).unwrap()
 }
 
-/// An application that answers 200 to everything and remembers what it was asked. Below `/acme/secret` there is what
-/// runs on: `events` says one thing and no more, `download` a little every few milliseconds, `socket` what it hears.
+/// An application that answers 200 to everything and remembers what it was asked. In `/acme/secret`, which is
+/// private, and below `/acme/website` and `/static`, which are public, there is what runs on: `events` says one thing and
+/// no more, `download` a little every few milliseconds, `socket` what it hears.
 pub async fn echo(seen: Arc<Mutex<Vec<Seen>>>) -> (SocketAddr, tokio::task::JoinHandle<()>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -785,7 +786,11 @@ pub async fn echo(seen: Arc<Mutex<Vec<Seen>>>) -> (SocketAddr, tokio::task::Join
             }
         }
     });
-    let router = Router::new().route("/acme/secret/{kind}", running).fallback(move |request: Request| {
+    let running_on = Router::new()
+        .route("/acme/secret/{kind}", running.clone())
+        .route("/acme/website/running/{kind}", running.clone())
+        .route("/static/running/{kind}", running);
+    let router = running_on.fallback(move |request: Request| {
         let seen = Arc::clone(&seen);
         async move {
             let headers = request.headers().iter();

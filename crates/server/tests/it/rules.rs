@@ -9,7 +9,7 @@ use doorward_core::time::Lifetime;
 use doorward_testkit::{Browser, Endpoint, Misbehavior};
 use http::Method;
 
-use crate::harness::{Options, World};
+use crate::harness::{On, Options, World};
 
 const ATTEMPTS: &str = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM attempt";
 const SSO_SESSIONS: &str = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM sso_session";
@@ -350,6 +350,38 @@ async fn rule_2_v47_one_browser_cookie_of_constant_size_serves_any_number_of_att
     assert_eq!(ours.len(), 2, "session and browser: {ours:?}");
     // Nor do attempts pile up in the store (conformance.md V47).
     assert_eq!(world.count(ATTEMPTS).await, 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_2_v47_a_session_that_loses_its_other_cookies_piles_up_neither_attempts_nor_tickets() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        world.enable_sso("acme", "ada").await;
+        let mira = world.browser_of("mira").await;
+        world.idp.signs_in("mira");
+        let mut back = world.returning(&mira, "acme").await;
+        for _ in 0..24 {
+            mira.lose_cookie("localhost", "doorward-browser");
+            back = world.returning(&mira, "acme").await;
+        }
+        assert_eq!(world.count(ATTEMPTS).await, 20, "{on:?}");
+        assert!(mira.get(back.as_str()).await.code().is_none(), "{on:?}: the newest counts");
+
+        let next = format!("/acme/secret?{}", "x".repeat(1_000));
+        let start = mira.get(&format!("{}/.doorward/start?next={next}", world.hub)).await.location().unwrap();
+        let mut handed_over = mira.get(start.as_str()).await;
+        for _ in 0..40 {
+            mira.lose_cookie("localhost", "doorward-starts");
+            handed_over = mira.get(start.as_str()).await;
+        }
+        assert_eq!(world.count("SELECT CAST(COUNT(*) AS BIGINT) AS n FROM ticket").await, 32, "{on:?}");
+        let page = mira.follow(handed_over).await;
+        assert!(
+            page.body.contains("the application's page"),
+            "{on:?}: the newest counts: {}",
+            mira.history()
+        );
+    }
 }
 
 // Rule 4: single sign-on adds to the account signed in, and to nothing else.
