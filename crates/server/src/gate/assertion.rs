@@ -11,9 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use doorward_core::assertion::{OpenOrganization, assertion_claims};
 use doorward_core::error_code::ErrorCode;
-use doorward_core::gate_decision::{
-    Membership, OrganizationFacts as CoreOrganization, Permit, Sso, SsoStanding, open_until,
-};
+use doorward_core::gate_decision::{Permit, SsoStanding, open_until};
 use doorward_core::identity_headers::identity_headers;
 use doorward_core::ids::OrganizationId;
 use doorward_core::secret::Secret;
@@ -296,19 +294,15 @@ async fn open_organizations(
     let open = all.iter().filter(|organization| !organization.deleted).filter_map(|organization| {
         let membership =
             account.memberships.iter().find(|membership| membership.organization == organization.id)?;
-        let core = CoreOrganization {
-            id: organization.id,
-            name: organization.name(),
-            sso: match organization.sso {
-                None => Sso::Off,
-                Some(enforcement) => Sso::On { enforcement, session_timeout: organization.session_timeout() },
-            },
-        };
         let at = Some(At::of(organization));
-        let membership =
-            Membership { role: membership.role, external_collaborator: membership.external_collaborator() };
         let credential = caller.credential(at);
-        let (role, sso_ends_at) = open_until(core, membership, credential, caller.sso_session(at), now)?;
+        let (role, sso_ends_at) = open_until(
+            organization.for_decision(),
+            membership.for_decision(),
+            credential,
+            caller.sso_session(at),
+            now,
+        )?;
         Some(OpenOrganization { name: organization.name().to_owned(), role, sso_ends_at })
     });
     Ok(open.collect())

@@ -18,8 +18,7 @@ pub use listener::{door, respond};
 use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::gate_decision::{
-    AccountFacts, Credential, Decision, Facts, Membership, OrganizationFacts, Owner, Permit, Sso, SsoSession,
-    Step, decide,
+    AccountFacts, Credential, Decision, Facts, Owner, Permit, SsoSession, Step, decide,
 };
 use doorward_core::identity_headers::{IDENTITY_HEADER_COUNT, IdentityHeaders, empty_identity_headers};
 use doorward_core::ids::AccountId;
@@ -322,21 +321,9 @@ fn facts<'f>(
         owner: match organization {
             None => Owner::Nobody,
             Some(organization) if organization.deleted => Owner::DeletedOrganization,
-            Some(organization) => Owner::Organization(OrganizationFacts {
-                id: organization.id,
-                name: organization.name(),
-                sso: match organization.sso {
-                    None => Sso::Off,
-                    Some(enforcement) => {
-                        Sso::On { enforcement, session_timeout: organization.session_timeout() }
-                    }
-                },
-            }),
+            Some(organization) => Owner::Organization(organization.for_decision()),
         },
-        membership: membership.map(|membership| Membership {
-            role: membership.role,
-            external_collaborator: membership.external_collaborator(),
-        }),
+        membership: membership.map(store::MembershipFacts::for_decision),
         sso_session,
         resource_is_public: place.resource_is_public,
     }

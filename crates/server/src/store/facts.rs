@@ -6,7 +6,7 @@
 //! Never here: decisions. Read next: `facts_table.rs`, `changes.rs`.
 
 use doorward_core::connection::Enforcement;
-use doorward_core::gate_decision::ExternalCollaborator;
+use doorward_core::gate_decision::{self, ExternalCollaborator, Sso};
 use doorward_core::ids::{AccessTokenId, AccountId, OrganizationId, SessionId};
 use doorward_core::membership::Role;
 use doorward_core::name::{NAME_BYTES_MAX, Name};
@@ -103,6 +103,12 @@ pub struct MembershipFacts {
 }
 
 impl MembershipFacts {
+    /// As the decision takes it.
+    pub fn for_decision(&self) -> gate_decision::Membership {
+        let external_collaborator = self.external_collaborator();
+        gate_decision::Membership { role: self.role, external_collaborator }
+    }
+
     /// Whether it reaches the organization without SSO (hub-sso.md M8).
     pub fn external_collaborator(&self) -> ExternalCollaborator {
         match self.spared {
@@ -283,6 +289,13 @@ impl OrganizationFacts {
     /// For how many days after their owner's last SSO tokens reach it.
     pub fn token_sso_days(&self) -> i64 {
         self.token_sso_days.into()
+    }
+
+    /// As the decision takes it.
+    pub fn for_decision(&self) -> gate_decision::OrganizationFacts<'_> {
+        let session_timeout = self.session_timeout();
+        let sso = self.sso.map_or(Sso::Off, |enforcement| Sso::On { enforcement, session_timeout });
+        gate_decision::OrganizationFacts { id: self.id, name: self.name(), sso }
     }
 
     /// The organization as its pages know it; nothing if it was deleted.
