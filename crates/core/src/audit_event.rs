@@ -38,7 +38,7 @@ macro_rules! audit_actions {
 }
 
 audit_actions! {
-    AccountCreate = "account.create", "An account was made.", "name";
+    AccountCreate = "account.create", "An account was made.", "name, operator";
     AccountSignIn = "account.sign_in", "Somebody signed in to an account.", "";
     AccountSignInFailed = "account.sign_in_failed", "A wrong password was given for an account. The first one tells where from; those of the hour after it are counted in one more entry.", "name, count";
     AccountSignOut = "account.sign_out", "Somebody signed out.", "";
