@@ -223,7 +223,9 @@ impl Trip<'_> {
             }
         };
         let endpoints = Endpoints::of(frozen)?;
-        let client_secret = revision.open_secret(attempt.connection, &app.sealing)?;
+        let client_secret = revision
+            .usable_secret(attempt.connection, &app.sealing)
+            .ok_or_else(|| Finding::new(Step::Settings, ErrorCode::SettingsClientSecretMissing))?;
         let (nonce, verifier) = self.open_sealed()?;
         let redemption = CodeRedemption {
             code: &code,
