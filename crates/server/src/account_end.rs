@@ -87,7 +87,7 @@ pub async fn delete_account(
                     return Err(ErrorCode::SettingsSsoNeeded.into());
                 }
             }
-            tx.delete_membership(organization, account).await?;
+            tx.delete_membership(organization, account, now).await?;
             let details = vec![("account", name.to_owned()), ("role", role.to_string())];
             tx.audit(entry(Some(organization), AuditAction::OrgAccountDelete, details), now).await?;
         }
