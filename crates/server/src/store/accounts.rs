@@ -285,14 +285,15 @@ impl Transaction {
         .await?;
         // Who knew the old password in a browser is nobody to whom the new one owes a budget.
         self.execute("DELETE FROM known_browser WHERE account_id = $1", values![id]).await?;
-        self.execute("DELETE FROM attempt WHERE account_id = $1", values![id]).await?;
-        // A question to admins too: whoever knew the old password may have asked it for an identity of his own.
-        self.execute("DELETE FROM held_identity WHERE account_id = $1", values![id]).await?;
+        // Sessions before attempts, as `end_sso_of` does: each would else wait for the other (PostgreSQL).
         self.execute(
             "DELETE FROM browser_session WHERE account_id = $1 AND id <> $2",
             values![id, keep.map_or_else(String::new, |id| id.to_string())],
         )
         .await?;
+        self.execute("DELETE FROM attempt WHERE account_id = $1", values![id]).await?;
+        // A question to admins too: whoever knew the old password may have asked it for an identity of his own.
+        self.execute("DELETE FROM held_identity WHERE account_id = $1", values![id]).await?;
         self.changed(Change::Account(id));
         self.delete_access_tokens_of(id).await
     }
@@ -319,9 +320,10 @@ impl Transaction {
         self.report_failures_of(id, now).await?;
         for sql in [
             "DELETE FROM link_question WHERE account_id = $1",
-            "DELETE FROM held_identity WHERE account_id = $1",
-            "DELETE FROM attempt WHERE account_id = $1",
+            "DELETE FROM sso_failure WHERE account_id = $1",
             "DELETE FROM browser_session WHERE account_id = $1",
+            "DELETE FROM attempt WHERE account_id = $1",
+            "DELETE FROM held_identity WHERE account_id = $1",
             "DELETE FROM access_token WHERE account_id = $1",
             "DELETE FROM known_browser WHERE account_id = $1",
             "DELETE FROM account_email WHERE account_id = $1",
@@ -397,6 +399,12 @@ impl Transaction {
             values![id, KNOWN_BROWSERS_MAX],
         )
         .await?;
+        Ok(())
+    }
+
+    /// Holds an account's row until the transaction ends. Whoever takes its sessions or tokens besides takes it first.
+    pub async fn lock_account(&mut self, id: AccountId) -> Result<(), StoreError> {
+        self.execute("UPDATE account SET disabled = disabled WHERE id = $1", values![id]).await?;
         Ok(())
     }
 

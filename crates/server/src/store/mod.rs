@@ -31,6 +31,7 @@ mod organizations;
 mod recovery;
 mod sealed_columns;
 mod sessions;
+mod sso_failures;
 
 pub use access_tokens::{
     AccessToken, EndedToken, NewAccessToken, ReachingToken, load_access_tokens, load_reaching_tokens,

@@ -837,6 +837,7 @@ const OF_AN_ACCOUNT: &[&str] = &[
     "link_question",
     "membership",
     "sign_in_failure",
+    "sso_failure",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -888,6 +888,66 @@ async fn failures(world: &World) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Of each event of a failed trip in acme's log: its code, or how many it counts.
+async fn failed_trips(world: &World) -> Vec<String> {
+    let failed = world.audit("acme").await.into_iter().filter(|event| event.action == "org.sso_login_failed");
+    failed
+        .map(|event| {
+            let text = |name: &str| event.details.get(name).and_then(Value::as_str).map(str::to_owned);
+            text("count")
+                .map(|count| format!("{} {count}", text("account").unwrap()))
+                .or(text("code"))
+                .unwrap()
+        })
+        .collect()
+}
+
+/// So many trips of mira that turn back at the provider.
+async fn turn_back(world: &World, mira: &Browser, count: usize) {
+    for _ in 0..count {
+        let provider = world.start_sso(mira, "acme", "/").await;
+        let (_, state) = provider.split_once("state=").unwrap();
+        let state = state.split('&').next().unwrap();
+        let back =
+            format!("{}/organizations/acme/oidc/consume?error=access_denied&state={state}", world.base);
+        let page = mira.get(&back).await;
+        assert_eq!(page.code().as_deref(), Some("oidc.cancelled"), "{}", page.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_9_failed_trips_are_written_down_by_the_hour_and_not_by_the_trip() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        world.enable_sso("acme", "ada").await;
+        let mira = world.browser_of("mira").await;
+        turn_back(&world, &mira, 8).await;
+        let code = "oidc.cancelled".to_owned();
+        let mut told = vec![code.clone(); 5];
+        assert_eq!(failed_trips(&world).await, told, "{on:?}");
+        // The hour is over: how many came after the first five.
+        world.app.store.clean_up(world.app.clock.now()).await.unwrap();
+        assert_eq!(failed_trips(&world).await, told);
+        world.pass(Lifetime::from_hours(1));
+        world.app.store.clean_up(world.app.clock.now()).await.unwrap();
+        told.push("mira 3".to_owned());
+        assert_eq!(failed_trips(&world).await, told, "{on:?}");
+        assert_eq!(world.count("SELECT COUNT(*) AS n FROM sso_failure").await, 0);
+
+        // The next failure tells of an hour that is over, too, and the end of the account of the one that runs.
+        turn_back(&world, &mira, 7).await;
+        world.pass(Lifetime::from_hours(1));
+        turn_back(&world, &mira, 6).await;
+        told.extend(vec![code.clone(); 5]);
+        told.push("mira 2".to_owned());
+        told.extend(vec![code; 5]);
+        assert_eq!(failed_trips(&world).await, told, "{on:?}");
+        world.good_command("account delete mira").await;
+        told.push("mira 1".to_owned());
+        assert_eq!(failed_trips(&world).await, told, "{on:?}");
+    }
+}
+
 /// Wrong passwords are written down after their answer: waits until none is on the way.
 async fn all_noted(world: &World) {
     let places = world.app.notes_of_failures.acquire_many(64).await.unwrap();
