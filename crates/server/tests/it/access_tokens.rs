@@ -366,7 +366,8 @@ async fn a_token_that_ends_while_it_is_authorised_ends_in_that_organizations_log
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_is_made_while_its_owner_signs_in_waits_and_neither_fails() {
-    for on in On::all() {
+    // On SQLite nobody holds a row without holding all.
+    for on in On::all().into_iter().filter(|on| *on == On::Postgres) {
         let world = World::with(Options { on, ..Options::default() }).await;
         let mira = world.browser_of("mira").await;
         let (now, account) = (world.app.clock.now(), world.account("mira").await);
