@@ -3,7 +3,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use doorward::store::NewAccessToken;
+use doorward::sso::settings::By;
+use doorward::store::{Actor, AuditEntry, NewAccessToken, Query as _};
+use doorward_core::audit_event::AuditAction;
 use doorward_core::ids::AccessTokenId;
 use doorward_core::membership::Role;
 use doorward_core::secret::TokenHash;
@@ -384,6 +386,62 @@ async fn a_token_that_is_made_while_its_owner_signs_in_waits_and_neither_fails()
         tx.commit(now).await.unwrap();
         let page = form.await.unwrap();
         assert!(page.status == 200 && page.says("laptop"), "{on:?}: {} {}", page.status, page.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_is_taken_back_while_its_owners_account_ends_and_neither_fails() {
+    for on in On::all().into_iter().filter(|on| *on == On::Postgres) {
+        let (world, _mira, token) = authorised(on).await;
+        let (now, acme) = (world.app.clock.now(), world.organization("acme").await.id);
+        let store = world.app.store.clone();
+        let (account, place) = store.access_token_facts(TokenHash::of(&token), now).await.unwrap().unwrap();
+        let (id, owner) = (account.access_tokens[place].id, account.id);
+        // An admin takes it back: the token's row, then the log.
+        let mut tx = store.begin().await.unwrap();
+        let ended = tx.delete_token_authorization(id, acme, None).await.unwrap().unwrap();
+        let by = By { actor: Actor::System, session: None, address: None, request_id: None };
+        let other = store.clone();
+        let ending = tokio::spawn(async move {
+            doorward::account_end::delete_account(&other, (owner, "mira"), None, &by, now).await
+        });
+        until_one_waits(&world, on).await;
+        let entry = AuditEntry {
+            organization: None,
+            action: AuditAction::OrgTokenRevoke,
+            actor: Actor::System,
+            details: Vec::new(),
+            address: None,
+            request_id: None,
+        };
+        tx.audit_ended_tokens(&[ended], "mira", &entry, now).await.unwrap();
+        tx.commit(now).await.unwrap();
+        ending.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_password_while_single_sign_on_is_ended_and_neither_fails() {
+    for on in On::all().into_iter().filter(|on| *on == On::Postgres) {
+        let (world, mira, _) = authorised(on).await;
+        world.start_sso(&mira, "acme", "/").await;
+        let (now, account) = (world.app.clock.now(), world.account("mira").await);
+        let store = world.app.store.clone();
+        // As `end_sso_of` does.
+        let mut tx = store.begin().await.unwrap();
+        let ended = tx.fetch_all("DELETE FROM sso_session RETURNING session_id", Vec::new()).await.unwrap();
+        assert!(!ended.is_empty());
+        let other = store.clone();
+        let changing = tokio::spawn(async move {
+            let mut tx = other.begin().await.unwrap();
+            tx.update_password(account, "x", None).await.unwrap();
+            tx.commit(now).await.unwrap();
+        });
+        until_one_waits(&world, on).await;
+        let ended = tx.fetch_all("DELETE FROM attempt RETURNING state_hash", Vec::new()).await.unwrap();
+        assert_eq!(ended.len(), 1);
+        tx.commit(now).await.unwrap();
+        changing.await.unwrap();
     }
 }
 

@@ -4,6 +4,7 @@
 use doorward::audit_chain::{CHECKPOINT_AFTER, CHECKPOINT_EVENTS, event_hash};
 use doorward::sealing::Sealing;
 use doorward::store::{Actor, AuditEntry, AuditRecord, Query as _, Store, StoreError, Synchronous};
+use doorward::web::pages::sign_in::make_operator_link;
 use doorward_core::audit_event::AuditAction;
 use doorward_core::time::{Lifetime, Timestamp};
 use doorward_testkit::{Browser, TempDir};
@@ -875,6 +876,20 @@ async fn a_long_log_needs_no_memory(on: On) {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_says_that_a_new_account_is_an_operators() {
+    let world = World::new().await;
+    let link = make_operator_link(&world.app).await.unwrap().unwrap();
+    let (_, token) = link.split_once("token=").unwrap();
+    let (name, email, password) = ("olga", "olga@acme.example", "three quiet lanterns");
+    let fields = [("token", token), ("name", name), ("email", email), ("password", password)];
+    let page = Browser::new().post(&format!("{}/login/first", world.base), &fields).await;
+    assert_eq!(page.status, 303, "{}", page.text());
+    let events = world.app.store.reader().audit_of_scope_after("system", 0, 1000).await.unwrap();
+    let made = events.iter().find(|event| event.action == "account.create").unwrap();
+    assert_eq!((&made.details["name"], &made.details["operator"]), (&json!("olga"), &json!("true")));
+}
+
 // === Failed sign-ins ===
 
 async fn failures(world: &World) -> Vec<(String, String)> {
@@ -908,8 +923,9 @@ async fn turn_back(world: &World, mira: &Browser, count: usize) {
         let provider = world.start_sso(mira, "acme", "/").await;
         let (_, state) = provider.split_once("state=").unwrap();
         let state = state.split('&').next().unwrap();
+        let (base, issuer) = (&world.base, world.idp.issuer());
         let back =
-            format!("{}/organizations/acme/oidc/consume?error=access_denied&state={state}", world.base);
+            format!("{base}/organizations/acme/oidc/consume?error=access_denied&state={state}&iss={issuer}");
         let page = mira.get(&back).await;
         assert_eq!(page.code().as_deref(), Some("oidc.cancelled"), "{}", page.text());
     }
