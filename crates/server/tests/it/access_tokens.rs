@@ -423,8 +423,8 @@ async fn a_token_that_is_taken_back_while_its_owners_account_ends_and_neither_fa
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_password_while_single_sign_on_is_ended_and_neither_fails() {
     for on in On::all().into_iter().filter(|on| *on == On::Postgres) {
-        let (world, mira, _) = authorised(on).await;
-        world.start_sso(&mira, "acme", "/").await;
+        let (world, _mira, _) = authorised(on).await;
+        world.start_sso(&world.browser_of("mira").await, "acme", "/").await;
         let (now, account) = (world.app.clock.now(), world.account("mira").await);
         let store = world.app.store.clone();
         // As `end_sso_of` does.
