@@ -877,6 +877,31 @@ async fn a_long_log_needs_no_memory(on: On) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_written_to_while_it_is_verified_is_intact() {
+    for on in On::all() {
+        let world = world_with_events(on, 1200).await;
+        let (store, entry) = (world.app.store.clone(), leaves(&world).await);
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let writer = tokio::spawn(async move {
+            let mut at = NOW;
+            while !*stopped.borrow() {
+                // So much later that each has a checkpoint.
+                at = at.plus(CHECKPOINT_AFTER);
+                let mut tx = store.begin().await.unwrap();
+                tx.audit(entry.clone(), at).await.unwrap();
+                tx.commit(NOW).await.unwrap();
+            }
+        });
+        for _ in 0..20 {
+            let (code, told, errors) = world.operate("audit verify acme").await;
+            assert!(code == 0 && told.contains("intact"), "{on:?}: {told} {errors}");
+        }
+        stop.send_replace(true);
+        writer.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_says_that_a_new_account_is_an_operators() {
     let world = World::new().await;
     let link = make_operator_link(&world.app).await.unwrap().unwrap();
