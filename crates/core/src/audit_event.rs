@@ -38,7 +38,7 @@ macro_rules! audit_actions {
 }
 
 audit_actions! {
-    AccountCreate = "account.create", "An account was made.", "name";
+    AccountCreate = "account.create", "An account was made.", "name, operator";
     AccountSignIn = "account.sign_in", "Somebody signed in to an account.", "";
     AccountSignInFailed = "account.sign_in_failed", "A wrong password was given for an account. The first one tells where from; those of the hour after it are counted in one more entry.", "name, count";
     AccountSignOut = "account.sign_out", "Somebody signed out.", "";
@@ -77,7 +77,7 @@ audit_actions! {
     OrgSsoLinkRequest = "org.sso_link.request", "A member asked the admins to approve a first link.", "account, issuer, subject, email, code";
     OrgSsoLinkRefuse = "org.sso_link.refuse", "An admin refused a first link.", "account, issuer, subject, email";
     OrgSsoUnlink = "org.sso_unlink", "An account was unlinked from an identity; its SSO sessions ended.", "account, issuer, subject, email";
-    OrgSsoLoginFailed = "org.sso_login_failed", "A member's SSO ended without a session.", "code, step";
+    OrgSsoLoginFailed = "org.sso_login_failed", "A member's SSO ended without a session. After five of an account in an hour, the others of that hour are counted in one more entry.", "code, step; account, count";
     OrgApiTokenCreate = "org.api_token.create", "A token for the JSON API was made.", "token, name, scopes, expires_at";
     OrgApiTokenRevoke = "org.api_token.revoke", "A token for the JSON API was revoked.", "token, name";
     OrgTokenAuthorize = "org.token.authorize", "A member authorised a personal access token of his for the organization.", "account, token, name, role";
@@ -91,7 +91,7 @@ audit_actions! {
     KeyDropOld = "key.drop_old", "Old master keys were dropped: nothing is sealed with them.", "keys";
     AccountImport = "account.import", "Accounts were taken from another system's file.", "count";
     OrgImport = "org.import", "The organization, members or a draft of its connection were taken from another system's file.", "created, members, admins, revision";
-    StoreBackup = "store.backup", "The store was written to a backup.", "rows, keys";
+    StoreBackup = "store.backup", "A backup of the store was begun; the event is in it.", "keys";
     StoreRestore = "store.restore", "The store was restored from a backup: what was written after it is gone; sessions, invitations, links and recovery codes of before are void. In the system's log and in each organization's; with `gone`, the organization was made since and nothing but its name is left.", "rows, generation, backup_made_at, gone";
     OrgAuditLogExport = "org.audit_log.export", "The audit log was downloaded. Hidden from the default view.", "count";
 }

@@ -62,6 +62,8 @@ pub async fn delete_account(
         request_id: by.request_id.clone(),
     };
     let mut tx = store.begin().await?;
+    // Written last: whoever ends tokens holds these before the logs that tell of it (PostgreSQL).
+    let mut told = Vec::new();
     loop {
         // Always in the order of their ids, so that two who end at once don't wait for each other.
         let bonds = load_bonds(&mut tx, account).await?;
@@ -74,7 +76,7 @@ pub async fn delete_account(
             if let Some(connection) = load_connection(&mut tx, organization).await? {
                 for identity in tx.delete_identities_of(connection.id, account).await? {
                     let details = identity_details(name, &identity);
-                    tx.audit(entry(Some(organization), AuditAction::OrgSsoUnlink, details), now).await?;
+                    told.push(entry(Some(organization), AuditAction::OrgSsoUnlink, details));
                 }
             }
             // Whoever was removed or demoted while the lock was waited for is what he is now.
@@ -87,9 +89,9 @@ pub async fn delete_account(
                     return Err(ErrorCode::SettingsSsoNeeded.into());
                 }
             }
-            tx.delete_membership(organization, account).await?;
+            tx.delete_membership(organization, account, now).await?;
             let details = vec![("account", name.to_owned()), ("role", role.to_string())];
-            tx.audit(entry(Some(organization), AuditAction::OrgAccountDelete, details), now).await?;
+            told.push(entry(Some(organization), AuditAction::OrgAccountDelete, details));
         }
     }
     // Without an operator the next start's link makes one: a browser must not be able to ask for that.
@@ -101,8 +103,14 @@ pub async fn delete_account(
     {
         return Err(ErrorCode::AccountSignInNeeded.into());
     }
+    told.extend(tx.take_sso_failures_of(account).await?);
     if !tx.delete_account(account, now).await? {
         return Err(ErrorCode::AccountSignInNeeded.into());
+    }
+    // Logs are locked in one order, whoever writes into several.
+    told.sort_by_key(|entry| entry.organization);
+    for entry in told {
+        tx.audit(entry, now).await?;
     }
     let details = vec![("name", name.to_owned())];
     tx.audit(entry(None, AuditAction::AccountDelete, details), now).await?;

@@ -485,7 +485,7 @@ pub struct SsoApproveLink {
     pub account: String,
     /// The subject that link-requests showed; another one is refused
     #[arg(long, value_name = "SUBJECT")]
-    pub subject: Option<String>,
+    pub subject: String,
 }
 
 /// `sso unlink`.

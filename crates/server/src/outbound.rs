@@ -363,13 +363,14 @@ impl Outbound {
         target: &Target,
         limits: Limits,
     ) -> Result<(Option<OwnedSemaphorePermit>, Place), OutboundFault> {
+        // One's own share first: whoever waits for it must not keep a place at a host from the others meanwhile.
+        let place = self.calls.take(organization).await.map_err(|_| OutboundFault::BUSY)?;
         let at_host = if limits.is_document {
             let semaphore = self.documents_of(&target.host);
             Some(semaphore.acquire_owned().await.map_err(|_| OutboundFault::BUSY)?)
         } else {
             None
         };
-        let place = self.calls.take(organization).await.map_err(|_| OutboundFault::BUSY)?;
         Ok((at_host, place))
     }
 

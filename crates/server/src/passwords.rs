@@ -31,8 +31,10 @@ const BCRYPT_COSTS: std::ops::RangeInclusive<u32> = 4..=13;
 
 /// Hashes made at the same time: one fewer than two cores would allow leaves the gate its own.
 const AT_ONCE: usize = 2;
-/// Sign-ins that may wait for a place; further ones are told to come back.
+/// Strangers' passwords that may wait for a place; further ones are told to come back.
 const WAITING_MAX: usize = 64;
+/// The same for known people, who wait in a queue of their own.
+const KNOWN_WAITING_MAX: usize = 32;
 /// How long one waits for a place.
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -73,10 +75,33 @@ const COMMON: &[&str] = &[
 #[derive(Clone, Debug)]
 pub struct Passwords {
     places: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
+    strangers: Queue,
+    known: Queue,
     to_do: mpsc::Sender<Work>,
     /// A hash that no password is known for, for names that nobody has.
     nobody: Arc<str>,
+}
+
+/// Whose password it is: the two wait apart, so that no rush of strangers keeps out whom we know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Caller {
+    /// Anybody.
+    Stranger,
+    /// Somebody signed in, or in a browser in which the account signed in before.
+    Known,
+}
+
+/// Those of one kind that wait. Its first one alone waits for a place: the places then go to the two kinds in turns.
+#[derive(Clone, Debug)]
+struct Queue {
+    waiting: Arc<Semaphore>,
+    first: Arc<Semaphore>,
+}
+
+impl Queue {
+    fn of(most: usize) -> Self {
+        Self { waiting: Arc::new(Semaphore::new(most)), first: Arc::new(Semaphore::new(1)) }
+    }
 }
 
 /// A place in the pool: whoever has one may have one hash made.
@@ -204,31 +229,50 @@ impl Passwords {
         let (salt, hash) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(hash));
         Ok(Self {
             places: Arc::new(Semaphore::new(AT_ONCE)),
-            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+            strangers: Queue::of(WAITING_MAX),
+            known: Queue::of(KNOWN_WAITING_MAX),
             to_do: start_threads()?,
             nobody: format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${salt}${hash}").into(),
         })
     }
 
-    /// The hash of a new password, in PHC form.
+    /// The hash of a stranger's new password, in PHC form.
     pub async fn hash(&self, password: Secret, random: &Random) -> Result<String, PasswordError> {
+        self.hash_in(self.turn(Caller::Stranger).await?, password, random).await
+    }
+
+    /// The same, in a place that was waited for.
+    pub async fn hash_in(
+        &self,
+        turn: Turn,
+        password: Secret,
+        random: &Random,
+    ) -> Result<String, PasswordError> {
         let salt = random.bytes().map_err(|_| PasswordError::Library)?;
-        self.run(self.turn().await?, move || hash_with(salt, &password)).await?
+        self.run(turn, move || hash_with(salt, &password)).await?
     }
 
     /// Waits for a place, a few seconds at most. `Busy`: there was none, or too many wait already.
-    pub async fn turn(&self) -> Result<Turn, PasswordError> {
-        let waiting = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| PasswordError::Busy)?;
-        let place = tokio::time::timeout(WAIT, Arc::clone(&self.places).acquire_owned())
+    pub async fn turn(&self, caller: Caller) -> Result<Turn, PasswordError> {
+        let queue = match caller {
+            Caller::Stranger => &self.strangers,
+            Caller::Known => &self.known,
+        };
+        let waiting = Arc::clone(&queue.waiting).try_acquire_owned().map_err(|_| PasswordError::Busy)?;
+        let place = async {
+            let _first = queue.first.acquire().await?;
+            Arc::clone(&self.places).acquire_owned().await
+        };
+        let place = tokio::time::timeout(WAIT, place)
             .await
             .map_err(|_| PasswordError::Busy)?
             .map_err(|_| PasswordError::Library)?;
         Ok(Turn { _waiting: waiting, place })
     }
 
-    /// Whether `password` is the one of `hash`; with no hash, never, at the same cost.
+    /// Whether a stranger's `password` is the one of `hash`; with no hash, never, at the same cost.
     pub async fn verify(&self, password: Secret, hash: Option<String>) -> Result<bool, PasswordError> {
-        self.verify_in(self.turn().await?, password, hash).await
+        self.verify_in(self.turn(Caller::Stranger).await?, password, hash).await
     }
 
     /// The same, in a place that was waited for.
@@ -318,12 +362,47 @@ mod tests {
     async fn rule_9_hashing_is_bounded_and_whoever_finds_no_place_is_told_to_come_back() {
         let passwords = Passwords::new(&Random::seeded(1)).unwrap();
         assert_eq!(passwords.places.available_permits(), AT_ONCE);
-        let everybody = Arc::clone(&passwords.waiting).acquire_many_owned(64).await.unwrap();
+        let everybody = Arc::clone(&passwords.strangers.waiting).acquire_many_owned(64).await.unwrap();
         let refused = passwords.verify(secret("correct horse battery"), None).await;
         assert!(matches!(refused, Err(PasswordError::Busy)), "{refused:?}");
         drop(everybody);
         assert!(!passwords.verify(secret("correct horse battery"), None).await.unwrap());
-        assert_eq!(passwords.waiting.available_permits(), WAITING_MAX, "places are given back");
+        let left = passwords.strangers.waiting.available_permits();
+        assert_eq!(left, WAITING_MAX, "places are given back");
+    }
+
+    #[tokio::test]
+    async fn rule_9_known_people_have_every_second_place_however_many_strangers_wait() {
+        let passwords = Passwords::new(&Random::seeded(1)).unwrap();
+        let mut working = Vec::new();
+        for _ in 0..AT_ONCE {
+            working.push(passwords.turn(Caller::Stranger).await.unwrap());
+        }
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let wait = |caller| {
+            let (passwords, tell) = (passwords.clone(), tell.clone());
+            tokio::spawn(async move {
+                if let Ok(turn) = passwords.turn(caller).await {
+                    tell.send((caller, turn)).unwrap();
+                }
+            });
+        };
+        // As many strangers as may wait and more, from wherever they come; then three whom we know.
+        (0..100).for_each(|_| wait(Caller::Stranger));
+        tokio::task::yield_now().await;
+        (0..3).for_each(|_| wait(Caller::Known));
+        tokio::task::yield_now().await;
+        // One place alone, so that it is seen who has it after whom.
+        drop(working.pop());
+        let mut order = Vec::new();
+        for _ in 0..6 {
+            let (caller, turn) = told.recv().await.unwrap();
+            order.push(caller);
+            drop(turn);
+        }
+        let known = order.iter().filter(|caller| **caller == Caller::Known).count();
+        assert_eq!(known, 3, "{order:?}");
+        assert!(order.windows(2).all(|two| two[0] != two[1]), "in turns: {order:?}");
     }
 
     #[tokio::test]

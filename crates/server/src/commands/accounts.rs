@@ -78,7 +78,8 @@ pub async fn create_account(
         }
         Err(error) => return Err(error.into()),
     }
-    tx.audit(context.entry(None, AuditAction::AccountCreate, vec![("name", name.to_string())]), now).await?;
+    let details = vec![("name", name.to_string()), ("operator", create.operator.to_string())];
+    tx.audit(context.entry(None, AuditAction::AccountCreate, details), now).await?;
     tx.commit(now).await?;
     let kind = if create.operator { "operator account" } else { "account" };
     writeln!(output, "The {kind} {name} can sign in now.")?;

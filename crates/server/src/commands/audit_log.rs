@@ -18,6 +18,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read as _, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Rows of one read.
 const PAGE: i64 = 500;
@@ -268,8 +269,22 @@ impl Verified {
     }
 }
 
+/// Walks through a log while others may write into it. What looks wrong is looked at once more, with the keys of now:
+/// between two reads somebody may have written an event, a checkpoint or a key.
 async fn verify_scope(store: &Store, scope: &str, kept: Vec<Checkpoint>) -> Result<Verified, StoreError> {
-    let keys = store.audit_keys()?;
+    let verified = walk_scope(store, store.audit_keys()?, scope, kept.clone()).await?;
+    if verified.wrong.is_none() {
+        return Ok(verified);
+    }
+    walk_scope(store, store.audit_keys_now().await?, scope, kept).await
+}
+
+async fn walk_scope(
+    store: &Store,
+    keys: Arc<AuditKeys>,
+    scope: &str,
+    kept: Vec<Checkpoint>,
+) -> Result<Verified, StoreError> {
     let mut reader = store.reader();
     let mut verified = Verified::default();
     let mut walk = ChainWalk::new(scope);
@@ -289,6 +304,7 @@ async fn verify_scope(store: &Store, scope: &str, kept: Vec<Checkpoint>) -> Resu
             },
             Err(error) => return Err(error),
         };
+        judge.look_again();
         for event in &page {
             let mut taken = walk.take(event, Some(&keys));
             if taken.is_ok() {
@@ -327,6 +343,8 @@ struct Judge<'a> {
     /// From the store, page by page.
     stored: VecDeque<Checkpoint>,
     after: i64,
+    /// Nothing was stored beyond `after` when it was asked last.
+    all_read: bool,
     kept: VecDeque<Checkpoint>,
     seen: u64,
     newest: Option<i64>,
@@ -341,7 +359,13 @@ impl<'a> Judge<'a> {
         kept.sort_by_key(|checkpoint| checkpoint.sequence);
         let (stored, kept) = (VecDeque::new(), kept.into());
         let signed_at = Timestamp::from_millis(0);
-        Self { scope, keys, stored, after: 0, kept, seen: 0, newest: None, signed_at, unknown_key: 0 }
+        let (after, all_read, seen, newest, unknown_key) = (0, false, 0, None, 0);
+        Self { scope, keys, stored, after, all_read, kept, seen, newest, signed_at, unknown_key }
+    }
+
+    /// Newer events were read: their checkpoints may be newer than those that were asked for.
+    fn look_again(&mut self) {
+        self.all_read = false;
     }
 
     /// Compares every checkpoint for the number that was taken last, which is `event`'s.
@@ -406,9 +430,10 @@ impl<'a> Judge<'a> {
         if self.kept.front().is_some_and(|first| first.sequence <= sequence) {
             return Ok(self.kept.pop_front().map(|kept| (kept, false)));
         }
-        if self.stored.is_empty() && self.after < i64::MAX {
+        if self.stored.is_empty() && !self.all_read {
             self.stored = reader.checkpoints_after(self.scope, self.after, PAGE).await?.into();
-            self.after = self.stored.back().map_or(i64::MAX, |last| last.sequence);
+            self.all_read = self.stored.is_empty();
+            self.after = self.stored.back().map_or(self.after, |last| last.sequence);
         }
         Ok(match self.stored.front() {
             Some(first) if first.sequence <= sequence => self.stored.pop_front().map(|stored| (stored, true)),

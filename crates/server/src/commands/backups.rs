@@ -36,6 +36,12 @@ pub async fn backup(context: &Context, backup: Backup, output: &mut dyn Write) -
     let store = context.store().await?;
     let now = context.clock.now();
     let sealing = open_sealing(&context.configuration, &store, &context.random, now).await?;
+    let keys = keys_of(&store).await?;
+    // Told before it happens: whoever has the file, finished or not, has it with an event.
+    let mut tx = store.begin().await?;
+    let details = vec![("keys", keys.join(" "))];
+    tx.audit(context.entry(None, AuditAction::StoreBackup, details), now).await?;
+    tx.commit(now).await?;
     let mut part = path.clone().into_os_string();
     part.push(format!(".part-{}", std::process::id()));
     let part = Path::new(&part);
@@ -51,11 +57,6 @@ pub async fn backup(context: &Context, backup: Backup, output: &mut dyn Write) -
     });
     drop(std::fs::remove_file(part));
     let rows = written?;
-    let keys = keys_of(&store).await?;
-    let mut tx = store.begin().await?;
-    let details = vec![("rows", rows.to_string()), ("keys", keys.join(" "))];
-    tx.audit(context.entry(None, AuditAction::StoreBackup, details), now).await?;
-    tx.commit(now).await?;
     writeln!(output, "{rows} rows are in {}, without sessions and without the master key.", path.display())?;
     writeln!(output, "It is restored with master key {} alone: keep that apart.", keys.join(" and "))?;
     Ok(())

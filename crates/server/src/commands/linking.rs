@@ -58,7 +58,7 @@ pub async fn approve_link(
     let mut reader = app.store.reader();
     let organization = organization(&mut reader, &approve.organization).await?;
     let account = account(&mut reader, &approve.account).await?;
-    let chosen = Chosen { account, request: None, subject: approve.subject };
+    let chosen = Chosen { account, request: None, subject: Some(approve.subject) };
     let approved = linking::approve(&app, &organization, &chosen, None, &by).await;
     let approved = approved.map_err(|reason| match reason {
         NotDone::Refused(code @ ErrorCode::SsoLinkOver) => nothing_asked(&organization, code),

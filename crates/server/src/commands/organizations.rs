@@ -149,7 +149,7 @@ pub async fn remove_member(
     {
         return Err(ErrorCode::OrganizationLastAdmin.into());
     }
-    tx.delete_membership(organization.id, account.id).await?;
+    tx.delete_membership(organization.id, account.id, now).await?;
     let details = vec![("account", account.name.to_string()), ("role", role.to_string())];
     tx.audit(context.entry(Some(organization.id), AuditAction::OrgRemoveUser, details), now).await?;
     tx.commit(now).await?;

@@ -2,6 +2,7 @@
 
 use super::test_server::{Say, TestServer};
 use super::*;
+use futures_util::FutureExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn organization() -> OrganizationId {
@@ -423,6 +424,25 @@ async fn f2_a_slow_drip_and_a_silent_server_end_at_the_limit() {
         let fault = get(&outbound, &format!("http://{}/", server.address)).await.unwrap_err();
         assert_eq!(fault.code, ErrorCode::OutboundTimeout);
     }
+}
+
+#[tokio::test]
+async fn rule_9_who_waits_for_his_own_share_keeps_no_place_at_a_host_from_the_others() {
+    let outbound = outbound(&[]);
+    let target = Target::of(&url("https://idp.example.com/keys")).unwrap();
+    let (greedy, other) = (organization(), OrganizationId::new(0, [2; 10]));
+    let mut share = Vec::new();
+    while let Some(place) = outbound.calls.take(greedy).now_or_never() {
+        share.push(place.unwrap());
+    }
+    let mut waiting: Vec<_> = (0..DOCUMENTS_PER_HOST)
+        .map(|_| Box::pin(outbound.place(greedy, &target, Limits::DOCUMENT)))
+        .collect();
+    for one in &mut waiting {
+        assert!(one.as_mut().now_or_never().is_none(), "it has its share already");
+    }
+    let place = outbound.place(other, &target, Limits::DOCUMENT).now_or_never();
+    assert!(place.is_some_and(|place| place.is_ok()));
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 //!
 //! Order matters (rules 2, 3, 9): the attempt is taken by its state before the code is redeemed; no transaction is
 //! open while the provider is asked; what was true at the start is read again in the transaction that ends the trip.
-//! Invariant: every ending leaves one audit event, and one outcome on the spent attempt.
+//! Invariant: every ending leaves one audit event, or is counted in one (`store/sso_failures.rs`), and one outcome on the
+//! spent attempt.
 
 use doorward_core::audit_event::AuditAction;
 use doorward_core::connection::{TestOutcome, UserinfoMode, sso_session_ends_at};
@@ -223,7 +224,9 @@ impl Trip<'_> {
             }
         };
         let endpoints = Endpoints::of(frozen)?;
-        let client_secret = revision.open_secret(attempt.connection, &app.sealing)?;
+        let client_secret = revision
+            .usable_secret(attempt.connection, &app.sealing)
+            .ok_or_else(|| Finding::new(Step::Settings, ErrorCode::SettingsClientSecretMissing))?;
         let (nonce, verifier) = self.open_sealed()?;
         let redemption = CodeRedemption {
             code: &code,
@@ -457,7 +460,8 @@ impl Trip<'_> {
             link_page(app, name, Some(&handle))
         };
         let details = vec![("code", finding.code.to_string()), ("step", finding.step.as_str().to_owned())];
-        tx.audit(entry(organization, AuditAction::OrgSsoLoginFailed, by, details), now).await?;
+        let failed = entry(organization, AuditAction::OrgSsoLoginFailed, by, details);
+        tx.note_sso_failure(organization.id, attempt.account, failed, now).await?;
         tx.note_outcome(attempt.state, finding.code.as_str()).await?;
         tx.commit(now).await?;
         Ok(Ended::Held { why: finding.code, decide_at })
@@ -493,7 +497,7 @@ fn stored(identity: &oidc::Identity) -> Identity {
     }
 }
 
-/// Ends a trip without a session: one audit event, the outcome noted, and a page or, after a test, the settings page
+/// Ends a trip without a session: noted for the audit log, the outcome noted, and a page or, after a test, the settings page
 /// with the finding. `is_about_revision`: the finding says something about the revision that was tested.
 async fn fail(
     app: &App,
@@ -528,13 +532,15 @@ async fn fail(
             }
         }
         Purpose::SignIn => {
-            tx.audit(entry(organization, AuditAction::OrgSsoLoginFailed, &by, details), now).await?;
+            let failed = entry(organization, AuditAction::OrgSsoLoginFailed, &by, details);
+            tx.note_sso_failure(organization.id, attempt.account, failed, now).await?;
             let again = sso_page(app, organization.name.as_str(), &attempt.next);
             Ending::Stop(Refusal::of(&finding).with_action("Start again", again))
         }
         Purpose::Join => {
             details.push(("purpose", attempt.purpose.as_str().to_owned()));
-            tx.audit(entry(organization, AuditAction::OrgSsoLoginFailed, &by, details), now).await?;
+            let failed = entry(organization, AuditAction::OrgSsoLoginFailed, &by, details);
+            tx.note_sso_failure(organization.id, attempt.account, failed, now).await?;
             Ending::Stop(Refusal::of(&finding).with_action("Your organizations", app.page("/")))
         }
     };

@@ -98,6 +98,7 @@ pub async fn enable(
 
     // The admin's own link: confirmed by pressing Enable, which shows whom it links. While another revision is live,
     // only whoever may widen entry may confirm what the address does not say: a password alone links nobody.
+    let mut linked = None;
     match judge_link(&mut tx, &connection, identity, doubts_of_test(&stored.test), account).await? {
         Link::Linked => {}
         Link::WouldNot(finding)
@@ -115,13 +116,17 @@ pub async fn enable(
             }
             let how = if link == Link::WouldLink { How::Address } else { How::Enable };
             let details = link_details(signed_in.account.name(), identity, how);
-            tx.audit(entry(organization, AuditAction::OrgSsoLink, by, details), now).await?;
+            linked = Some(entry(organization, AuditAction::OrgSsoLink, by, details));
         }
     }
     // Whoever was let in by another provider, client or rule of linking is asked again (ADR 0018).
     let new_epoch = !same_provider;
     if !tx.enable_revision(organization, revision, connection.live, enforcement, new_epoch).await? {
         return Err(ErrorCode::SettingsRevisionStale.into());
+    }
+    // Not before: whoever ends an authorisation of a token holds its row before this log (PostgreSQL).
+    if let Some(linked) = linked {
+        tx.audit(linked, now).await?;
     }
     let epoch = connection.epoch + i64::from(new_epoch);
     tx.put_sso_session(session, account, organization.id, epoch, &identity.issuer, &identity.subject, now)

@@ -218,9 +218,9 @@ pub async fn ask(
 pub struct Chosen {
     /// The account that asks.
     pub account: Account,
-    /// The request that was shown; `None`: whichever is open, for the command line.
+    /// The request that was shown, by a page.
     pub request: Option<TokenHash>,
-    /// The subject that was shown, where the command line names one.
+    /// The subject that was shown, by the command line.
     pub subject: Option<String>,
 }
 

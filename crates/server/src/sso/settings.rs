@@ -296,8 +296,11 @@ pub async fn refresh(
     };
     let endpoints =
         metadata.map(|metadata| freeze(&metadata, choose_auth_method(&metadata, old.client_auth_method)));
+    let Some(client_secret) = old.usable_secret(connection.id, &app.sealing) else {
+        return Ok(Saved::NotSaved(missing_secret_finding()));
+    };
     let revision = NewRevision {
-        client_secret: old.open_secret(connection.id, &app.sealing)?,
+        client_secret,
         endpoints,
         issuer_url: old.issuer_url,
         client_id: old.client_id,
@@ -325,7 +328,7 @@ async fn stored_secret(
     if old.client_id != new.client_id {
         return Ok(None);
     }
-    Ok(Some((old.open_secret(connection.id, &app.sealing)?, endpoints)))
+    Ok(old.usable_secret(connection.id, &app.sealing).map(|secret| (secret, endpoints)))
 }
 
 /// Metadata and keys: all that can be checked without a person. With an error comes what was found so far.
@@ -386,8 +389,8 @@ async fn store(
             ("hosted_domains", before.hosted_domains != revision.hosted_domains),
             (
                 "client_secret",
-                before.open_secret(connection_id(app, organization).await?, &app.sealing)?
-                    != revision.client_secret,
+                before.usable_secret(connection_id(app, organization).await?, &app.sealing).as_ref()
+                    != Some(&revision.client_secret),
             ),
         ];
         changed.extend(fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name));

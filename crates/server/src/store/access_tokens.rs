@@ -175,14 +175,14 @@ pub async fn load_token_sso_days(
 }
 
 impl Transaction {
-    /// Keeps a token, unless its owner has as many as he may. Whether it did. Call it with the account's session held
-    /// (`browser_session_counts`): two at once then come one after the other.
+    /// Keeps a token, unless its owner has as many as he may. Whether it did. Call it with the account locked
+    /// (`lock_account`), so that two at once come one after the other, and with its session held
+    /// (`browser_session_counts`).
     pub async fn insert_access_token(
         &mut self,
         token: &NewAccessToken,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        self.execute("UPDATE account SET disabled = disabled WHERE id = $1", values![token.account]).await?;
         let sql = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM access_token WHERE account_id = $1";
         let row = self.fetch_optional(sql, values![token.account]).await?;
         if row.map_or(Ok(0), |row| row.int("n"))? >= TOKENS_MAX {
@@ -212,11 +212,11 @@ impl Transaction {
         id: AccessTokenId,
         account: AccountId,
     ) -> Result<Option<EndedToken>, StoreError> {
+        let Some(name) = self.hold_token(id, account).await? else { return Ok(None) };
         let organizations = self.organizations_of_token(id).await?;
-        let sql = "DELETE FROM access_token WHERE id = $1 AND account_id = $2 RETURNING name";
-        let Some(row) = self.fetch_optional(sql, values![id, account]).await? else { return Ok(None) };
+        self.execute("DELETE FROM access_token WHERE id = $1", values![id]).await?;
         self.changed(Change::Account(account));
-        Ok(Some(EndedToken { id, name: row.text("name")?, owner: account, organizations }))
+        Ok(Some(EndedToken { id, name, owner: account, organizations }))
     }
 
     /// Ends all tokens of an account.
@@ -230,6 +230,17 @@ impl Transaction {
             ended.extend(self.delete_access_token(row.parsed("id")?, account).await?);
         }
         Ok(ended)
+    }
+
+    /// The name of an account's token, with its row held until the transaction ends: it is not authorised anywhere while it
+    /// ends, nor the reverse, so that each organization whose log tells that it is reached is told of the end too.
+    async fn hold_token(
+        &mut self,
+        id: AccessTokenId,
+        account: AccountId,
+    ) -> Result<Option<String>, StoreError> {
+        let sql = "UPDATE access_token SET name = name WHERE id = $1 AND account_id = $2 RETURNING name";
+        self.fetch_optional(sql, values![id, account]).await?.map(|row| row.text("name")).transpose()
     }
 
     async fn organizations_of_token(&mut self, id: AccessTokenId) -> Result<Vec<OrganizationId>, StoreError> {
@@ -251,6 +262,9 @@ impl Transaction {
         since: Timestamp,
         now: Timestamp,
     ) -> Result<Option<(String, Role)>, StoreError> {
+        if self.hold_token(id, account).await?.is_none() {
+            return Ok(None);
+        }
         let sql = "SELECT t.name, t.ceiling, s.epoch, s.authenticated_at FROM access_token t, sso_session s \
                    JOIN connection c ON c.organization_id = s.organization_id AND c.epoch = s.epoch \
                    WHERE t.id = $1 AND t.account_id = $2 AND t.expires_at > $6 AND s.session_id = $3 \

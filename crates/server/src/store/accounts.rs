@@ -285,16 +285,32 @@ impl Transaction {
         .await?;
         // Who knew the old password in a browser is nobody to whom the new one owes a budget.
         self.execute("DELETE FROM known_browser WHERE account_id = $1", values![id]).await?;
+        let keep = keep.map_or_else(String::new, |id| id.to_string());
+        self.delete_sso_sessions_before_the_rest(id, &keep).await?;
         self.execute("DELETE FROM attempt WHERE account_id = $1", values![id]).await?;
         // A question to admins too: whoever knew the old password may have asked it for an identity of his own.
         self.execute("DELETE FROM held_identity WHERE account_id = $1", values![id]).await?;
-        self.execute(
-            "DELETE FROM browser_session WHERE account_id = $1 AND id <> $2",
-            values![id, keep.map_or_else(String::new, |id| id.to_string())],
-        )
-        .await?;
+        self.execute("DELETE FROM browser_session WHERE account_id = $1 AND id <> $2", values![id, keep])
+            .await?;
         self.changed(Change::Account(id));
         self.delete_access_tokens_of(id).await
+    }
+
+    /// Holds an account's browser sessions but one, and ends their SSO sessions: first, as whoever ends single sign-on
+    /// (`end_sso_of`) takes those before the attempts; each would else wait for the other (PostgreSQL).
+    async fn delete_sso_sessions_before_the_rest(
+        &mut self,
+        id: AccountId,
+        keep: &str,
+    ) -> Result<(), StoreError> {
+        for sql in [
+            "UPDATE browser_session SET account_id = account_id WHERE account_id = $1 AND id <> $2",
+            "DELETE FROM sso_session WHERE session_id IN \
+             (SELECT id FROM browser_session WHERE account_id = $1 AND id <> $2)",
+        ] {
+            self.execute(sql, values![id, keep]).await?;
+        }
+        Ok(())
     }
 
     /// Whether this account is the only operator's, with the operators' rows held until the transaction ends: of two who
@@ -317,10 +333,12 @@ impl Transaction {
     pub async fn delete_account(&mut self, id: AccountId, now: Timestamp) -> Result<bool, StoreError> {
         // What was counted of wrong passwords is told while there is an account to tell it of.
         self.report_failures_of(id, now).await?;
+        self.delete_sso_sessions_before_the_rest(id, "").await?;
         for sql in [
             "DELETE FROM link_question WHERE account_id = $1",
-            "DELETE FROM held_identity WHERE account_id = $1",
+            "DELETE FROM sso_failure WHERE account_id = $1",
             "DELETE FROM attempt WHERE account_id = $1",
+            "DELETE FROM held_identity WHERE account_id = $1",
             "DELETE FROM browser_session WHERE account_id = $1",
             "DELETE FROM access_token WHERE account_id = $1",
             "DELETE FROM known_browser WHERE account_id = $1",
@@ -397,6 +415,12 @@ impl Transaction {
             values![id, KNOWN_BROWSERS_MAX],
         )
         .await?;
+        Ok(())
+    }
+
+    /// Holds an account's row until the transaction ends. Whoever takes its sessions or tokens besides takes it first.
+    pub async fn lock_account(&mut self, id: AccountId) -> Result<(), StoreError> {
+        self.execute("UPDATE account SET disabled = disabled WHERE id = $1", values![id]).await?;
         Ok(())
     }
 

@@ -162,6 +162,15 @@ impl Store {
         self.audit_keys.keys()
     }
 
+    /// The same as the store has them now: a key that another process has made since is among them.
+    pub async fn audit_keys_now(&self) -> Result<Arc<AuditKeys>, StoreError> {
+        let Some(sealing) = self.audit_keys.sealing.get() else { return self.audit_keys() };
+        match load(&mut self.reader(), sealing).await? {
+            Some(keys) => Ok(self.audit_keys.put(keys)),
+            None => self.audit_keys(),
+        }
+    }
+
     async fn make_first_audit_key(
         &self,
         sealing: &Sealing,

@@ -201,6 +201,18 @@ impl Revision {
         let row = format!("{connection}.{}", self.number);
         Ok(sealing.open_sealed(secret_place(&row), &self.sealed_secret)?)
     }
+
+    /// The client secret, or nothing if what is stored does not open: the operator is told, and whoever can type the
+    /// secret again mends it.
+    pub fn usable_secret(&self, connection: ConnectionId, sealing: &Sealing) -> Option<Secret> {
+        match self.open_secret(connection, sealing) {
+            Ok(secret) => Some(secret),
+            Err(error) => {
+                tracing::error!(%error, %connection, revision = %self.number, "a client secret does not open");
+                None
+            }
+        }
+    }
 }
 
 /// An organization's connection.

@@ -19,6 +19,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (11, "access", include_str!("../../../../migrations/0011_access.sql")),
     (12, "access_tokens", include_str!("../../../../migrations/0012_access_tokens.sql")),
     (13, "api_tokens", include_str!("../../../../migrations/0013_api_tokens.sql")),
+    (15, "sso_failures", include_str!("../../../../migrations/0015_sso_failures.sql")),
 ];
 
 fn migrator() -> Migrator {

@@ -32,6 +32,7 @@ mod organizations;
 mod recovery;
 mod sealed_columns;
 mod sessions;
+mod sso_failures;
 mod texts;
 
 pub use access_tokens::{

@@ -8,6 +8,7 @@ use doorward_core::membership::Role;
 use doorward_core::name::Name;
 use doorward_core::time::{Lifetime, Timestamp};
 
+use super::connections::{load_account_subject, load_connection, load_revision};
 use super::database::{Query, Row, StoreError};
 use super::{Change, Transaction, load_recovery};
 use crate::values;
@@ -254,14 +255,15 @@ pub async fn count_members(
     row.map_or(Ok(0), |row| row.int("n"))
 }
 
-/// Another admin `x` than the account `$2`, who can govern at the time `$3`: his account is not switched off, and while a
-/// connection is live he is no external collaborator, whom no provider may know.
+/// Another admin `x` than the account `$2`, who can govern at the time `$3`: he has a password, without which nobody signs
+/// in (rule 4), his account is not switched off, and while a connection is live he is no external collaborator, whom no
+/// provider may know.
 macro_rules! other_admin {
     () => {
         "FROM membership x JOIN account a ON a.id = x.account_id \
                            LEFT JOIN connection c ON c.organization_id = x.organization_id \
                            WHERE x.role = 'admin' AND x.account_id <> $2 AND a.disabled = 0 \
-                           AND (c.live IS NULL OR x.external_collaborator = 0 OR x.external_until <= $3)"
+                           AND a.password_hash IS NOT NULL AND (c.live IS NULL OR x.external_collaborator = 0 OR x.external_until <= $3)"
     };
 }
 
@@ -525,14 +527,19 @@ impl Transaction {
     }
 
     /// Removes a member with what the membership opened: SSO sessions, attempts, held identities, recovery; the
-    /// invitations and the join link that he made (rule 14); and invitations that name him. Whether there was one.
+    /// invitations and the join link that he made (rule 14); and invitations that name him. Whose identity his is, is a
+    /// question from then on if nothing has answered it (ADR 0036). Whether there was one.
     pub async fn delete_membership(
         &mut self,
         organization: OrganizationId,
         account: AccountId,
+        now: Timestamp,
     ) -> Result<bool, StoreError> {
         let sql = "DELETE FROM membership WHERE organization_id = $1 AND account_id = $2";
         let removed = self.execute(sql, values![organization, account]).await? > 0;
+        if removed {
+            self.ask_whose_identity(organization, account, now).await?;
+        }
         self.end_sso_of(organization, account).await?;
         self.execute(
             "DELETE FROM recovery WHERE organization_id = $1 AND session_id IN \
@@ -543,6 +550,24 @@ impl Transaction {
         self.void_links_made_by(organization, account).await?;
         self.void_invitations_for(organization, account).await?;
         Ok(removed)
+    }
+
+    /// Opens the question whose identity a former member's is, where single sign-on is live and he was never linked: he
+    /// who has his password alone would else answer it himself, by the join link.
+    async fn ask_whose_identity(
+        &mut self,
+        organization: OrganizationId,
+        account: AccountId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let Some(connection) = load_connection(self, organization).await? else { return Ok(()) };
+        let Some(live) = connection.live else { return Ok(()) };
+        let revision = load_revision(self, organization, live).await?;
+        let Some(frozen) = revision.and_then(|revision| revision.endpoints) else { return Ok(()) };
+        if load_account_subject(self, connection.id, &frozen.issuer, account).await?.is_none() {
+            self.put_link_question(connection.id, &frozen.issuer, account, now).await?;
+        }
+        Ok(())
     }
 
     /// Registers a resource as public or private.

@@ -26,6 +26,8 @@ const ADDRESS_AT_ONCE_MAX: u32 = 32;
 const SIGN_UPS_MAX: u32 = 100;
 const SIGN_UP_SPAN: Lifetime = Lifetime::from_hours(1);
 const MINUTE: Lifetime = Lifetime::from_minutes(1);
+/// The longest that one waits, twice over: so far the clocks of two nodes may differ.
+const BLOCKED_MAX: Lifetime = Lifetime::from_minutes(30);
 /// Things remembered of each kind; the least used give way.
 const REMEMBERED_MAX: usize = 50_000;
 
@@ -216,8 +218,14 @@ impl SignInThrottle {
     /// Takes a place for one look at a password. `stored`: the count as the store knew it a moment ago. `Err`: how
     /// long to wait.
     pub fn take(&self, budget: Budget, stored: FailureCount, now: Timestamp) -> Result<Guess, Lifetime> {
+        // A time further ahead than anybody waits was written by a clock that ran ahead: it keeps nobody out for ever.
+        let in_reach = |count: FailureCount| {
+            let is_far = count.blocked_until > now.plus(BLOCKED_MAX).millis();
+            FailureCount { blocked_until: if is_far { 0 } else { count.blocked_until }, ..count }
+        };
+        let stored = in_reach(stored);
         let _step = self.step();
-        let remembered = self.budgets.get(&budget).filter(|own| own.round >= stored.round);
+        let remembered = self.budgets.get(&budget).map(in_reach).filter(|own| own.round >= stored.round);
         // This node knows of failures that are not written yet, the store of those at other nodes.
         let before = match remembered {
             Some(own) if own.round == stored.round => FailureCount {
@@ -317,6 +325,18 @@ mod tests {
         assert_eq!(throttle.take(account, anew, START).unwrap().counted.failures, 1);
         // What was read a moment before that changes nothing.
         assert_eq!(throttle.take(account, blocked, START).unwrap().counted.failures, 2);
+    }
+
+    #[test]
+    fn a_time_that_a_clock_far_ahead_has_stored_blocks_nobody_and_the_failures_still_count() {
+        let throttle = SignInThrottle::default();
+        let ahead = START.plus(Lifetime::from_days(400)).millis();
+        let stored = FailureCount { failures: 9, blocked_until: ahead, round: 3 };
+        throttle.take(nobody("mira"), stored, START).unwrap();
+        assert_eq!(throttle.take(nobody("mira"), stored, START), Err(Lifetime::from_minutes(15)));
+        // Clocks that differ by minutes are no such thing.
+        let near = FailureCount { blocked_until: START.plus(Lifetime::from_minutes(16)).millis(), ..stored };
+        assert_eq!(throttle.take(nobody("jonas"), near, START), Err(Lifetime::from_minutes(16)));
     }
 
     #[test]

@@ -379,6 +379,26 @@ async fn an_admin_whom_no_provider_may_know_is_not_the_other_admin_while_sso_is_
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admin_without_a_password_is_no_other_admin() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        world.set_role("acme", "mira", Role::Admin).await;
+        world.behind_its_back("UPDATE account SET password_hash = NULL WHERE name_key = 'mira'").await;
+        let ada = world.browser_of("ada").await;
+        let page = ada.post(&page_of(&world, "/organizations/acme/leave"), &[]).await;
+        assert_eq!(page.code().as_deref(), Some("organization.last_admin"), "{}", page.text());
+        let page = ada.get(&page_of(&world, "/settings/account/delete")).await;
+        assert!(page.says("You are its last admin"), "{}", page.text());
+        let (code, _, errors) = world.operate("org member remove acme ada").await;
+        assert!(code == 1 && errors.starts_with("error[organization.last_admin]"), "{errors}");
+
+        world.behind_its_back("UPDATE account SET password_hash = 'one' WHERE name_key = 'mira'").await;
+        let page = ada.post(&page_of(&world, "/organizations/acme/leave"), &[]).await;
+        assert_eq!(page.status, 303, "{}", page.text());
+    }
+}
+
 // Joining again (ADR 0036).
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -470,6 +490,46 @@ async fn v37_a_question_that_comes_up_while_the_confirmation_waits_is_read_again
     let page = eve.submit(page.form("/join")).await;
     assert_eq!(page.code().as_deref(), Some("join.link_in_question"), "{}", page.text());
     assert_eq!(role(&world, "acme", "eve").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v37_a_member_who_was_never_linked_does_not_link_himself_by_leaving_and_joining() {
+    for on in On::all() {
+        for end in ["leaves", "is removed", "is removed by the operator"] {
+            let world = world_on(on).await;
+            let (ada, _) = world.enable_sso("acme", "ada").await;
+            let link = make_join_link(&world, &ada, &[("role", "write")]).await;
+            world.idp.add_person(Person::new("thief", "Tom Thief", "tom@corp.example"));
+            // Whoever has mira's password has not gone to the provider even once.
+            let thief = world.browser_of("mira").await;
+            match end {
+                "leaves" => {
+                    let page = thief.post(&page_of(&world, "/organizations/acme/leave"), &[]).await;
+                    assert_eq!(page.status, 303, "{}", page.text());
+                }
+                "is removed" => {
+                    let remove = page_of(&world, "/organizations/acme/settings/members/remove");
+                    let page = ada.post(&remove, &[("account", "mira")]).await;
+                    assert_eq!(page.status, 303, "{}", page.text());
+                }
+                _ => drop(world.good_command("org member remove acme mira").await),
+            }
+            let page = go_to_confirm(&world, &thief, &link, "thief").await;
+            assert_eq!(page.code().as_deref(), Some("join.link_in_question"), "{end}: {}", page.text());
+            assert_eq!(links(&world).await, ["ada@acme.example ada"], "{end}");
+            assert_eq!(role(&world, "acme", "mira").await, None, "{end}");
+
+            // Her proved address answers it, as at any sign-in.
+            let page = go_to_confirm(&world, &thief, &link, "mira").await;
+            thief.submit(page.form("/join")).await;
+            assert_eq!(links(&world).await, ["ada@acme.example ada", "mira@acme.example mira"], "{end}");
+
+            // Once it is answered, leaving asks nothing.
+            world.remove_member("acme", "mira").await;
+            let questions = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM link_question";
+            assert_eq!(world.count(questions).await, 0, "{end}");
+        }
+    }
 }
 
 // An admin's leaving (ADR 0037).
@@ -902,6 +962,7 @@ const OF_AN_ACCOUNT: &[&str] = &[
     "link_question",
     "membership",
     "sign_in_failure",
+    "sso_failure",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

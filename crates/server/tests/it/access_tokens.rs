@@ -3,7 +3,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use doorward::store::NewAccessToken;
+use doorward::sso::settings::By;
+use doorward::store::{Actor, AuditEntry, NewAccessToken, Query as _};
+use doorward_core::audit_event::AuditAction;
 use doorward_core::ids::AccessTokenId;
 use doorward_core::membership::Role;
 use doorward_core::secret::TokenHash;
@@ -329,6 +331,121 @@ async fn rule_9_the_statement_that_authorises_a_token_reads_again_all_that_it_re
         assert!(!may(account.id, mine, long_ago, now).await, "another issuer since");
         world.behind_its_back("UPDATE connection SET epoch = epoch - 1, live = NULL").await;
         assert!(!may(account.id, mine, long_ago, now).await, "off since");
+    }
+}
+
+/// Waits until a transaction waits for a lock of another; on SQLite it waits before it begins.
+async fn until_one_waits(world: &World, on: On) {
+    let waiting = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while on == On::Postgres && world.count(waiting).await == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_ends_while_it_is_authorised_ends_in_that_organizations_log_too() {
+    for on in On::all() {
+        let (world, _mira, token) = authorised(on).await;
+        world.behind_its_back("DELETE FROM token_authorization").await;
+        let now = world.app.clock.now();
+        let store = world.app.store.clone();
+        let (account, place) = store.access_token_facts(TokenHash::of(&token), now).await.unwrap().unwrap();
+        let session = account.sessions.iter().find(|session| !session.sso.is_empty()).unwrap().id;
+        let (id, acme) = (account.access_tokens[place].id, world.organization("acme").await.id);
+        let since = now.minus(Lifetime::from_days(1));
+        let owner = account.id;
+        let mut tx = store.begin().await.unwrap();
+        assert!(tx.authorize_token(id, owner, session, acme, since, now).await.unwrap().is_some());
+        let other = store.clone();
+        let ending = tokio::spawn(async move {
+            let mut tx = other.begin().await.unwrap();
+            let ended = tx.delete_access_token(id, owner).await.unwrap().unwrap();
+            tx.commit(now).await.unwrap();
+            ended
+        });
+        until_one_waits(&world, on).await;
+        tx.commit(now).await.unwrap();
+        assert_eq!(ending.await.unwrap().organizations, [acme], "{on:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_is_made_while_its_owner_signs_in_waits_and_neither_fails() {
+    // On SQLite nobody holds a row without holding all.
+    for on in On::all().into_iter().filter(|on| *on == On::Postgres) {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let mira = world.browser_of("mira").await;
+        let (now, account) = (world.app.clock.now(), world.account("mira").await);
+        let session = world.app.store.account_facts(account, now).await.unwrap().unwrap().sessions[0].id;
+        // As a sign-in does: the account, then the session.
+        let mut tx = world.app.store.begin().await.unwrap();
+        tx.lock_account(account).await.unwrap();
+        let address = format!("{}/settings/tokens/new", world.base);
+        let form = tokio::spawn(async move {
+            mira.post(&address, &[("name", "laptop"), ("role", "read"), ("days", "1")]).await
+        });
+        until_one_waits(&world, on).await;
+        assert!(tx.renew_browser_session(session, account, TokenHash::of("new"), now).await.unwrap());
+        tx.commit(now).await.unwrap();
+        let page = form.await.unwrap();
+        assert!(page.status == 200 && page.says("laptop"), "{on:?}: {} {}", page.status, page.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_is_taken_back_while_its_owners_account_ends_and_neither_fails() {
+    for on in On::all().into_iter().filter(|on| *on == On::Postgres) {
+        let (world, _mira, token) = authorised(on).await;
+        let (now, acme) = (world.app.clock.now(), world.organization("acme").await.id);
+        let store = world.app.store.clone();
+        let (account, place) = store.access_token_facts(TokenHash::of(&token), now).await.unwrap().unwrap();
+        let (id, owner) = (account.access_tokens[place].id, account.id);
+        // An admin takes it back: the token's row, then the log.
+        let mut tx = store.begin().await.unwrap();
+        let ended = tx.delete_token_authorization(id, acme, None).await.unwrap().unwrap();
+        let by = By { actor: Actor::System, session: None, address: None, request_id: None };
+        let other = store.clone();
+        let ending = tokio::spawn(async move {
+            doorward::account_end::delete_account(&other, (owner, "mira"), None, &by, now).await
+        });
+        until_one_waits(&world, on).await;
+        let entry = AuditEntry {
+            organization: None,
+            action: AuditAction::OrgTokenRevoke,
+            actor: Actor::System,
+            details: Vec::new(),
+            address: None,
+            request_id: None,
+        };
+        tx.audit_ended_tokens(&[ended], "mira", &entry, now).await.unwrap();
+        tx.commit(now).await.unwrap();
+        ending.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_password_while_single_sign_on_is_ended_and_neither_fails() {
+    for on in On::all().into_iter().filter(|on| *on == On::Postgres) {
+        let (world, _mira, _) = authorised(on).await;
+        world.start_sso(&world.browser_of("mira").await, "acme", "/").await;
+        let (now, account) = (world.app.clock.now(), world.account("mira").await);
+        let store = world.app.store.clone();
+        // As `end_sso_of` does.
+        let mut tx = store.begin().await.unwrap();
+        let ended = tx.fetch_all("DELETE FROM sso_session RETURNING session_id", Vec::new()).await.unwrap();
+        assert!(!ended.is_empty());
+        let other = store.clone();
+        let changing = tokio::spawn(async move {
+            let mut tx = other.begin().await.unwrap();
+            tx.update_password(account, "x", None).await.unwrap();
+            tx.commit(now).await.unwrap();
+        });
+        until_one_waits(&world, on).await;
+        let ended = tx.fetch_all("DELETE FROM attempt RETURNING state_hash", Vec::new()).await.unwrap();
+        assert_eq!(ended.len(), 1);
+        tx.commit(now).await.unwrap();
+        changing.await.unwrap();
     }
 }
 

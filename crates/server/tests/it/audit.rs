@@ -4,6 +4,7 @@
 use doorward::audit_chain::{CHECKPOINT_AFTER, CHECKPOINT_EVENTS, event_hash};
 use doorward::sealing::Sealing;
 use doorward::store::{Actor, AuditEntry, AuditRecord, Query as _, Store, StoreError, Synchronous};
+use doorward::web::pages::sign_in::make_operator_link;
 use doorward_core::audit_event::AuditAction;
 use doorward_core::time::{Lifetime, Timestamp};
 use doorward_testkit::{Browser, TempDir};
@@ -875,6 +876,45 @@ async fn a_long_log_needs_no_memory(on: On) {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_written_to_while_it_is_verified_is_intact() {
+    for on in On::all() {
+        let world = world_with_events(on, 1200).await;
+        let (store, entry) = (world.app.store.clone(), leaves(&world).await);
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let writer = tokio::spawn(async move {
+            let mut at = NOW;
+            while !*stopped.borrow() {
+                // So much later that each has a checkpoint.
+                at = at.plus(CHECKPOINT_AFTER);
+                let mut tx = store.begin().await.unwrap();
+                tx.audit(entry.clone(), at).await.unwrap();
+                tx.commit(NOW).await.unwrap();
+            }
+        });
+        for _ in 0..20 {
+            let (code, told, errors) = world.operate("audit verify acme").await;
+            assert!(code == 0 && told.contains("intact"), "{on:?}: {told} {errors}");
+        }
+        stop.send_replace(true);
+        writer.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_says_that_a_new_account_is_an_operators() {
+    let world = World::new().await;
+    let link = make_operator_link(&world.app).await.unwrap().unwrap();
+    let (_, token) = link.split_once("token=").unwrap();
+    let (name, email, password) = ("olga", "olga@acme.example", "three quiet lanterns");
+    let fields = [("token", token), ("name", name), ("email", email), ("password", password)];
+    let page = Browser::new().post(&format!("{}/login/first", world.base), &fields).await;
+    assert_eq!(page.status, 303, "{}", page.text());
+    let events = world.app.store.reader().audit_of_scope_after("system", 0, 1000).await.unwrap();
+    let made = events.iter().find(|event| event.action == "account.create").unwrap();
+    assert_eq!((&made.details["name"], &made.details["operator"]), (&json!("olga"), &json!("true")));
+}
+
 // === Failed sign-ins ===
 
 async fn failures(world: &World) -> Vec<(String, String)> {
@@ -886,6 +926,67 @@ async fn failures(world: &World) -> Vec<(String, String)> {
             (text("name"), text("count"))
         })
         .collect()
+}
+
+/// Of each event of a failed trip in acme's log: its code, or how many it counts.
+async fn failed_trips(world: &World) -> Vec<String> {
+    let failed = world.audit("acme").await.into_iter().filter(|event| event.action == "org.sso_login_failed");
+    failed
+        .map(|event| {
+            let text = |name: &str| event.details.get(name).and_then(Value::as_str).map(str::to_owned);
+            text("count")
+                .map(|count| format!("{} {count}", text("account").unwrap()))
+                .or(text("code"))
+                .unwrap()
+        })
+        .collect()
+}
+
+/// So many trips of mira that turn back at the provider.
+async fn turn_back(world: &World, mira: &Browser, count: usize) {
+    for _ in 0..count {
+        let provider = world.start_sso(mira, "acme", "/").await;
+        let (_, state) = provider.split_once("state=").unwrap();
+        let state = state.split('&').next().unwrap();
+        let (base, issuer) = (&world.base, world.idp.issuer());
+        let back =
+            format!("{base}/organizations/acme/oidc/consume?error=access_denied&state={state}&iss={issuer}");
+        let page = mira.get(&back).await;
+        assert_eq!(page.code().as_deref(), Some("oidc.cancelled"), "{}", page.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_9_failed_trips_are_written_down_by_the_hour_and_not_by_the_trip() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        world.enable_sso("acme", "ada").await;
+        let mira = world.browser_of("mira").await;
+        turn_back(&world, &mira, 8).await;
+        let code = "oidc.cancelled".to_owned();
+        let mut told = vec![code.clone(); 5];
+        assert_eq!(failed_trips(&world).await, told, "{on:?}");
+        // The hour is over: how many came after the first five.
+        world.app.store.clean_up(world.app.clock.now()).await.unwrap();
+        assert_eq!(failed_trips(&world).await, told);
+        world.pass(Lifetime::from_hours(1));
+        world.app.store.clean_up(world.app.clock.now()).await.unwrap();
+        told.push("mira 3".to_owned());
+        assert_eq!(failed_trips(&world).await, told, "{on:?}");
+        assert_eq!(world.count("SELECT COUNT(*) AS n FROM sso_failure").await, 0);
+
+        // The next failure tells of an hour that is over, too, and the end of the account of the one that runs.
+        turn_back(&world, &mira, 7).await;
+        world.pass(Lifetime::from_hours(1));
+        turn_back(&world, &mira, 6).await;
+        told.extend(vec![code.clone(); 5]);
+        told.push("mira 2".to_owned());
+        told.extend(vec![code; 5]);
+        assert_eq!(failed_trips(&world).await, told, "{on:?}");
+        world.good_command("account delete mira").await;
+        told.push("mira 1".to_owned());
+        assert_eq!(failed_trips(&world).await, told, "{on:?}");
+    }
 }
 
 /// Wrong passwords are written down after their answer: waits until none is on the way.

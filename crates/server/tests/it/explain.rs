@@ -228,7 +228,7 @@ async fn other_facts(world: &World, runner: &mut TestRunner, sessions: &[Session
     }
     match role {
         Some(role) => drop(tx.set_role(acme.id, mira, role, now).await.unwrap()),
-        None => drop(tx.delete_membership(acme.id, mira).await.unwrap()),
+        None => drop(tx.delete_membership(acme.id, mira, now).await.unwrap()),
     }
     tx.end_sso_of(acme.id, mira).await.unwrap();
     tx.commit(now).await.unwrap();

@@ -334,7 +334,8 @@ impl World {
             full_name: full_name.to_owned(),
             email: Some(Email::parse(&format!("{name}@acme.example")).unwrap()),
             email_proved: true,
-            password_hash: None,
+            // He has one, and nobody knows it: a test that signs in with a password sets it.
+            password_hash: Some("a hash that no password fits".to_owned()),
             operator: false,
         };
         let mut tx = self.app.store.begin().await.unwrap();
@@ -380,9 +381,10 @@ impl World {
 
     pub async fn remove_member(&self, organization: &str, account: &str) {
         let (organization, account) = (self.organization(organization).await.id, self.account(account).await);
+        let now = self.app.clock.now();
         let mut tx = self.app.store.begin().await.unwrap();
-        tx.delete_membership(organization, account).await.unwrap();
-        tx.commit(self.app.clock.now()).await.unwrap();
+        tx.delete_membership(organization, account, now).await.unwrap();
+        tx.commit(now).await.unwrap();
     }
 
     /// A browser in which this account is signed in, without the password's cost.

@@ -311,6 +311,19 @@ async fn rule_6_what_a_straggler_sealed_with_the_old_key_is_sealed_anew_before_t
 }
 
 #[tokio::test]
+async fn a_backup_is_told_before_it_is_written_and_holds_its_own_event() {
+    let world = furnished(On::Sqlite).await;
+    let nowhere = world.folder().join("nowhere").join("kept.backup");
+    let (code, _, errors) = world.operate(&format!("backup {}", nowhere.display())).await;
+    assert!(is_refused(code, &errors, "backup.unusable"), "{errors}");
+    let told = world.app.store.reader().audit_of_scope_after("system", 0, 1000).await.unwrap();
+    assert_eq!(told.iter().filter(|event| event.action == "store.backup").count(), 1);
+    let path = world.folder().join("kept.backup");
+    world.good_command(&format!("backup {}", path.display())).await;
+    assert_eq!(std::fs::read_to_string(&path).unwrap().matches("store.backup").count(), 2);
+}
+
+#[tokio::test]
 async fn a_backup_says_which_keys_it_needs_and_is_not_restored_without_one_of_them() {
     let world = furnished(On::Sqlite).await;
     world.good_command("key rotate").await;

@@ -449,7 +449,7 @@ async fn the_operator_lists_approves_and_unlinks_and_the_log_names_the_system_us
     for on in On::all() {
         let (world, _ada) = world_with_a_stranger_at_the_provider(on).await;
         assert_eq!(world.command("sso link-requests acme").1, "Nobody waits for a decision.\n");
-        let (code, _, errors) = world.command("sso approve-link acme mira");
+        let (code, _, errors) = world.command("sso approve-link acme mira --subject mholt");
         assert_eq!(code, 1);
         assert!(errors.starts_with("error[sso.link_over]: there is no such question"), "{errors}");
 
@@ -463,7 +463,13 @@ async fn the_operator_lists_approves_and_unlinks_and_the_log_names_the_system_us
         let (code, _, errors) = world.command("sso approve-link acme mira --subject another");
         assert!(code == 1 && errors.contains("sso.link_over"), "{errors}");
         assert_eq!(linked(&world).await, 1);
-        let (code, said, errors) = world.command("sso approve-link acme mira");
+        // Nor whichever is open by now: what the operator was shown, he names.
+        let (code, _, errors) = world.command("sso approve-link acme mira");
+        assert!(code != 0 && errors.contains("--subject"), "{errors}");
+        assert_eq!(linked(&world).await, 1);
+        let (_, subject) = listed.split_once(", subject ").unwrap();
+        let subject = subject.split(' ').next().unwrap();
+        let (code, said, errors) = world.command(&format!("sso approve-link acme mira --subject {subject}"));
         assert_eq!((code, errors.as_str()), (0, ""));
         assert!(said.starts_with("mira is linked to M. Holt"), "{said}");
         assert!(world.visit(&mira, &private_page(&world)).await.says("/acme/secret"), "{}", mira.history());

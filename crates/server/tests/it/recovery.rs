@@ -494,6 +494,18 @@ async fn rule_12_guesses_at_codes_are_throttled_and_each_is_in_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_neighbours_wrong_passwords_keep_nobody_from_a_recovery_code() {
+    let world = World::new().await;
+    let (_, codes) = enable(&world).await;
+    let ada = world.browser_of("ada").await;
+    let (now, office) = (world.app.clock.now(), "127.0.0.1".parse().unwrap());
+    while let Ok(place) = world.app.sign_ins.enter(office, now) {
+        place.failed(now);
+    }
+    assert_eq!(recover(&world, &ada, &codes[0]).await.status, 303, "{}", ada.history());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_12_the_operators_command_line_is_the_last_way_in() {
     for on in On::all() {
         let world = world_on(on).await;

@@ -302,7 +302,7 @@ async fn rule_2_what_ends_trust_deletes_open_attempts() {
             "new password" => drop(tx.update_password(account, "x", Some(session)).await.unwrap()),
             "removed" => {
                 let acme = world.organization("acme").await.id;
-                assert!(tx.delete_membership(acme, account).await.unwrap());
+                assert!(tx.delete_membership(acme, account, now).await.unwrap());
             }
             _ => {}
         }
@@ -571,7 +571,7 @@ async fn rule_8_each_change_reaches_the_caches_of_other_nodes_in_its_own_transac
                 tx.set_role(acme.id, mira, Role::Read, now).await.unwrap();
             }
             "removed" => {
-                tx.delete_membership(acme.id, mira).await.unwrap();
+                tx.delete_membership(acme.id, mira, now).await.unwrap();
             }
             "enabled" => {
                 let enforced = Enforcement::Enforced;

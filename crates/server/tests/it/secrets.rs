@@ -59,6 +59,52 @@ async fn walk(browser: &Browser, mut page: Page, pages: &mut Vec<Page>) -> Page 
 }
 
 /// On one thread, so that all of it writes into the log of this test.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_does_not_open_any_more_is_typed_anew_and_so_is_a_join_link() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let (ada, client) = world.enable_sso("acme", "ada").await;
+        let link = world.settings("acme", "/join-link");
+        assert_eq!(ada.post(&link, &[("role", "write")]).await.status, 303, "{}", ada.history());
+        // Sealed for another place, as after a restore by hand.
+        for sql in [
+            "UPDATE revision SET client_secret = (SELECT MIN(sealed) FROM audit_key)",
+            "UPDATE join_link SET sealed = (SELECT MIN(sealed) FROM audit_key)",
+        ] {
+            world.behind_its_back(sql).await;
+        }
+
+        let members = format!("{}/organizations/acme/settings/members", world.base);
+        let page = ada.get(&members).await;
+        assert!(page.status == 200 && page.says("it can't be shown"), "{} {}", page.status, page.text());
+        assert_eq!(ada.get(&world.settings("acme", "")).await.status, 200, "{}", ada.history());
+        assert_eq!(ada.post(&link, &[("role", "write")]).await.status, 303, "{}", ada.history());
+        assert!(ada.get(&members).await.body.contains("id=\"join_url\""));
+
+        // A sign-in says what is missing, and whose move it is.
+        let missing = Some("settings.client_secret_missing");
+        let mira = world.browser_of("mira").await;
+        world.idp.signs_in("mira");
+        let page = world.visit(&mira, &format!("{}/acme/secret", world.hub)).await;
+        assert_eq!(page.code().as_deref(), missing, "{} {}", page.status, page.text());
+
+        // An empty field keeps nothing; the secret typed again is taken, and members go on.
+        let issuer = world.idp.issuer();
+        let fields =
+            |secret| [("client_id", &*client.id), ("client_secret", secret), ("issuer_url", &*issuer)];
+        let page = world.update_and_test(&ada, "acme", &fields("")).await;
+        assert_eq!((page.status.as_u16(), page.code().as_deref()), (422, missing), "{}", page.text());
+        world.idp.signs_in("ada");
+        let page = world.update_and_test(&ada, "acme", &fields(client.secret())).await;
+        assert_eq!(page.status, 200, "{}", page.text());
+        world.arrive(&ada, page).await;
+        assert_eq!(world.state("acme").await, "live", "{}", ada.history());
+        world.idp.signs_in("mira");
+        let page = world.visit(&mira, &format!("{}/acme/secret", world.hub)).await;
+        assert!(page.says("the application's page"), "{}", page.text());
+    }
+}
+
 #[tokio::test]
 async fn rule_6_v57_v58_no_secret_of_a_whole_run_is_logged_shown_audited_or_readable_in_the_database() {
     let log = Kept::default();

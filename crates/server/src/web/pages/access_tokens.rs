@@ -297,6 +297,7 @@ pub async fn make_token(
         expires_at: now.plus(Lifetime::from_days(days)),
     };
     let mut tx = app.store.begin().await?;
+    tx.lock_account(new.account).await?;
     // A new password ends sessions and tokens: none is made by a session that it has just ended.
     if !tx.browser_session_counts(session, new.account).await? {
         return Err(ErrorCode::AccountSignInNeeded.into());

@@ -17,7 +17,7 @@ use super::audited;
 use super::sign_in::{note_failure, take_place};
 use crate::app::{App, SharedApp};
 use crate::cookies::Cookie;
-use crate::passwords::{PasswordError, judge_new_password};
+use crate::passwords::{Caller, PasswordError, judge_new_password};
 use crate::refusal::Refusal;
 use crate::session::session_is_alive;
 use crate::store::{load_emails, load_sign_in_from};
@@ -163,7 +163,11 @@ pub(super) async fn prove_password(
         .map_err(|wait| Refusal::new(ErrorCode::AccountThrottled).with_retry_after(wait.seconds() + 1))?;
     let before = facts.password_hash.unwrap_or_default();
     let fits = current.expose().len() <= super::sign_in::PASSWORD_BYTES_MAX;
-    let verified = app.passwords.verify(current, Some(before.clone()).filter(|hash| !hash.is_empty())).await;
+    let hash = Some(before.clone()).filter(|hash| !hash.is_empty());
+    let verified = match app.passwords.turn(Caller::Known).await {
+        Ok(turn) => app.passwords.verify_in(turn, current, hash).await,
+        Err(error) => Err(error),
+    };
     if matches!(verified, Err(PasswordError::Busy)) {
         app.sign_ins.give_back(guess, app.clock.now());
     }
@@ -201,7 +205,8 @@ pub async fn change_password(
         return Ok(show_with(StatusCode::UNPROCESSABLE_ENTITY, &page));
     };
     let now = app.clock.now();
-    let hash = app.passwords.hash(new, &app.random).await?;
+    let turn = app.passwords.turn(Caller::Known).await?;
+    let hash = app.passwords.hash_in(turn, new, &app.random).await?;
     let mut tx = app.store.begin().await?;
     // Two changes at once: the first one counts, and the second proved a password that is no more.
     if !tx.confirm_sign_in(account.id, &before).await? {

@@ -30,8 +30,8 @@ pub struct JoinLinkCard {
 /// The link that is turned on.
 #[derive(Clone, Debug)]
 pub struct JoinLinkShown {
-    /// The whole address.
-    pub url: String,
+    /// The whole address; `None`: what is stored of it does not open.
+    pub url: Option<String>,
     /// The role that it gives.
     pub role: Role,
     /// How many people may still join by it; `None`: any number.
@@ -75,10 +75,18 @@ pub async fn join_link_card(
     let link = match load_join_link(&mut app.store.reader(), organization.id).await? {
         None => None,
         Some(link) => {
-            let token = link.open(organization.id, &app.sealing)?;
-            let path = link_path(organization.name.as_str(), &token);
+            let url = match link.open(organization.id, &app.sealing) {
+                Ok(token) => {
+                    let path = link_path(organization.name.as_str(), &token);
+                    Some(app.configuration.base_url.join(&path))
+                }
+                Err(error) => {
+                    tracing::error!(%error, organization = %organization.name, "a join link does not open");
+                    None
+                }
+            };
             Some(JoinLinkShown {
-                url: app.configuration.base_url.join(&path),
+                url,
                 role: link.role,
                 uses_left: link.uses_left,
                 created_by: link.created_by_name,

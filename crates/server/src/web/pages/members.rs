@@ -424,7 +424,7 @@ async fn end_membership(
         }
         keep_an_admin(&mut tx, place, account, now).await?;
     }
-    tx.delete_membership(organization, account).await?;
+    tx.delete_membership(organization, account, now).await?;
     let mut details = vec![("account", name.to_owned())];
     if action == AuditAction::OrgRemoveUser {
         details.push(("role", role.as_str().to_owned()));

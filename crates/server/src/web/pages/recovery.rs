@@ -9,7 +9,6 @@ use doorward_core::secret::Secret;
 use doorward_core::time::Lifetime;
 use http::StatusCode;
 use serde::Deserialize;
-use std::net::{IpAddr, Ipv4Addr};
 
 use super::sso::{by, plan_allows, settings_page};
 use crate::app::{App, SharedApp};
@@ -19,7 +18,7 @@ use crate::sso::recovery::{new_codes, recover};
 use crate::store::{FailureCount, count_recovery_codes};
 use crate::web::access::redirect;
 use crate::web::page::{Done, Frame, OrganizationHead, Problems, Tab, show, show_with};
-use crate::web::throttle::{AddressRefused, Budget};
+use crate::web::throttle::Budget;
 use crate::web::visit::{OrganizationVisit, Visit};
 
 /// The answer that shows new codes, once.
@@ -130,7 +129,8 @@ impl std::fmt::Debug for RecoverForm {
     }
 }
 
-/// `POST …/settings/sso/recover`: uses a code. Guesses are throttled like passwords: by address, and by account.
+/// `POST …/settings/sso/recover`: uses a code. Guesses are throttled like passwords, of this browser session alone: a code
+/// is what an admin has left when nothing else works, and no neighbour's mistakes keep him from it.
 pub async fn use_code(
     State(app): State<SharedApp>,
     visit: Visit,
@@ -142,15 +142,12 @@ pub async fn use_code(
     if place.may_widen() {
         return Ok(redirect(&settings_page(&app, &place.organization)));
     }
-    let address = visit.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let again = app.page(&format!("/organizations/{}/settings/sso/recover", place.organization.name));
-    let refused = |code| Refusal::new(code).with_action("Back to the recovery code", again.clone());
-    let throttled =
-        |wait: Lifetime| refused(ErrorCode::AccountThrottled).with_retry_after(wait.seconds() + 1);
-    let from = app.sign_ins.enter(address, now).map_err(|why| match why {
-        AddressRefused::Failures(wait) => throttled(wait),
-        AddressRefused::Crowded => refused(ErrorCode::AccountBusy),
-    })?;
+    let throttled = |wait: Lifetime| {
+        Refusal::new(ErrorCode::AccountThrottled)
+            .with_action("Back to the recovery code", again)
+            .with_retry_after(wait.seconds() + 1)
+    };
     let session = signed_in.session().ok_or(ErrorCode::AccountSignInNeeded)?.id;
     let guess =
         app.sign_ins.take(Budget::Recovery(session), FailureCount::default(), now).map_err(throttled)?;
@@ -161,7 +158,6 @@ pub async fn use_code(
             Ok(redirect(&format!("{page}?done={}", Done::Recovered.as_str())))
         }
         Err(NotDone::Refused(code @ ErrorCode::SettingsRecoveryCodeWrong)) => {
-            from.failed(now);
             let page = recover_page(&app, &visit, &place, Problems::one("code", code)).await?;
             Ok(show_with(StatusCode::UNPROCESSABLE_ENTITY, &page))
         }

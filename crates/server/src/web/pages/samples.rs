@@ -634,7 +634,7 @@ fn invitation(id: &str, account: Option<&str>, uses_left: i64) -> InvitationLine
 fn join_link_card(on: bool) -> JoinLinkCard {
     JoinLinkCard {
         link: on.then(|| JoinLinkShown {
-            url: format!("https://sso.example.com/door/organizations/acme/join/{}", "x7Fq-".repeat(8)),
+            url: Some(format!("https://sso.example.com/door/organizations/acme/join/{}", "x7Fq-".repeat(8))),
             role: Role::Read,
             uses_left: Some(12),
             created_by: text("mira"),

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::app::{App, SharedApp};
 use crate::cookies::Cookie;
-use crate::passwords::{PasswordError, is_ours, judge_new_password};
+use crate::passwords::{Caller, PasswordError, is_ours, judge_new_password};
 use crate::refusal::Refusal;
 use crate::store::{
     Account, Actor, AuditEntry, KnownBrowser, NewAccount, SignInFacts, StoreError, Transaction, has_operator,
@@ -270,7 +270,8 @@ pub async fn sign_in(
         Ok(guess) => guess,
         Err(wait) => return Ok(again(ErrorCode::AccountThrottled, Some(wait))),
     };
-    let turn = match app.passwords.turn().await {
+    let caller = if is_known { Caller::Known } else { Caller::Stranger };
+    let turn = match app.passwords.turn(caller).await {
         Ok(turn) => turn,
         Err(PasswordError::Busy) => {
             app.sign_ins.give_back(guess, app.clock.now());
@@ -302,7 +303,12 @@ pub async fn sign_in(
     let own_hash = if is_ours(&hash) {
         None
     } else {
-        app.passwords.hash(Secret::new(form.password.clone()), &app.random).await.ok()
+        match app.passwords.turn(caller).await {
+            Ok(turn) => {
+                app.passwords.hash_in(turn, Secret::new(form.password.clone()), &app.random).await.ok()
+            }
+            Err(_) => None,
+        }
     };
 
     let now = app.clock.now();
@@ -558,7 +564,8 @@ pub(super) async fn make_and_sign_in(
     }
     let actor = Actor::Account(account.id, account.name.as_str().to_owned());
     let mut entry = own_entry(visit, actor.clone(), AuditAction::AccountCreate);
-    entry.details = vec![("name", account.name.as_str().to_owned())];
+    entry.details =
+        vec![("name", account.name.as_str().to_owned()), ("operator", account.operator.to_string())];
     tx.audit(entry, now).await?;
     let token = begin_session(app, &mut tx, visit, account.id, now).await?;
     let (browser, new_browser) = browser_of(app, visit)?;
