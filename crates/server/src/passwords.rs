@@ -31,12 +31,12 @@ const BCRYPT_COSTS: std::ops::RangeInclusive<u32> = 4..=13;
 
 /// Hashes made at the same time: one fewer than two cores would allow leaves the gate its own.
 const AT_ONCE: usize = 2;
-/// Strangers' passwords that may wait for a place; further ones are told to come back.
-const WAITING_MAX: usize = 64;
+/// Strangers' passwords that may wait for a place; further ones are told to come back. So many get one in [`WAIT`].
+const WAITING_MAX: usize = 256;
 /// The same for known people, who wait in a queue of their own.
-const KNOWN_WAITING_MAX: usize = 32;
+const KNOWN_WAITING_MAX: usize = 128;
 /// How long one waits for a place.
-const WAIT: Duration = Duration::from_secs(5);
+const WAIT: Duration = Duration::from_secs(10);
 
 /// Shortest password, in characters.
 pub const PASSWORD_CHARACTERS_MIN: usize = 10;
@@ -308,6 +308,24 @@ impl Passwords {
 /// A hash to be made.
 type Work = Box<dyn FnOnce() + Send>;
 
+/// Lets whatever else wants to run on this thread's processor run at once: a hash takes tens of milliseconds, a check of the
+/// gate must not wait for the scheduler to take turns (rule 9; docs/adr/0010). Without such a policy, or the right to it,
+/// things are as they were.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    {
+        use thread_priority::{
+            NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+            thread_native_id,
+        };
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        let done = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+        if let Err(error) = done {
+            tracing::debug!(?error, "password hashing keeps the usual priority");
+        }
+    }
+}
+
 /// Starts the pool's threads; they end when nobody can send them work any more. They are made here and not when they are
 /// needed: in tokio's pool, work for which the system has no thread to give waits for ever, and keeps its place, so that
 /// nobody could sign in any more (conformance.md F23).
@@ -317,6 +335,7 @@ fn start_threads() -> Result<mpsc::Sender<Work>, PasswordError> {
     for _ in 0..AT_ONCE {
         let queue = Arc::clone(&queue);
         let one_after_the_other = move || {
+            give_way();
             loop {
                 let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok(work) = next else { return };
@@ -362,13 +381,27 @@ mod tests {
     async fn rule_9_hashing_is_bounded_and_whoever_finds_no_place_is_told_to_come_back() {
         let passwords = Passwords::new(&Random::seeded(1)).unwrap();
         assert_eq!(passwords.places.available_permits(), AT_ONCE);
-        let everybody = Arc::clone(&passwords.strangers.waiting).acquire_many_owned(64).await.unwrap();
+        let all = u32::try_from(WAITING_MAX).unwrap();
+        let everybody = Arc::clone(&passwords.strangers.waiting).acquire_many_owned(all).await.unwrap();
         let refused = passwords.verify(secret("correct horse battery"), None).await;
         assert!(matches!(refused, Err(PasswordError::Busy)), "{refused:?}");
         drop(everybody);
         assert!(!passwords.verify(secret("correct horse battery"), None).await.unwrap());
         let left = passwords.strangers.waiting.available_permits();
         assert_eq!(left, WAITING_MAX, "places are given back");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn rule_9_a_hash_gives_way_to_whatever_else_wants_to_run() {
+        use thread_priority::{
+            NormalThreadSchedulePolicy, ThreadSchedulePolicy, thread_native_id, thread_schedule_policy_param,
+        };
+        let passwords = Passwords::new(&Random::seeded(1)).unwrap();
+        let turn = passwords.turn(Caller::Stranger).await.unwrap();
+        let policy = passwords.run(turn, || thread_schedule_policy_param(thread_native_id())).await.unwrap();
+        let (policy, _) = policy.unwrap();
+        assert_eq!(policy, ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle));
     }
 
     #[tokio::test]
@@ -388,7 +421,7 @@ mod tests {
             });
         };
         // As many strangers as may wait and more, from wherever they come; then three whom we know.
-        (0..100).for_each(|_| wait(Caller::Stranger));
+        (0..WAITING_MAX + 10).for_each(|_| wait(Caller::Stranger));
         tokio::task::yield_now().await;
         (0..3).for_each(|_| wait(Caller::Known));
         tokio::task::yield_now().await;

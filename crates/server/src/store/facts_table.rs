@@ -77,6 +77,12 @@ impl<T> Table<T> {
             Some(slot) => slot,
             None => {
                 let Ok(slot) = u32::try_from(inner.slots.len()) else { return };
+                // By an eighth and not twofold, so that a record's share of the table hardly depends on how many there are.
+                if inner.slots.len() == inner.slots.capacity() {
+                    let more = (inner.slots.len() / 8).max(64);
+                    inner.slots.reserve_exact(more);
+                    inner.used.reserve_exact(more);
+                }
                 inner.slots.push(None);
                 inner.used.push(AtomicBool::new(false));
                 slot

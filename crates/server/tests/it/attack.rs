@@ -266,7 +266,7 @@ async fn a_rush_of_sign_ins_counts_no_failure_against_anybody() {
     let world = World::new().await;
     give_password(&world, "mira", PASSWORD).await;
     let hash = give_password(&world, "eve", "another long secret").await;
-    let rush: Vec<_> = (0..200)
+    let rush: Vec<_> = (0..300)
         .map(|_| {
             let (app, hash) = (world.app.clone(), hash.clone());
             tokio::spawn(async move {

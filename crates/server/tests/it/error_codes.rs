@@ -7,7 +7,7 @@ use doorward_core::error_code::ErrorCode;
 
 /// Codes that no test can provoke from outside yet, and why.
 const NOT_PROVOKED: &[(&str, &str)] = &[
-    ("account.busy", "needs 66 passwords checked at once; rule_9 in passwords.rs does it inside"),
+    ("account.busy", "needs 258 passwords checked at once; rule_9 in passwords.rs does it inside"),
     ("settings.hosted_domain_missing", "needs an issuer that everybody shares, which is not on loopback"),
     ("oidc.metadata_assumed", "a hint, which no page shows yet"),
     ("gate.upstream_timeout", "needs 30 s of real time"),
