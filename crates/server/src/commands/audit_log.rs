@@ -331,8 +331,17 @@ async fn walk_scope(
             continue;
         }
         let end = walk.finish(count, hash.as_deref()).and_then(|()| judge.finish(&walk));
-        verified.wrong = end.err().or(judge.beyond(&walk, &mut reader).await?);
-        return Ok(verified);
+        verified.wrong = end.err();
+        if verified.wrong.is_some() {
+            return Ok(verified);
+        }
+        let Some(beyond) = judge.take_up_to(i64::MAX, &mut reader).await? else { return Ok(verified) };
+        // Written since the last event was read, it has one of its own by now.
+        if reader.audit_of_scope_after(scope, walk.last(), 1).await?.is_empty() {
+            verified.wrong = Some(judge.beyond(&walk, &beyond.0));
+            return Ok(verified);
+        }
+        judge.put_back(beyond);
     }
 }
 
@@ -409,16 +418,19 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
-    /// What is wrong if a checkpoint names a number that is not there.
-    async fn beyond(&mut self, walk: &ChainWalk, reader: &mut Reader) -> Result<Option<Wrong>, StoreError> {
-        let checkpoint = self.take_up_to(i64::MAX, reader).await?;
-        Ok(checkpoint.map(|(checkpoint, _)| {
-            if self.keys.signed(&checkpoint) == Signed::Fits {
-                Wrong { sequence: walk.last() + 1, damage: Damage::MissingAtEnd }
-            } else {
-                Wrong { sequence: checkpoint.sequence, damage: Damage::CheckpointNotSigned }
-            }
-        }))
+    /// What is wrong where a checkpoint names a number that is not there.
+    fn beyond(&self, walk: &ChainWalk, checkpoint: &Checkpoint) -> Wrong {
+        if self.keys.signed(checkpoint) == Signed::Fits {
+            Wrong { sequence: walk.last() + 1, damage: Damage::MissingAtEnd }
+        } else {
+            Wrong { sequence: checkpoint.sequence, damage: Damage::CheckpointNotSigned }
+        }
+    }
+
+    /// Gives back what was taken too early.
+    fn put_back(&mut self, (checkpoint, is_stored): (Checkpoint, bool)) {
+        let queue = if is_stored { &mut self.stored } else { &mut self.kept };
+        queue.push_front(checkpoint);
     }
 
     /// The next checkpoint for a number up to `sequence`, and whether it is the store's own.
