@@ -226,7 +226,9 @@ fn caddy(row: Row) -> Remedy {
         | Row::BigCookies
         | Row::HeadAndRange
         | Row::OtherUpgrades => add(ASK, "uri /forward-auth"),
-        Row::OverrideHeaders | Row::ForgedOverrides => add(SITE, "request_header -X-Original-*"),
+        Row::OverrideHeaders | Row::ForgedOverrides => {
+            add("in the application's site, and so for each of its kin", "request_header -X-Original-*")
+        }
         Row::ForwardedHeaders | Row::ForgedForwarded | Row::SchemeArrives => {
             add(SITE, "request_header -X-Forwarded-*")
         }
@@ -234,7 +236,7 @@ fn caddy(row: Row) -> Remedy {
         Row::ForgedIdentity | Row::ForgedMixedCase | Row::ForgedDoubled => {
             add("in the application's site, and -Doorward* beside it", "request_header -Remote*")
         }
-        Row::ForgedDots => add(SITE, "request_header -Doorward*"),
+        Row::ForgedDots => add(SITE, "request_header -*.*"),
         Row::ConnectionHeader | Row::IdentityConnection | Row::WebSocket => {
             add(SITE, "request_header Connection Upgrade")
         }
@@ -316,7 +318,7 @@ fn envoy(row: Row) -> Remedy {
 
 fn haproxy(row: Row) -> Remedy {
     const FRONTEND: &str = "in the frontend, before lua.doorward";
-    const DELETE: &str = "http-request del-header (?i)_|^(doorward|remote|forwarded|x-real-ip|proxy)($|[^a-z0-9])|^x.(forwarded|original|rewrite|http.method|method).? -m reg";
+    const DELETE: &str = "http-request del-header (?i)[^a-z0-9-]|^(doorward|remote|forwarded|proxy|script-name|path-info|daphne)(-|$)|^x-(real-ip|forwarded|original|rewrite|override|http|method|host|script|sendfile|accel)(-|$) -m reg";
     match row {
         Row::Pages => add("in the frontend", "acl sso      req.hdr(host),host_only -i sso.example.com"),
         Row::Handover => add("in the frontend", "use_backend doorward if sso or handover"),
