@@ -3,6 +3,7 @@
 //! Used by the pages and by the gate alike, so that both judge a session the same way.
 
 use doorward_core::connection::sso_session_counts;
+use doorward_core::ids::OrganizationId;
 use doorward_core::membership::Role;
 use doorward_core::secret::TokenHash;
 use doorward_core::time::{Lifetime, Timestamp};
@@ -37,19 +38,21 @@ impl SignedIn {
 
     /// Whether the session has an SSO session for the organization that is valid now.
     pub fn sso_is_complete(&self, organization: &OrganizationFacts, now: Timestamp) -> bool {
-        self.session().is_some_and(|session| {
-            session.sso.iter().any(|sso| {
-                let timeout = organization.session_timeout();
-                sso.organization == organization.id
-                    && sso_session_counts(
-                        sso.epoch(),
-                        sso.authenticated_at(),
-                        organization.epoch(),
-                        timeout,
-                        now,
-                    )
-            })
-        })
+        self.sso_counts(organization.id, organization.epoch(), organization.session_timeout(), now)
+    }
+
+    /// The same of an organization that is known otherwise, by its connection's epoch and its time-out.
+    pub fn sso_counts(
+        &self,
+        organization: OrganizationId,
+        epoch: i64,
+        timeout: Lifetime,
+        now: Timestamp,
+    ) -> bool {
+        let done = self
+            .session()
+            .and_then(|session| session.sso.iter().find(|sso| sso.organization == organization));
+        done.is_some_and(|sso| sso_session_counts(sso.epoch(), sso.authenticated_at(), epoch, timeout, now))
     }
 
     /// How long ago the password was proved.

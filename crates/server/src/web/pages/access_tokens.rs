@@ -11,7 +11,6 @@ use doorward_core::access_token::{
     TOKEN_DAYS_DEFAULT, TOKEN_DAYS_MAX, TOKEN_NAME_CHARACTERS_MAX, new_access_token, token_reaches_until,
 };
 use doorward_core::audit_event::AuditAction;
-use doorward_core::connection::sso_session_counts;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::ids::{AccessTokenId, OrganizationId};
 use doorward_core::membership::Role;
@@ -190,13 +189,8 @@ fn sso_since(member: &MemberOrganization, now: Timestamp) -> Timestamp {
 }
 
 fn sso_is_complete(signed_in: &SignedIn, member: &MemberOrganization, now: Timestamp) -> bool {
-    signed_in.session().is_some_and(|session| {
-        session.sso.iter().any(|sso| {
-            let timeout = member.organization.session_timeout;
-            sso.organization == member.organization.id
-                && sso_session_counts(sso.epoch(), sso.authenticated_at(), member.epoch, timeout, now)
-        })
-    })
+    let organization = &member.organization;
+    signed_in.sso_counts(organization.id, member.epoch, organization.session_timeout, now)
 }
 
 /// `GET /settings/tokens`.
