@@ -272,10 +272,14 @@ impl Trip<'_> {
         Ok(Person { identity, claims: verified.claims_for_display() })
     }
 
-    /// The attempt's nonce and PKCE verifier.
-    fn open_sealed(self) -> Result<(Secret, Secret), StoreError> {
+    /// The attempt's nonce and PKCE verifier. One that does not open is begun anew; the operator reads why in the log.
+    fn open_sealed(self) -> Result<(Secret, Secret), Stopped> {
         let state = self.attempt.state.to_text();
-        let both = self.app.sealing.open_sealed(sealed_place(&state), &self.attempt.sealed)?;
+        let opened = self.app.sealing.open_sealed(sealed_place(&state), &self.attempt.sealed);
+        let both = opened.map_err(|error| {
+            tracing::error!(%error, organization = %self.organization.name, "an attempt does not open");
+            Stopped::Superseded
+        })?;
         let (nonce, verifier) = both
             .expose()
             .split_once('.')

@@ -105,6 +105,32 @@ async fn a_secret_that_does_not_open_any_more_is_typed_anew_and_so_is_a_join_lin
     }
 }
 
+/// After a restore by hand, or on a node whose key file is another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_does_not_open_any_more_ends_calmly_and_the_next_one_gets_in() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        world.enable_sso("acme", "ada").await;
+        let mira = world.browser_of("mira").await;
+        world.idp.signs_in("mira");
+        for sql in [
+            "UPDATE attempt SET sealed = (SELECT MIN(sealed) FROM audit_key)",
+            "UPDATE attempt SET sealed = 'AAAA'",
+            "UPDATE attempt SET sealed = ''",
+        ] {
+            let back = world.returning(&mira, "acme").await;
+            world.behind_its_back(sql).await;
+            let page = world.visit(&mira, back.as_str()).await;
+            let seen = (page.status.as_u16() < 500, page.code());
+            assert_eq!(seen, (true, Some("sso.attempt_superseded".to_owned())), "{}", page.text());
+            let sessions = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM sso_session";
+            assert_eq!(world.count(sessions).await, 1, "ada's alone");
+        }
+        let page = world.visit(&mira, &format!("{}/acme/secret", world.hub)).await;
+        assert!(page.says("the application's page"), "{}", page.text());
+    }
+}
+
 #[tokio::test]
 async fn rule_6_v57_v58_no_secret_of_a_whole_run_is_logged_shown_audited_or_readable_in_the_database() {
     let log = Kept::default();
