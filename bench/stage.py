@@ -5,7 +5,7 @@ PEERS_TMP (/tmp/doorward-bench), where databases are kept from run to run: `smal
 accounts, `large` the same and 100,000 organizations with 1,000,000 accounts and sessions more (BENCH_FILLER makes it
 smaller for a trial). A service runs on processor 0, what asks it on processor 1.
 """
-import contextlib, json, os, shutil, signal, sqlite3, subprocess, sys, tempfile, time, urllib.request
+import contextlib, http.client, json, os, shutil, signal, sqlite3, subprocess, sys, tempfile, time, urllib.parse, urllib.request
 
 import sessions
 
@@ -40,6 +40,7 @@ organization = ["/{{org}}/{{resource}}/**", "/{{org}}/**"]
 [[app]]
 name = "hub"
 host = "hub.localhost:9300"
+upstream = "http://127.0.0.1:{UPSTREAM}"
 organization = ["/{{org}}/{{resource}}/**", "/{{org}}/**"]
 """
 
@@ -161,6 +162,23 @@ class Served:
             sys.exit(f"checks failed: {done}")
         done["cpu_us_each"] = (self.cpu_us() - before) / done["ok"]
         return done
+
+    def hand_over(self, cookie, target, host="hub.localhost:9300"):
+        """The cookie of a session on an application's host of its own, for who has this one on ours."""
+        own, on_host, url = cookie, "", f"http://{host}/.doorward/start?next={target}"
+        for _ in range(5):
+            address = urllib.parse.urlsplit(url)
+            ours = address.netloc == "localhost:9300"
+            connection = http.client.HTTPConnection("127.0.0.1", 9300)
+            connection.request("GET", f"{address.path}?{address.query}", headers={"Host": address.netloc, "Cookie": own if ours else on_host, "Accept": "text/html"})
+            answer = connection.getresponse()
+            for name, value in answer.getheaders():
+                if name.lower() == "set-cookie" and not ours:
+                    on_host = value.split(";")[0]
+                    if on_host.startswith("doorward-app="):
+                        return on_host
+            url = urllib.parse.urljoin(url, answer.getheader("Location") or sys.exit(f"no hand-over: {answer.status} at {url}"))
+        sys.exit(f"no hand-over: {url}")
 
     def logins(self, count):
         """CPU in ms of one login, each by a pair of account and organization that has not signed in yet. The sessions are in `signed-in`."""

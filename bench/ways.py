@@ -98,8 +98,9 @@ class Way:
         return done["p99_us"]
 
 
-def ways(served, floors, cookie):
+def ways(served, floors, cookie, on_host):
     own = ["Host: localhost:9300", f"Cookie: {cookie}"]
+    hub = ["Host: hub.localhost:9300", f"Cookie: {on_host}"]
     doorward = lambda: served.process
     asked = ["X-Original-Method: GET", f"X-Original-URL: http://localhost:9300{TARGET}"]
     forwarded = ["X-Forwarded-Method: GET", "X-Forwarded-Proto: http", "X-Forwarded-Host: localhost:9300", f"X-Forwarded-Uri: {TARGET}"]
@@ -108,9 +109,9 @@ def ways(served, floors, cookie):
         Way("floor full", FULL, "/auth", own + asked, [full]),
         Way("/auth-request", 9301, "/auth-request", own + asked, [doorward], "floor full", 1.25),
         Way("/forward-auth", 9301, "/forward-auth", own + forwarded, [doorward], "floor full", 1.25),
-        Way("floor-proxy", FLOOR_PROXY, TARGET, own, [proxy]),
-        Way("built-in proxy", 9300, TARGET, own, [doorward], "floor-proxy", 1.25),
-        Way("nginx proxy_pass", NGINX_PROXY, TARGET, own, [web], "floor-proxy"),
+        Way("floor-proxy", FLOOR_PROXY, TARGET, hub, [proxy]),
+        Way("built-in proxy", 9300, TARGET, hub, [doorward], "floor-proxy", 1.25),
+        Way("nginx proxy_pass", NGINX_PROXY, TARGET, hub, [web], "floor-proxy"),
         Way("nginx, full", NGINX_FULL, TARGET, own, [web, full]),
         Way("nginx, Doorward", NGINX_DOORWARD, TARGET, own, [web, doorward], "nginx, full", 1.15),
     ]
@@ -135,7 +136,8 @@ def main():
         served.logins(500)
         lines = [line.rstrip("\n").split("\t") for line in open(f"{served.folder}/signed-in")]
         cookie = next(cookie for organization, cookie in lines if organization == "org-0")
-        all_ways = ways(served, (full, proxy, web), f"{cookie}; {SID}")
+        on_host = served.hand_over(cookie, TARGET)
+        all_ways = ways(served, (full, proxy, web), f"{cookie}; {SID}", f"{on_host}; {SID}")
         cpu = {way.name: {n: [] for n in connections} for way in all_ways}
         p99, cold, warm = {way.name: [] for way in all_ways}, [], []
         for n in range(given.rounds):

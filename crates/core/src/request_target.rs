@@ -115,10 +115,12 @@ pub fn normalise_host(host: &str, https: bool) -> Option<Cow<'_, str>> {
     if !well_formed {
         return None;
     }
+    let has_capitals = name.bytes().any(|b| b.is_ascii_uppercase());
     match port {
         // Most hosts arrive as they are kept.
-        None if !name.bytes().any(|b| b.is_ascii_uppercase()) => Some(Cow::Borrowed(name)),
+        None if !has_capitals => Some(Cow::Borrowed(name)),
         None => Some(Cow::Owned(name.to_ascii_lowercase())),
+        Some(port) if host.len() == name.len() + 1 + port.len() && !has_capitals => Some(Cow::Borrowed(host)),
         Some(port) => Some(Cow::Owned(format!("{}:{port}", name.to_ascii_lowercase()))),
     }
 }

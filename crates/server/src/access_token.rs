@@ -58,8 +58,11 @@ impl TokenHolder {
 }
 
 /// Whom a token speaks for; nothing if it is unknown or over, or its account is switched off.
-pub async fn holder(app: &SharedApp, token: TokenHash) -> Result<Option<TokenHolder>, StoreError> {
-    let now = app.clock.now();
+pub async fn holder(
+    app: &SharedApp,
+    token: TokenHash,
+    now: Timestamp,
+) -> Result<Option<TokenHolder>, StoreError> {
     let Some((account, place)) = app.store.access_token_facts(token, now).await? else { return Ok(None) };
     let holder = TokenHolder { account, place };
     let Some(token) = holder.token() else { return Ok(None) };

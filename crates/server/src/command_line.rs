@@ -894,7 +894,7 @@ fn print_proxy_config(
 
 /// The pages and the gate.
 fn build(app: &SharedApp) -> Built {
-    Built { main: web::router(app), gate: gate::door(app, web::write_answer) }
+    Built { main: web::answers(app), gate: gate::door(app, web::write_answer) }
 }
 
 /// A mistake of the configuration, with its place.

@@ -128,8 +128,25 @@ pub const fn names(https: bool) -> [&'static str; 6] {
 fn pairs(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(COOKIE).iter();
     lines
-        .flat_map(|line| line.as_bytes().split(|&b| b == b';'))
+        .flat_map(|line| Split { rest: Some(line.as_bytes()), at: b';' })
         .map(|pair| pair.strip_prefix(b" ").unwrap_or(pair))
+}
+
+/// The pieces of a text between one octet, as `slice::split` has them, but many octets at a time.
+struct Split<'t> {
+    rest: Option<&'t [u8]>,
+    at: u8,
+}
+
+impl<'t> Iterator for Split<'t> {
+    type Item = &'t [u8];
+
+    fn next(&mut self) -> Option<&'t [u8]> {
+        let rest = self.rest?;
+        let end = memchr::memchr(self.at, rest).unwrap_or(rest.len());
+        self.rest = rest.get(end + 1..);
+        rest.get(..end)
+    }
 }
 
 /// The `Cookie` header without ours, for an upstream; `None` when nothing is left.
@@ -141,10 +158,11 @@ pub fn without_ours(headers: &HeaderMap, https: bool) -> Option<HeaderValue> {
 /// allows, become one (RFC 9113 section 8.2.3). Over HTTP/1.1 a proxy may have joined two by a comma (Envoy does), which
 /// puts one of ours into another's value: both go. `None` when nothing is left.
 pub fn without(headers: &HeaderMap, ours: &[&str]) -> Option<HeaderValue> {
-    let mut kept = Vec::new();
-    for pair in headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|&b| b == b';')) {
+    let mut kept = Vec::with_capacity(headers.get_all(COOKIE).iter().map(HeaderValue::len).sum());
+    let lines = headers.get_all(COOKIE).iter();
+    for pair in lines.flat_map(|line| Split { rest: Some(line.as_bytes()), at: b';' }) {
         let pair = pair.trim_ascii();
-        if pair.is_empty() || pair.split(|&b| b == b',').any(|part| is_one_of(ours, part)) {
+        if pair.is_empty() || (Split { rest: Some(pair), at: b',' }).any(|part| is_one_of(ours, part)) {
             continue;
         }
         if !kept.is_empty() {
@@ -157,7 +175,7 @@ pub fn without(headers: &HeaderMap, ours: &[&str]) -> Option<HeaderValue> {
 
 /// Whether `name=value` is a cookie of one of these names.
 fn is_one_of(names: &[&str], cookie: &[u8]) -> bool {
-    let name = cookie.split(|&b| b == b'=').next().unwrap_or_default().trim_ascii();
+    let name = Split { rest: Some(cookie), at: b'=' }.next().unwrap_or_default().trim_ascii();
     names.iter().any(|one| one.as_bytes().eq_ignore_ascii_case(name))
 }
 

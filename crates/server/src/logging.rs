@@ -1,23 +1,22 @@
 //! The log: how it looks, the id of each request, and one line for each request.
 //!
 //! In: format and level of the configuration, requests. Out: lines on standard error, `x-request-id`, and `RequestId`
-//! and `ClientAddress` in a request's extensions.
+//! and an `Arrival` for each request.
 //! Never in the log (rule 6): a query string, a cookie, another header's value, a body, a token in a path.
 
-use crate::client_address::client_address;
+use crate::client_address::{ClientAddress, client_address};
 use crate::clock::Clock;
 use crate::configuration::{LogFormat, LogLevel};
 use crate::header_names::X_REQUEST_ID;
 use crate::random::Random;
-use axum::Router;
-use axum::extract::{ConnectInfo, Request};
+use crate::web::Answers;
+use axum::extract::Request;
 use axum::response::Response;
 use http::HeaderValue;
 use ipnet::IpNet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tower::ServiceExt as _;
 use tracing::{Instrument as _, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -47,36 +46,53 @@ where
 
 /// Names one request in the log, on error pages and in the answer's `x-request-id`. Never taken from outside, so that
 /// nobody writes into our log or poses as another request.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RequestId(Arc<str>);
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestId([u8; 24]);
 
 impl RequestId {
-    /// 96 random bits in hexadecimal.
+    /// 96 random bits in hexadecimal; zeros from a system that has no randomness to give.
     pub(crate) fn new(random: &Random) -> Self {
-        let Ok(bytes) = random.bytes::<12>() else { return Self(Arc::from("none")) };
+        let bytes = random.id().unwrap_or_default();
         let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
         let mut text = [0; 24];
         for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
             pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
         }
-        Self(Arc::from(std::str::from_utf8(&text).unwrap_or("none")))
+        Self(text)
     }
 
     /// The id as a header's value.
     pub(crate) fn header(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.0).unwrap_or(HeaderValue::from_static("none"))
+        HeaderValue::from_bytes(&self.0).unwrap_or(HeaderValue::from_static("none"))
     }
 
     /// The id.
     pub fn as_str(&self) -> &str {
-        &self.0
+        std::str::from_utf8(&self.0).unwrap_or("none")
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
+}
+
+/// What is known of a request on the main listener before it is read. In its extensions on its way to our pages.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Its id.
+    pub id: RequestId,
+    /// The other end of its connection, for what only a trusted proxy may ask.
+    pub peer: SocketAddr,
+    /// Whose request it is, as `trusted_proxies` lets us know it.
+    pub client: ClientAddress,
 }
 
 /// What `logged` needs.
@@ -92,32 +108,36 @@ pub struct RequestLog {
 
 /// Answers a request from `peer` on the main listener: gives it its id and its client's address, and logs one line when
 /// the answer's head is ready.
-pub async fn logged(log: &RequestLog, router: Router, mut request: Request, peer: SocketAddr) -> Response {
+pub fn logged(
+    log: &Arc<RequestLog>,
+    answers: &Answers,
+    request: Request,
+    peer: SocketAddr,
+) -> impl Future<Output = Response> + Send + use<> {
+    let log = Arc::clone(log);
     let id = RequestId::new(&log.random);
-    // Who asks by himself, for what only a trusted proxy may ask.
-    request.extensions_mut().insert(ConnectInfo(peer));
     let client = client_address(peer.ip(), request.headers(), &log.trusted_proxies);
-    request.extensions_mut().insert(client);
-    request.extensions_mut().insert(id.clone());
-
     let (method, uri) = (request.method().clone(), request.uri().clone());
     // At the level error, so that the id is there even in a log that has errors alone.
     let span = tracing::error_span!("request", id = %id);
     let began = log.clock.now();
-    let mut response =
-        router.oneshot(request).instrument(span.clone()).await.unwrap_or_else(|never| match never {});
-    let ms = log.clock.now().since(began).millis();
-    let status = response.status().as_u16();
-    let path = PathForLog(uri.path());
-    match path.0 {
-        // A probe every second would be most of the log.
-        "/healthz" | "/readyz" => {
-            tracing::debug!(parent: &span, %method, %path, status, ms, %client, "probe");
+    let answered = span.in_scope(|| answers(request, Arrival { id, peer, client }));
+    let answered = answered.instrument(span.clone());
+    async move {
+        let mut response = answered.await;
+        let ms = log.clock.now().since(began).millis();
+        let status = response.status().as_u16();
+        let path = PathForLog(uri.path());
+        match path.0 {
+            // A probe every second would be most of the log.
+            "/healthz" | "/readyz" => {
+                tracing::debug!(parent: &span, %method, %path, status, ms, %client, "probe");
+            }
+            _ => tracing::info!(parent: &span, %method, %path, status, ms, %client, "request"),
         }
-        _ => tracing::info!(parent: &span, %method, %path, status, ms, %client, "request"),
+        response.headers_mut().insert(X_REQUEST_ID, id.header());
+        response
     }
-    response.headers_mut().insert(X_REQUEST_ID, id.header());
-    response
 }
 
 /// Longest path in the log, in characters.
@@ -152,7 +172,6 @@ impl fmt::Display for PathForLog<'_> {
 mod tests {
     use super::*;
     use axum::body::Body;
-    use axum::routing::get;
     use std::io;
     use std::sync::Mutex;
     use std::sync::atomic::AtomicI64;
@@ -186,23 +205,23 @@ mod tests {
         }
     }
 
-    async fn inner(request: Request) -> String {
+    async fn inner(arrival: Arrival) -> Response {
         tracing::warn!("within");
-        request.extensions().get::<RequestId>().unwrap().to_string()
+        Response::new(Body::from(arrival.id.to_string()))
     }
 
     /// Sends one request through the middleware; gives the answer and what was logged.
     async fn logged(format: LogFormat, level: LogLevel, request: Request) -> (Response, String) {
         let kept = Kept::default();
-        let log = RequestLog {
+        let log = Arc::new(RequestLog {
             random: Random::seeded(1),
             clock: Clock::turned(Arc::new(AtomicI64::new(0))),
             trusted_proxies: Arc::from(["10.0.0.1/32".parse().unwrap()]),
-        };
-        let router = Router::new().fallback(get(inner).post(inner));
+        });
+        let answers: Answers = Arc::new(|_, arrival| Box::pin(inner(arrival)));
         let guard = tracing::subscriber::set_default(subscriber(format, level, kept.clone()));
         let peer = SocketAddr::from(([10, 0, 0, 1], 5000));
-        let response = super::logged(&log, router, request, peer).await;
+        let response = super::logged(&log, &answers, request, peer).await;
         drop(guard);
         let text = kept.text();
         (response, text)

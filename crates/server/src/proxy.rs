@@ -15,8 +15,9 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper_util::client::legacy::Client;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -141,52 +142,82 @@ impl UpstreamProxy {
     ///
     /// Faults: `gate.upstream_unavailable`, `gate.upstream_timeout`, `gate.method_refused` (an upgrade other than
     /// `websocket`), `gate.ambiguous_target` (no path), `service.unavailable` (`stop` came before the answer).
-    pub async fn forward(
-        &self,
-        forwarding: &Forwarding<'_>,
-        mut request: Request<Body>,
-        mut stop: Stop,
-    ) -> Result<Response<Body>, ProxyFault> {
+    pub fn forward<'f>(
+        &'f self,
+        forwarding: &Forwarding<'f>,
+        request: Request<Body>,
+        stop: Stop,
+    ) -> impl Future<Output = Result<Response<Body>, ProxyFault>> + Send + 'f {
+        let own_cookie_names = forwarding.own_cookie_names;
+        // Before anything is waited for, so that the request is in no future of ours.
+        let begun = self.begin(forwarding, request);
+        async move {
+            let Begun { client_side, answer, sent } = begun?;
+            let (mut response, stop) = self.head_of(answer, sent, stop).await?;
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                clean_response_headers(response.headers_mut(), own_cookie_names);
+                // Of an answer without a body nothing is left to stop.
+                let stoppable = |body: hyper::body::Incoming| {
+                    if body.is_end_stream() { Body::empty() } else { Body::new(StoppableBody { body, stop }) }
+                };
+                return Ok(response.map(stoppable));
+            }
+            let Some(client_side) = client_side.filter(|_| switches_to_websocket(response.headers())) else {
+                return Err(ProxyFault::new(
+                    ErrorCode::GateUpstreamUnavailable,
+                    "switched to a protocol that nobody asked for",
+                ));
+            };
+            let application_side = hyper::upgrade::on(&mut response);
+            tokio::spawn(join_through(client_side, application_side, stop));
+            clean_response_headers(response.headers_mut(), own_cookie_names);
+            set_upgrade(response.headers_mut());
+            Ok(response.map(|_| Body::empty()))
+        }
+    }
+
+    /// Sends the request on its way.
+    fn begin(&self, forwarding: &Forwarding<'_>, mut request: Request<Body>) -> Result<Begun, ProxyFault> {
         let upgrade = asked_upgrade(request.headers())?;
         let client_side = upgrade.then(|| hyper::upgrade::on(&mut request));
         let (request, sent) = prepare_request(forwarding, request, upgrade, self.upload_pause)?;
+        Ok(Begun { client_side, answer: self.client.request(request), sent })
+    }
 
-        let answer = self.client.request(request);
+    /// Waits for the beginning of the answer; gives `stop` back, which goes on to its body.
+    async fn head_of(
+        &self,
+        answer: ResponseFuture,
+        sent: oneshot::Receiver<()>,
+        mut stop: Stop,
+    ) -> Result<(Response<hyper::body::Incoming>, Stop), ProxyFault> {
         let too_late = async {
             // An upload may take as long as it takes. Either way of ending counts: read to the end, or given up.
             drop(sent.await);
             tokio::time::sleep(self.headers_timeout).await;
         };
-        let mut response = tokio::select! {
-            answer = answer => answer.map_err(|error| {
-                let is_ours = causes(&error).any(<dyn std::error::Error>::is::<Stalled>);
-                let code = if is_ours { ErrorCode::RequestTooSlow } else { ErrorCode::GateUpstreamUnavailable };
-                ProxyFault::new(code, describe(&error))
-            })?,
-            () = too_late => {
-                return Err(ProxyFault::new(ErrorCode::GateUpstreamTimeout, "no response headers in time"));
-            }
-            () = &mut stop => {
-                return Err(ProxyFault::new(ErrorCode::ServiceUnavailable, "ended before the answer began"));
-            }
-        };
-
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            clean_response_headers(response.headers_mut(), forwarding.own_cookie_names);
-            return Ok(response.map(|body| Body::new(StoppableBody { body, stop })));
+        tokio::select! {
+            answer = answer => match answer {
+                Ok(response) => Ok((response, stop)),
+                Err(error) => {
+                    let is_ours = causes(&error).any(<dyn std::error::Error>::is::<Stalled>);
+                    let code = if is_ours { ErrorCode::RequestTooSlow } else { ErrorCode::GateUpstreamUnavailable };
+                    Err(ProxyFault::new(code, describe(&error)))
+                }
+            },
+            () = too_late => Err(ProxyFault::new(ErrorCode::GateUpstreamTimeout, "no response headers in time")),
+            () = &mut stop => Err(ProxyFault::new(ErrorCode::ServiceUnavailable, "ended before the answer began")),
         }
-        let Some(client_side) = client_side.filter(|_| switches_to_websocket(response.headers())) else {
-            return Err(ProxyFault::new(
-                ErrorCode::GateUpstreamUnavailable,
-                "switched to a protocol that nobody asked for",
-            ));
-        };
-        let application_side = hyper::upgrade::on(&mut response);
-        tokio::spawn(join_through(client_side, application_side, stop));
-        clean_response_headers(response.headers_mut(), forwarding.own_cookie_names);
-        set_upgrade(response.headers_mut());
-        Ok(response.map(|_| Body::empty()))
     }
+}
+
+/// A request on its way to the application.
+struct Begun {
+    /// The client's side of a WebSocket, if it asks for one.
+    client_side: Option<OnUpgrade>,
+    answer: ResponseFuture,
+    /// Tells when the application has the whole body.
+    sent: oneshot::Receiver<()>,
 }
 
 /// The chain of causes, because hyper-util's own text says only that something failed.
@@ -440,7 +471,7 @@ fn switches_to_websocket(headers: &HeaderMap) -> bool {
 }
 
 /// Carries bytes both ways until one side ends or `stop` resolves.
-async fn join_through(client: hyper::upgrade::OnUpgrade, application: hyper::upgrade::OnUpgrade, stop: Stop) {
+async fn join_through(client: OnUpgrade, application: OnUpgrade, stop: Stop) {
     let joined = async {
         let (client, application) = tokio::try_join!(client, application).map_err(std::io::Error::other)?;
         tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(application)).await

@@ -15,9 +15,11 @@ use crate::opening::open_app;
 use crate::random::Random;
 use crate::store::{Store, StoreError};
 use crate::tls::{Expiry, ServingTls, in_words, served_names};
+use crate::web::Answers;
 use crate::web::pages::sign_in::make_operator_link;
 use axum::Router;
 use axum::body::Body;
+use http_body::Body as _;
 use ipnet::IpNet;
 use std::fmt;
 use std::io;
@@ -46,8 +48,8 @@ const CLEAN_UP_EVERY: Duration = Duration::from_secs(30);
 
 /// What others make for the listeners.
 pub struct Built {
-    /// Pages, health, built-in proxy: `web::router`.
-    pub main: Router,
+    /// Pages, health, built-in proxy: `web::answers`.
+    pub main: Answers,
     /// The adapters of the gate: `gate::door`.
     pub gate: Door,
 }
@@ -152,8 +154,9 @@ pub fn assemble(app: &SharedApp, built: Built) -> Routers {
         trusted_proxies: Arc::from(app.configuration.trusted_proxies.as_slice()),
     });
     let main: Door = Arc::new(move |request, peer| {
-        let (log, router) = (Arc::clone(&log), built.main.clone());
-        Box::pin(async move { logged(&log, router, request.map(Body::new), peer).await })
+        // No body needs no box; nearly every request has none.
+        let request = request.map(|body| if body.is_end_stream() { Body::empty() } else { Body::new(body) });
+        Box::pin(logged(&log, &built.main, request, peer))
     });
     let asked = Arc::clone(app);
     let is_stale = move || !asked.store.facts().is_trusted(asked.clock.now());

@@ -78,11 +78,25 @@ pub async fn signed_in(
     token: Option<TokenHash>,
     host: Option<&str>,
 ) -> Result<Option<SignedIn>, StoreError> {
-    let Some(token) = token else { return Ok(None) };
-    let now = app.clock.now();
-    let Some((account, place, is_host_token)) = app.store.session_facts(token, now).await? else {
-        return Ok(None);
+    match token {
+        Some(token) => signed_in_at(app, token, host, app.clock.now()).await,
+        None => Ok(None),
+    }
+}
+
+/// The same at a moment that is known already.
+pub async fn signed_in_at(
+    app: &SharedApp,
+    token: TokenHash,
+    host: Option<&str>,
+    now: Timestamp,
+) -> Result<Option<SignedIn>, StoreError> {
+    let found = match app.store.known_session(token, now) {
+        // Boxed: nearly every request's session is known, and shall not carry the room for asking.
+        None => Box::pin(app.store.session_facts(token, now)).await?,
+        known => known,
     };
+    let Some((account, place, is_host_token)) = found else { return Ok(None) };
     let Some(session) = account.sessions.get(place) else { return Ok(None) };
     // A host's token counts on its own host alone, and never on ours; ours counts on no other host (rule 11).
     let fits = match host {

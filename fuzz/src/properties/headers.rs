@@ -14,7 +14,7 @@ use doorward_core::identity_headers::{IDENTITY_HEADER_NAMES, is_identity_header,
 use http::header::{CACHE_CONTROL, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 static WORLD: LazyLock<SmallWorld> = LazyLock::new(SmallWorld::new);
 
@@ -96,9 +96,10 @@ pub(super) fn check(data: &[u8]) {
 fn ask(path: &str, peer: IpAddr, headers: &HeaderMap) -> Answer {
     let mut request = Request::builder().uri(path).body(()).unwrap();
     *request.headers_mut() = headers.clone();
+    let (parts, ()) = request.into_parts();
     WORLD.runtime.block_on(gate::respond(
-        &WORLD.app,
-        request,
+        Arc::clone(&WORLD.app),
+        parts,
         SocketAddr::new(peer, 4711),
         doorward::web::write_answer,
     ))

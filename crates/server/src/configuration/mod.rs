@@ -141,7 +141,12 @@ impl Configuration {
 
     /// The application under that host, as it appears in a `Host` header. Compared in lower case.
     pub fn application_on(&self, host: &str) -> Option<&Application> {
-        self.application_in_place(&host.to_ascii_lowercase()).map(|(_, application)| application)
+        let found = if host.bytes().any(|b| b.is_ascii_uppercase()) {
+            self.application_in_place(&host.to_ascii_lowercase())
+        } else {
+            self.application_in_place(host)
+        };
+        found.map(|(_, application)| application)
     }
 
     /// The application under that host, as `normalise_host` writes it, with its place in the list. Our own host is no

@@ -23,7 +23,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::caller::{At, Caller, CredentialId};
-use super::{ASSERTION_PLACE, IdentityValues, values};
+use super::identity::{ASSERTION_PLACE, Identity, headers_of};
 use crate::app::App;
 use crate::configuration::Application;
 use crate::store::{
@@ -35,7 +35,7 @@ use crate::store::{
 const REUSED_WITH: Lifetime = Lifetime::from_seconds(30);
 /// How often a node looks for keys that another has made.
 const KEYS_READ_EVERY: Lifetime = Lifetime::from_minutes(5);
-/// Whole answers kept: some kilobyte each.
+/// Whole answers kept: one to three kilobytes each.
 const ANSWERS_KEPT: usize = 20_000;
 /// Signatures kept: some 150 bytes each.
 const SIGNATURES_KEPT: usize = 100_000;
@@ -50,14 +50,22 @@ type Key = (CredentialId, usize, Option<OrganizationId>);
 type Standing = (bool, SsoStanding, bool, u64);
 
 /// A signed assertion, with the facts that it was made from.
-#[derive(Clone)]
 struct Signed {
     account: Arc<AccountFacts>,
     organization: Option<Arc<OrganizationFacts>>,
     standing: Standing,
     good_from: Timestamp,
     good_until: Timestamp,
-    headers: IdentityValues,
+    identity: Identity,
+}
+
+/// What signing needs and the gate has not at hand.
+pub(super) struct Ready {
+    /// How often any organization had changed before these were asked for.
+    changes: u64,
+    keys: Arc<Keys>,
+    /// Those whose pages are open to the person.
+    open: Vec<OpenOrganization>,
 }
 
 /// What can't be made anew of an assertion.
@@ -73,7 +81,7 @@ struct Signature {
 /// Signs assertions, and publishes the keys.
 pub struct Assertions {
     keys: RwLock<Option<Arc<Keys>>>,
-    signed: Cache<Key, Signed>,
+    signed: Cache<Key, Arc<Signed>>,
     /// By a hash of their `Key`.
     signatures: Cache<u64, Signature>,
     hashing: RandomState,
@@ -130,8 +138,9 @@ impl Default for Assertions {
 
 impl Assertions {
     /// The identity headers for a request that goes on, the assertion among them; it is empty for a stranger, and for an
-    /// application that doesn't read it.
-    pub(super) async fn headers(
+    /// application that doesn't read it. `None`: it has to be signed, which needs what `make_ready` looks up.
+    #[expect(clippy::too_many_arguments, reason = "what an assertion tells")]
+    pub(super) fn identity(
         &self,
         app: &App,
         permit: &Permit<'_>,
@@ -139,19 +148,19 @@ impl Assertions {
         organization: Option<&Arc<OrganizationFacts>>,
         application: &Application,
         now: Timestamp,
-    ) -> Result<IdentityValues, StoreError> {
-        if !application.assertion {
-            return Ok(values(identity_headers(permit)));
-        }
-        let (Some(account), Some(credential)) = (caller.account(), caller.credential_id()) else {
-            return Ok(values(identity_headers(permit)));
+        ready: Option<&Ready>,
+    ) -> Result<Option<Identity>, StoreError> {
+        let without = || Ok(Some(Identity::new(headers_of(identity_headers(permit)))));
+        let (true, Some(account), Some(credential)) =
+            (application.assertion, caller.account(), caller.credential_id())
+        else {
+            return without();
         };
         let place = app.configuration.applications.iter().position(|known| std::ptr::eq(known, application));
-        let Some(place) = place else { return Ok(values(identity_headers(permit))) };
+        let Some(place) = place else { return without() };
         let key = (credential, place, organization.map(|organization| organization.id));
-        // All else in a permit follows from the facts; this is compared because the time goes on. The number is read before
-        // the organizations are asked for.
-        let changes = app.store.facts().organization_changes();
+        // All else in a permit follows from the facts; this is compared because the time goes on.
+        let changes = ready.map_or_else(|| app.store.facts().organization_changes(), |ready| ready.changes);
         let standing = (permit.place().is_some(), permit.sso(), permit.banner(), changes);
         if let Some(signed) = self.signed.get(&key)
             && Arc::ptr_eq(&signed.account, account)
@@ -159,34 +168,19 @@ impl Assertions {
             && signed.standing == standing
             && (signed.good_from..signed.good_until).contains(&now)
         {
-            return Ok(signed.headers);
+            return Ok(Some(signed.identity.clone()));
         }
-        Box::pin(self.sign(app, permit, (caller, account), organization, application, key, standing, now))
-            .await
-    }
+        let Some(ready) = ready else { return Ok(None) };
 
-    #[expect(clippy::too_many_arguments, reason = "the slow half of `header`")]
-    async fn sign(
-        &self,
-        app: &App,
-        permit: &Permit<'_>,
-        (caller, account): (&Caller, &Arc<AccountFacts>),
-        organization: Option<&Arc<OrganizationFacts>>,
-        application: &Application,
-        key: Key,
-        standing: Standing,
-        now: Timestamp,
-    ) -> Result<IdentityValues, StoreError> {
-        let mut headers = values(identity_headers(permit));
-        let keys = self.keys(app, now, Box::pin(read_or_make_keys(app, now))).await?;
+        let mut headers = headers_of(identity_headers(permit));
         // The newest that may sign; the oldest where another node's clock, which made the first one, is ahead of ours.
-        let signer = keys.all.iter().find(|signer| signer.key.signs_from <= now).or(keys.all.last());
+        let keys = &ready.keys.all;
+        let signer = keys.iter().find(|signer| signer.key.signs_from <= now).or(keys.last());
         let signer = signer.ok_or_else(|| StoreError::Corrupt("assertion_key".to_owned()))?;
-        let open = open_organizations(app, caller, account, now).await?;
         let issuer = app.configuration.base_url.join("");
         let issuer = issuer.trim_end_matches('/');
         let text_at = |at: Timestamp| {
-            let claims = assertion_claims(permit, issuer, application.name(), &open, at)?;
+            let claims = assertion_claims(permit, issuer, application.name(), &ready.open, at)?;
             let good_until = Timestamp::from_seconds(claims.exp).minus(REUSED_WITH);
             let claims = serde_json::to_vec(&claims).ok()?;
             Some((format!("{}.{}", signer.header, URL_SAFE_NO_PAD.encode(claims)), good_until))
@@ -202,7 +196,7 @@ impl Assertions {
         let (signature, text, good_until) = match kept {
             Some(kept) => kept,
             None => {
-                let Some((text, good_until)) = text_at(now) else { return Ok(headers) };
+                let Some((text, good_until)) = text_at(now) else { return without() };
                 let (hash, octets) = (self.hashing.hash_one(&text), signer.sign(&text)?);
                 let signature = Signature { signed_at: now, text: hash, octets };
                 self.signatures.insert(mark, signature);
@@ -211,19 +205,37 @@ impl Assertions {
         };
         let token = format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature.octets));
         let value = HeaderValue::try_from(token).map_err(|_| StoreError::Corrupt("assertion".to_owned()))?;
-        if let Some(assertion) = headers.get_mut(ASSERTION_PLACE) {
+        if let Some((_, assertion)) = headers.get_mut(ASSERTION_PLACE) {
             *assertion = value;
         }
+        let identity = Identity::new(headers);
         let signed = Signed {
             account: Arc::clone(account),
             organization: organization.cloned(),
             standing,
             good_from: signature.signed_at,
             good_until,
-            headers: headers.clone(),
+            identity: identity.clone(),
         };
-        self.signed.insert(key, signed);
-        Ok(headers)
+        self.signed.insert(key, Arc::new(signed));
+        Ok(Some(identity))
+    }
+
+    /// Looks up what a new assertion needs beside the decision.
+    pub(super) async fn make_ready(
+        &self,
+        app: &App,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<Ready, StoreError> {
+        // The number is read before the organizations are asked for, so that one that changes meanwhile counts.
+        let changes = app.store.facts().organization_changes();
+        let keys = self.keys(app, now, Box::pin(read_or_make_keys(app, now))).await?;
+        let open = match caller.account() {
+            Some(account) => open_organizations(app, caller, account, now).await?,
+            None => Vec::new(),
+        };
+        Ok(Ready { changes, keys, open })
     }
 
     /// Makes the first key, so that the set is published before anything is signed.

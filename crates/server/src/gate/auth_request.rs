@@ -6,25 +6,16 @@
 use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::request_target::normalise_host;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, LOCATION, VARY};
+use http::header::{AUTHORIZATION, COOKIE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::borrow::Cow;
 
-use super::{Answer, Outcome, Question, ask};
+use super::{Answer, Outcome, Question};
 use crate::access_token;
-use crate::app::{App, SharedApp};
+use crate::app::App;
 use crate::configuration::Application;
 use crate::cookies::without_ours;
 use crate::header_names::{DOORWARD_CODE, DOORWARD_STATUS, X_ORIGINAL_METHOD, X_ORIGINAL_URL};
-
-/// `GET /auth-request`.
-pub(super) async fn auth_request(app: &SharedApp, headers: &HeaderMap) -> Response {
-    let answer = match read(app, headers) {
-        Ok(question) => ask(app, question).await,
-        Err(code) => Answer::refused(code, false),
-    };
-    write(app, headers, answer)
-}
 
 /// One value of a header that the proxy sets; doubled or missing is not guessed at.
 pub(super) fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<&'h str, ErrorCode> {
@@ -68,10 +59,8 @@ pub(super) fn split<'r>(app: &'r App, url: &'r str) -> Result<Address<'r>, Error
     Ok(Address { application, host, target })
 }
 
-/// Headers of an answer beside those that tell who this is.
-const OWN_HEADERS: usize = 6;
-
-fn write(app: &SharedApp, asked: &HeaderMap, answer: Answer) -> Response {
+/// The answer for nginx to a question in these headers.
+pub(super) fn write(app: &App, asked: &HeaderMap, answer: Answer) -> Response {
     let mut response = Response::new(axum::body::Body::empty());
     let (status, real) = match &answer.outcome {
         Outcome::Allow => (StatusCode::OK, 200),
@@ -79,14 +68,17 @@ fn write(app: &SharedApp, asked: &HeaderMap, answer: Answer) -> Response {
         Outcome::Refuse(code) => (StatusCode::FORBIDDEN, code.status()),
     };
     *response.status_mut() = status;
+    *response.headers_mut() = answer.identity.into_answer();
     let headers = response.headers_mut();
-    headers.reserve(answer.headers.len() + OWN_HEADERS);
-    headers.extend(answer.headers);
-    headers.insert(DOORWARD_STATUS, HeaderValue::from(real));
+    if answer.outcome != Outcome::Allow {
+        headers.remove(COOKIE);
+        headers.insert(DOORWARD_STATUS, HeaderValue::from(real));
+    }
     match &answer.outcome {
         Outcome::Allow => {
-            let cookie = without_ours(asked, app.https()).unwrap_or(HeaderValue::from_static(""));
-            headers.insert(COOKIE, cookie);
+            if let Some(cookie) = without_ours(asked, app.https()) {
+                headers.insert(COOKIE, cookie);
+            }
             for value in access_token::without_ours(asked) {
                 headers.append(AUTHORIZATION, value.clone());
             }
@@ -102,7 +94,5 @@ fn write(app: &SharedApp, asked: &HeaderMap, answer: Answer) -> Response {
             headers.insert(DOORWARD_CODE, HeaderValue::from_static(code.as_str()));
         }
     }
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(VARY, HeaderValue::from_static("Cookie"));
     response
 }

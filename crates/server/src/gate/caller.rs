@@ -6,13 +6,14 @@
 use doorward_core::access_token::Presented;
 use doorward_core::gate_decision::{Credential, SsoSession};
 use doorward_core::ids::{AccessTokenId, OrganizationId, SessionId};
+use doorward_core::time::Timestamp;
 use http::HeaderMap;
 use std::sync::Arc;
 
 use crate::access_token::{TokenHolder, holder, read};
 use crate::app::SharedApp;
 use crate::cookies::Cookie;
-use crate::session::{SignedIn, signed_in};
+use crate::session::{SignedIn, signed_in_at};
 use crate::store::{AccountFacts, OrganizationFacts, SsoFacts, StoreError};
 
 /// Who asks.
@@ -59,14 +60,16 @@ impl Caller {
         app: &SharedApp,
         headers: &HeaderMap,
         host: Option<&str>,
+        now: Timestamp,
     ) -> Result<Self, StoreError> {
         Ok(match read(headers) {
             Presented::Foreign => {
                 let cookie = if host.is_none() { Cookie::Session } else { Cookie::App };
-                let signed_in = signed_in(app, cookie.read(headers, app.https()), host).await?;
+                let Some(token) = cookie.read(headers, app.https()) else { return Ok(Self::Nobody) };
+                let signed_in = signed_in_at(app, token, host, now).await?;
                 signed_in.map_or(Self::Nobody, Self::Session)
             }
-            Presented::Token(token) => holder(app, token).await?.map_or(Self::BadToken, Self::Token),
+            Presented::Token(token) => holder(app, token, now).await?.map_or(Self::BadToken, Self::Token),
             Presented::Unreadable => Self::BadToken,
         })
     }

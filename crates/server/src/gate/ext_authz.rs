@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 
 use super::auth_request::one;
-use super::{Answer, Outcome, Question};
+use super::{Identity, Question};
 use crate::access_token;
 use crate::app::App;
 use crate::client_address::ClientAddress;
@@ -47,10 +47,7 @@ const HEADERS_TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-head
 
 /// Sets the client's address on a request that goes on, and names what Envoy must take off it: whatever is the client's
 /// under a name of ours that the answer doesn't set.
-pub(super) fn complete(asked: &HeaderMap, client: ClientAddress, answer: &Answer, set: &mut HeaderMap) {
-    if answer.outcome != Outcome::Allow {
-        return;
-    }
+pub(super) fn complete(asked: &HeaderMap, client: ClientAddress, identity: &Identity, set: &mut HeaderMap) {
     // Envoy adds the address that it sees to what the client wrote; the application gets the one that counts.
     if let Ok(client) = HeaderValue::try_from(client.to_string()) {
         set.insert(X_FORWARDED_FOR, client);
@@ -59,7 +56,7 @@ pub(super) fn complete(asked: &HeaderMap, client: ClientAddress, answer: &Answer
     let goes = |name: &&HeaderName| {
         is_not_the_clients(name.as_str())
             && !right_already.contains(name)
-            && !answer.headers.iter().any(|(ours, _)| ours == *name)
+            && !identity.headers().iter().any(|(ours, _)| ours == *name)
     };
     let mut names: Vec<&str> = asked.keys().filter(goes).map(HeaderName::as_str).collect();
     // No cookie of others is left: an empty header would be passed on.

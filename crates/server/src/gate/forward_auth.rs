@@ -3,7 +3,7 @@
 
 use doorward_core::error_code::ErrorCode;
 use doorward_core::request_target::normalise_host;
-use http::header::UPGRADE;
+use http::header::{SEC_WEBSOCKET_KEY, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 
@@ -33,7 +33,7 @@ pub(super) fn read<'r>(app: &'r App, headers: &'r HeaderMap) -> Result<Question<
 
 /// Traefik keeps `Upgrade` to itself, as a header for one hop; what else belongs to a WebSocket tells of it.
 pub(super) fn restore_upgrade(parts: &mut Parts) {
-    if parts.headers.contains_key("sec-websocket-key") && !parts.headers.contains_key(UPGRADE) {
+    if parts.headers.contains_key(SEC_WEBSOCKET_KEY) && !parts.headers.contains_key(UPGRADE) {
         parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
 }

@@ -8,20 +8,20 @@
 use axum::body::Body;
 use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
-use http::{HeaderValue, Request, StatusCode};
+use http::request::Parts;
+use http::{HeaderValue, StatusCode};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::Instrument as _;
 
-use super::auth_request::auth_request;
-use super::passed_on::{Dialect, passed_on};
-use super::{WriteAnswer, ext_authz};
+use super::passed_on::Dialect;
+use super::{Answer, WriteAnswer, ask, auth_request, ext_authz, forward_auth, passed_on};
 use crate::app::SharedApp;
 use crate::client_address::{client_address, is_trusted_proxy};
 use crate::header_names::DOORWARD_CODE;
 use crate::header_names::X_REQUEST_ID;
-use crate::logging::{PathForLog, RequestId};
+use crate::logging::{Arrival, PathForLog, RequestId};
 use crate::metrics::GateOutcome;
 use crate::refusal::Refusal;
 use crate::security_headers;
@@ -31,63 +31,96 @@ use crate::serve::Door;
 pub fn door(app: &SharedApp, write: WriteAnswer) -> Door {
     let app = Arc::clone(app);
     Arc::new(move |request, peer| {
-        let app = Arc::clone(&app);
-        Box::pin(async move { respond(&app, request, peer, write).await })
+        // A question has no body; should one come with it, hyper reads past it.
+        let (parts, _) = request.into_parts();
+        Box::pin(respond(Arc::clone(&app), parts, peer, write))
     })
 }
 
-/// Answers one request from `peer`, whatever its body: adapters look at its head alone.
-pub async fn respond<B: Send>(
-    app: &SharedApp,
-    request: Request<B>,
+/// An adapter, by the path that a proxy asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Adapter {
+    AuthRequest,
+    PassedOn(Dialect),
+}
+
+impl Adapter {
+    fn asked(path: &str) -> Option<Self> {
+        match path {
+            "/auth-request" => Some(Self::AuthRequest),
+            "/forward-auth" => Some(Self::PassedOn(Dialect::ForwardAuth)),
+            path if ext_authz::is_asked(path) => Some(Self::PassedOn(Dialect::ExtAuthz)),
+            _ => None,
+        }
+    }
+}
+
+/// Answers one request from `peer`: adapters look at its head alone. What needs no waiting is done at once, so that the
+/// future is small.
+pub fn respond(
+    app: SharedApp,
+    mut parts: Parts,
     peer: SocketAddr,
     write: WriteAnswer,
-) -> Response {
+) -> impl Future<Output = Response> + Send {
     let id = RequestId::new(&app.random);
-    let began = app.clock.stopwatch();
-    // Lines at `debug` and what comes with them; at other levels this is nothing.
+    // Lines at `debug` and what comes with them; at other levels this is nothing, and no clock is asked.
     let span = tracing::debug_span!("request", id = %id);
-    // A question has no body; should one come with it, hyper reads past it.
-    let (parts, _) = request.into_parts();
+    let logged = (!span.is_disabled())
+        .then(|| Box::new((span.clone(), app.clock.stopwatch(), parts.method.clone(), parts.uri.clone())));
     let trusted_proxies = &app.configuration.trusted_proxies;
     let client = client_address(peer.ip(), &parts.headers, trusted_proxies);
-    let (method, uri) = (parts.method.clone(), parts.uri.clone());
-    let path = uri.path();
-    let dialect = match path {
-        "/forward-auth" => Some(Dialect::ForwardAuth),
-        path if ext_authz::is_asked(path) => Some(Dialect::ExtAuthz),
-        _ => None,
-    };
-    let mut response = match (path, dialect) {
-        ("/auth-request", _) | (_, Some(_)) if !is_trusted_proxy(peer.ip(), trusted_proxies) => {
-            untrusted(app, peer, &id)
-        }
-        ("/auth-request", _) => auth_request(app, &parts.headers).instrument(span.clone()).await,
-        (_, Some(dialect)) => {
-            passed_on(app, parts, (&id, client), dialect, write).instrument(span.clone()).await
-        }
-        (_, None) => {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::NOT_FOUND;
-            response
-        }
-    };
-    tracing::debug!(
-        parent: &span,
-        %method,
-        // Envoy's question has the application's own path in it.
-        path = %PathForLog(path),
-        status = response.status().as_u16(),
-        ms = began.elapsed().as_millis(),
-        %client,
-        "gate answer"
-    );
-    response.headers_mut().insert(X_REQUEST_ID, id.header());
-    // nginx keeps an answer to itself; the others show it to the browser.
-    if response.status() != StatusCode::OK && path != "/auth-request" {
-        security_headers::set(response.headers_mut(), app.https());
+    let trusted = is_trusted_proxy(peer.ip(), trusted_proxies);
+    let adapter = Adapter::asked(parts.uri.path());
+    if adapter == Some(Adapter::PassedOn(Dialect::ForwardAuth)) {
+        forward_auth::restore_upgrade(&mut parts);
     }
-    response
+    async move {
+        let mut response = match adapter {
+            None => {
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = StatusCode::NOT_FOUND;
+                response
+            }
+            Some(_) if !trusted => untrusted(&app, peer, &id),
+            Some(adapter) => {
+                let question = match adapter {
+                    Adapter::AuthRequest => auth_request::read(&app, &parts.headers),
+                    Adapter::PassedOn(dialect) => passed_on::read(&app, &parts, dialect),
+                };
+                let answer = match question {
+                    Ok(question) => ask(&app, &question).instrument(span).await,
+                    Err(code) => Answer::refused(code, false),
+                };
+                match adapter {
+                    Adapter::AuthRequest => auth_request::write(&app, &parts.headers, answer),
+                    Adapter::PassedOn(dialect) => {
+                        let arrival = Arrival { id, peer, client };
+                        passed_on::write(&app, &mut parts, arrival, dialect, answer, write)
+                    }
+                }
+            }
+        };
+        if let Some(logged) = logged {
+            let (span, began, method, uri) = *logged;
+            tracing::debug!(
+                parent: &span,
+                %method,
+                // Envoy's question has the application's own path in it.
+                path = %PathForLog(uri.path()),
+                status = response.status().as_u16(),
+                ms = began.elapsed().as_millis(),
+                %client,
+                "gate answer"
+            );
+        }
+        response.headers_mut().insert(X_REQUEST_ID, id.header());
+        // nginx keeps an answer to itself; the others show it to the browser.
+        if response.status() != StatusCode::OK && adapter != Some(Adapter::AuthRequest) {
+            security_headers::set(response.headers_mut(), app.https());
+        }
+        response
+    }
 }
 
 fn untrusted(app: &SharedApp, peer: SocketAddr, id: &RequestId) -> Response {

@@ -10,9 +10,11 @@ mod caller;
 pub mod explain;
 mod ext_authz;
 mod forward_auth;
+mod identity;
 mod listener;
 mod passed_on;
 
+pub use identity::Identity;
 pub use listener::{door, respond};
 
 use axum::response::Response;
@@ -20,7 +22,6 @@ use doorward_core::error_code::ErrorCode;
 use doorward_core::gate_decision::{
     AccountFacts, Credential, Decision, Facts, Owner, Permit, SsoSession, Step, decide,
 };
-use doorward_core::identity_headers::{IDENTITY_HEADER_COUNT, IdentityHeaders, empty_identity_headers};
 use doorward_core::ids::AccountId;
 use doorward_core::membership::Role;
 use doorward_core::request_target::{
@@ -38,6 +39,7 @@ use crate::configuration::Application;
 use crate::header_names::{SEC_FETCH_MODE, X_REQUESTED_WITH};
 use crate::metrics::GateOutcome;
 use crate::store::{self, StoreError};
+use assertion::Ready;
 use caller::{At, Caller};
 
 /// What an adapter has read: one request for an application.
@@ -61,7 +63,7 @@ pub struct Answer {
     /// What happens.
     pub outcome: Outcome,
     /// The complete set of identity headers, empty where nothing is known.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub identity: Identity,
     /// A browser's address bar waits: a redirect or a page helps. Otherwise a problem document does.
     pub navigation: bool,
     /// A personal access token was sent: a program asks, whatever else it says of itself, and gets no page.
@@ -121,7 +123,7 @@ impl Answer {
     pub fn refused(code: ErrorCode, navigation: bool) -> Self {
         Self {
             outcome: Outcome::Refuse(code),
-            headers: empty_headers(),
+            identity: Identity::nobody(),
             navigation,
             by_token: false,
             browser: false,
@@ -131,10 +133,10 @@ impl Answer {
 }
 
 /// Answers one question, and counts it.
-pub async fn ask(app: &SharedApp, question: Question<'_>) -> Answer {
+pub async fn ask(app: &SharedApp, question: &Question<'_>) -> Answer {
     let stopwatch = app.clock.stopwatch();
-    let navigation = question_is_navigation(&question);
-    let answer = match answer(app, &question, navigation).await {
+    let navigation = question_is_navigation(question);
+    let answer = match answer(app, question, navigation).await {
         Ok(answer) => answer,
         Err(error) => {
             tracing::error!(%error, "the gate can't ask the store");
@@ -159,8 +161,8 @@ pub async fn ask(app: &SharedApp, question: Question<'_>) -> Answer {
 
 /// Whether a request that was let through would be let through now, and what the application was told then is still so:
 /// for cutting running streams. Counted nowhere. `None`: the store can't be asked.
-pub async fn is_still_allowed(app: &SharedApp, question: Question<'_>, told: Told) -> Option<bool> {
-    let answer = answer(app, &question, false).await.ok()?;
+pub async fn is_still_allowed(app: &SharedApp, question: &Question<'_>, told: Told) -> Option<bool> {
+    let answer = answer(app, question, false).await.ok()?;
     Some(answer.outcome == Outcome::Allow && told.holds(answer.told))
 }
 
@@ -178,50 +180,71 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
     // What is known of the account, the organization and the resource.
     let now = app.clock.now();
     let host = (!is_on_own_host(app, question)).then_some(&*question.host);
-    let caller = Caller::of(app, question.headers, host).await?;
+    let caller = Caller::of(app, question.headers, host, now).await?;
     // Whoever sends a token is a program: it is never led to a page.
     let navigation = navigation && !caller.is_token();
     let place = Place::of(app, &target, now).await?;
+    let known = Known { target: &target, caller: &caller, place: &place, now };
+    if let Some(answer) = decided(app, question, &known, navigation, None)? {
+        return Ok(answer);
+    }
+    let ready = Box::pin(app.assertions.make_ready(app, &caller, now)).await?;
+    let answer = decided(app, question, &known, navigation, Some(&ready))?;
+    answer.ok_or_else(|| StoreError::Corrupt("assertion".to_owned()))
+}
+
+/// What a request is decided by.
+#[derive(Clone, Copy)]
+struct Known<'k> {
+    target: &'k Target<'k>,
+    caller: &'k Caller,
+    place: &'k Place,
+    now: Timestamp,
+}
+
+/// Steps 2 to 6, the decision, and the answer that follows from it. `None`: an assertion has to be signed, and is when
+/// asked again with what that needs. No future, because it is all that nearly every check comes to (bench/README.md).
+fn decided(
+    app: &App,
+    question: &Question<'_>,
+    Known { target, caller, place, now }: &Known<'_>,
+    navigation: bool,
+    ready: Option<&Ready>,
+) -> Result<Option<Answer>, StoreError> {
     let at = place.at();
     let facts = facts(
         caller.account().map(|account| &**account),
         caller.credential(at),
         caller.sso_session(at),
-        &place,
+        place,
     );
-
-    // Steps 2 to 6: the decision.
-    Ok(match decide(&target, &facts, now) {
+    let by_token = caller.is_token();
+    Ok(Some(match decide(target, &facts, *now) {
         Decision::Allow(permit) => {
-            let values = app.assertions.headers(
-                app,
-                &permit,
-                &caller,
-                place.organization.as_ref(),
-                question.application,
-                now,
-            );
-            let headers = HEADER_NAMES.iter().cloned().zip(values.await?).collect();
-            let by_token = caller.is_token();
+            let organization = place.organization.as_ref();
+            let application = question.application;
+            let identity =
+                app.assertions.identity(app, &permit, caller, organization, application, *now, ready)?;
+            let Some(identity) = identity else { return Ok(None) };
             let told = Told::by(&permit);
-            Answer { outcome: Outcome::Allow, headers, navigation, by_token, browser: false, told }
+            Answer { outcome: Outcome::Allow, identity, navigation, by_token, browser: false, told }
         }
         Decision::Authenticate(step) => Answer {
             outcome: Outcome::Authenticate {
                 code: step.code(),
-                location: way_on(app, question, step, &caller, &place),
+                location: way_on(app, question, step, caller, place),
             },
-            headers: empty_headers(),
+            identity: Identity::nobody(),
             navigation,
-            by_token: caller.is_token(),
+            by_token,
             browser: is_browser(question.headers),
             told: Told::default(),
         },
         Decision::Deny(reason) => {
             tracing::debug!(reason = reason.as_str(), "denied");
-            Answer { by_token: caller.is_token(), ..Answer::refused(reason.code(), navigation) }
+            Answer { by_token, ..Answer::refused(reason.code(), navigation) }
         }
-    })
+    }))
 }
 
 /// Why a request is refused before anybody is asked who sent it (step 1).
@@ -422,51 +445,4 @@ fn question_is_navigation(question: &Question<'_>) -> bool {
             question.headers.contains_key(UPGRADE),
         )
     })
-}
-
-/// The place of the signed assertion among the identity headers.
-const ASSERTION_PLACE: usize = 7;
-
-/// The values of the identity headers, in core's order. Copies share their octets.
-type IdentityValues = [HeaderValue; IDENTITY_HEADER_COUNT];
-
-/// Core's `IDENTITY_HEADER_NAMES`, in its order, as HTTP's types: read once and not at each answer.
-static HEADER_NAMES: [HeaderName; IDENTITY_HEADER_COUNT] = [
-    HeaderName::from_static("remote-user"),
-    HeaderName::from_static("remote-name"),
-    HeaderName::from_static("remote-email"),
-    HeaderName::from_static("remote-groups"),
-    HeaderName::from_static("doorward-account"),
-    HeaderName::from_static("doorward-organization"),
-    HeaderName::from_static("doorward-role"),
-    HeaderName::from_static("doorward-assertion"),
-    HeaderName::from_static("doorward-sso"),
-];
-
-/// Identity headers as HTTP writes them: UTF-8 octets.
-fn values(identity: IdentityHeaders<'_>) -> IdentityValues {
-    identity.map(|(_, value)| match &*value {
-        "" => HeaderValue::from_static(""),
-        // Core has taken control characters out, so this does not fail; were it to, the header would be empty.
-        value => HeaderValue::from_bytes(value.as_bytes()).unwrap_or(HeaderValue::from_static("")),
-    })
-}
-
-fn empty_headers() -> Vec<(HeaderName, HeaderValue)> {
-    HEADER_NAMES.iter().cloned().zip(values(empty_identity_headers())).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use doorward_core::identity_headers::IDENTITY_HEADER_NAMES;
-
-    #[test]
-    fn the_names_of_identity_headers_are_cores_names_in_its_order() {
-        assert_eq!(
-            HEADER_NAMES.each_ref().map(HeaderName::as_str).to_vec(),
-            IDENTITY_HEADER_NAMES.map(str::to_lowercase)
-        );
-        assert_eq!(IDENTITY_HEADER_NAMES[ASSERTION_PLACE], "Doorward-Assertion");
-    }
 }

@@ -6,19 +6,18 @@
 
 use axum::body::Body;
 use axum::response::Response;
+use doorward_core::error_code::ErrorCode;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, VARY};
 use http::request::Parts;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::{Answer, Outcome, WriteAnswer, ask, ext_authz, forward_auth};
+use super::{Answer, Outcome, Question, WriteAnswer, ext_authz, forward_auth};
 use crate::access_token;
-use crate::app::SharedApp;
+use crate::app::{App, SharedApp};
 use crate::client_address::ClientAddress;
 use crate::cookies::without_ours;
-use crate::logging::RequestId;
-
-/// Headers of an allow beside those that tell who this is.
-const OWN_HEADERS: usize = 6;
+use crate::header_names::DOORWARD_STATUS;
+use crate::logging::Arrival;
 
 /// How a proxy puts its question.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,51 +28,53 @@ pub(super) enum Dialect {
     ExtAuthz,
 }
 
-pub(super) async fn passed_on(
+/// The question in a request.
+pub(super) fn read<'r>(app: &'r App, parts: &'r Parts, dialect: Dialect) -> Result<Question<'r>, ErrorCode> {
+    match dialect {
+        Dialect::ForwardAuth => forward_auth::read(app, &parts.headers),
+        Dialect::ExtAuthz => ext_authz::read(app, parts),
+    }
+}
+
+/// The answer to it.
+pub(super) fn write(
     app: &SharedApp,
-    mut parts: Parts,
-    (id, client): (&RequestId, ClientAddress),
+    parts: &mut Parts,
+    arrival: Arrival,
     dialect: Dialect,
+    answer: Answer,
     write: WriteAnswer,
 ) -> Response {
-    let question = match dialect {
-        Dialect::ForwardAuth => {
-            forward_auth::restore_upgrade(&mut parts);
-            forward_auth::read(app, &parts.headers)
-        }
-        Dialect::ExtAuthz => ext_authz::read(app, &parts),
-    };
-    let answer = match question {
-        Ok(question) => ask(app, question).await,
-        Err(code) => Answer::refused(code, false),
-    };
-    let mut response = match &answer.outcome {
-        Outcome::Allow => Response::new(Body::empty()),
-        Outcome::Authenticate { .. } | Outcome::Refuse(_) => {
-            parts.extensions.insert(id.clone());
-            parts.extensions.insert(client);
-            write(app, &parts, &answer)
-        }
-    };
-    if !matches!(response.status().as_u16(), 200 | 302 | 400 | 401 | 403 | 503) {
+    if answer.outcome == Outcome::Allow {
+        return allow(app, &parts.headers, arrival.client, dialect, answer);
+    }
+    parts.extensions.insert(arrival);
+    let mut response = write(app, parts, &answer);
+    if !matches!(response.status().as_u16(), 302 | 400 | 401 | 403 | 503) {
         *response.status_mut() = StatusCode::FORBIDDEN;
     }
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Cookie"));
+    response
+}
+
+fn allow(app: &App, asked: &HeaderMap, client: ClientAddress, dialect: Dialect, answer: Answer) -> Response {
+    let mut response = Response::new(Body::empty());
+    let identity = answer.identity;
+    *response.headers_mut() = identity.clone().into_answer();
     let headers = response.headers_mut();
-    if answer.outcome == Outcome::Allow {
-        headers.reserve(answer.headers.len() + OWN_HEADERS);
-        headers.extend(answer.headers.iter().cloned());
-        let cookie = without_ours(&parts.headers, app.https()).unwrap_or(HeaderValue::from_static(""));
+    // nginx alone is told so.
+    headers.remove(DOORWARD_STATUS);
+    if let Some(cookie) = without_ours(asked, app.https()) {
         headers.insert(COOKIE, cookie);
-        match dialect {
-            Dialect::ForwardAuth => {
-                for value in access_token::without_ours(&parts.headers) {
-                    headers.append(AUTHORIZATION, value.clone());
-                }
-            }
-            Dialect::ExtAuthz => ext_authz::complete(&parts.headers, client, &answer, headers),
-        }
     }
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(VARY, HeaderValue::from_static("Cookie"));
+    match dialect {
+        Dialect::ForwardAuth => {
+            for value in access_token::without_ours(asked) {
+                headers.append(AUTHORIZATION, value.clone());
+            }
+        }
+        Dialect::ExtAuthz => ext_authz::complete(asked, client, &identity, headers),
+    }
     response
 }

@@ -295,12 +295,16 @@ async fn member(app: &SharedApp, session: &Session, looks: &Looks) -> Result<Mem
         target: &looks.private,
         headers: &headers,
     };
-    let answer = ask(app, question).await;
+    let answer = ask(app, &question).await;
     let code = match answer.outcome {
         GateOutcome::Allow => {
             let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-            let expected =
-                answer.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+            let expected = answer
+                .identity
+                .headers()
+                .iter()
+                .map(|(name, value)| (name.as_str().to_owned(), text(value)))
+                .collect();
             return Ok(Member { cookie, expected });
         }
         GateOutcome::Authenticate { code, .. } | GateOutcome::Refuse(code) => code,

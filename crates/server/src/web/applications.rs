@@ -7,20 +7,20 @@ use axum::extract::Request;
 use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, VARY, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::finish;
 use super::banner::Banner;
 use super::page::render_refusal_elsewhere;
-use super::visit::Visit;
+use super::visit::{Visit, wants_page};
 use crate::app::SharedApp;
 use crate::configuration::Application;
 use crate::cookies;
 use crate::gate::{Answer, Outcome, Question, Told, ask, is_still_allowed};
+use crate::logging::Arrival;
 use crate::proxy::{Forwarding, Stop};
 use crate::refusal::Refusal;
 use crate::serve::CHANGES_EVERY;
@@ -33,54 +33,73 @@ const _: () = assert!(LOOK_AGAIN.as_millis() + CHANGES_EVERY.as_millis() < 1000)
 /// How many looks may find no store before a stream ends: as long as the cache would be trusted (rule 16).
 const UNANSWERED_MAX: u32 = 10;
 
-/// Marks an answer of the application, which has security headers of its own.
-#[derive(Clone, Copy)]
-pub(super) struct FromApplication;
+/// Whose an answer is: an application has security headers of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum AnsweredBy {
+    /// One of ours.
+    Doorward,
+    /// The application's.
+    Application,
+}
 
-/// Answers a request on `host` for `application`, the one in `place` of the configuration's list.
-pub(super) async fn serve(
-    app: &SharedApp,
-    (place, application): (usize, &Application),
+/// Answers a request on `host` for the application in `place` of the configuration's list.
+pub(super) fn serve(
+    app: SharedApp,
+    place: usize,
     host: String,
     request: Request,
-) -> Response {
+    arrival: Arrival,
+) -> impl Future<Output = (Response, AnsweredBy)> + Send {
     let (parts, body) = request.into_parts();
-    let answer = ask(app, question(application, &host, &parts.method, &parts.uri, &parts.headers)).await;
-    let visit = Visit::of_stranger(&parts);
-    if answer.outcome != Outcome::Allow {
-        return write(app, &visit, &answer);
-    }
-    let Some(upstream) = application.upstream.as_ref() else {
-        // An application that another proxy serves: only that proxy's host name leads here by mistake.
-        return refuse(app, &visit, &Refusal::new(ErrorCode::RequestUnknownHost));
-    };
-    let names = cookies::names(app.https());
-    let forwarding = Forwarding {
-        upstream,
-        set: &answer.headers,
-        own_cookie_names: &names,
-        client_address: visit.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-        https: app.https(),
-    };
-    let banner = Banner::wanted(app, (application, &host), &answer, &parts);
-    let (method, uri) = (parts.method.clone(), parts.uri.clone());
-    let stop = until_refused(Arc::clone(app), place, host, (method, uri), &parts.headers, answer.told);
-    let mut request = Request::from_parts(parts, body);
-    if banner.is_some() {
-        Banner::prepare(request.headers_mut());
-    }
-    match app.proxy.forward(&forwarding, request, stop).await {
-        Ok(response) => {
-            let mut response = match banner {
-                Some(banner) => banner.put_into(response),
-                None => response,
-            };
-            response.extensions_mut().insert(FromApplication);
-            response
+    async move {
+        let Some(application) = app.configuration.applications.get(place) else {
+            let visit = Visit::elsewhere(Some(&arrival), false, None);
+            return (
+                refuse(&app, &visit, &Refusal::new(ErrorCode::RequestUnknownHost)),
+                AnsweredBy::Doorward,
+            );
+        };
+        let answer =
+            ask(&app, &question(application, &host, &parts.method, &parts.uri, &parts.headers)).await;
+        // Made for the few whom we answer ourselves.
+        let (method, uri) = (parts.method.clone(), parts.uri.clone());
+        let navigation = wants_page(&parts.method, &parts.headers);
+        let visit = |uri: &Uri| Visit::elsewhere(Some(&arrival), navigation, uri.path_and_query());
+        if answer.outcome != Outcome::Allow {
+            return (write(&app, &visit(&uri), &answer), AnsweredBy::Doorward);
         }
-        Err(fault) => {
-            tracing::warn!(code = %fault.code, detail = fault.detail, "the application did not answer");
-            refuse(app, &visit, &Refusal::new(fault.code))
+        let Some(upstream) = application.upstream.as_ref() else {
+            // An application that another proxy serves: only that proxy's host name leads here by mistake.
+            let refusal = Refusal::new(ErrorCode::RequestUnknownHost);
+            return (refuse(&app, &visit(&uri), &refusal), AnsweredBy::Doorward);
+        };
+        let names = cookies::names(app.https());
+        let banner = Banner::wanted(&app, (application, &host), &answer, &parts);
+        let stop =
+            until_refused(Arc::clone(&app), place, host, (method, uri.clone()), &parts.headers, answer.told);
+        let mut request = Request::from_parts(parts, body);
+        if banner.is_some() {
+            Banner::prepare(request.headers_mut());
+        }
+        let forwarding = Forwarding {
+            upstream,
+            set: answer.identity.headers(),
+            own_cookie_names: &names,
+            client_address: arrival.client.0,
+            https: app.https(),
+        };
+        match app.proxy.forward(&forwarding, request, stop).await {
+            Ok(response) => {
+                let response = match banner {
+                    Some(banner) => banner.put_into(response),
+                    None => response,
+                };
+                (response, AnsweredBy::Application)
+            }
+            Err(fault) => {
+                tracing::warn!(code = %fault.code, detail = fault.detail, "the application did not answer");
+                (refuse(&app, &visit(&uri), &Refusal::new(fault.code)), AnsweredBy::Doorward)
+            }
         }
     }
 }
@@ -107,19 +126,22 @@ fn until_refused(
     headers: &HeaderMap,
     told: Told,
 ) -> Stop {
-    let mut kept = HeaderMap::new();
-    for name in [COOKIE, AUTHORIZATION] {
-        for value in headers.get_all(&name) {
-            kept.append(name.clone(), value.clone());
-        }
-    }
+    let credentials = [COOKIE, AUTHORIZATION].into_iter();
+    let of_name =
+        |name: HeaderName| headers.get_all(&name).iter().cloned().map(move |value| (name.clone(), value));
+    let kept: Vec<(HeaderName, HeaderValue)> = credentials.flat_map(of_name).collect();
     Box::pin(async move {
         let Some(application) = app.configuration.applications.get(place) else { return };
         let mut unanswered = 0;
         while unanswered <= UNANSWERED_MAX {
             tokio::time::sleep(LOOK_AGAIN).await;
-            let question = question(application, &host, &method, &uri, &kept);
-            match is_still_allowed(&app, question, told).await {
+            let mut headers = HeaderMap::with_capacity(kept.len());
+            for (name, value) in &kept {
+                headers.append(name, value.clone());
+            }
+            let question = question(application, &host, &method, &uri, &headers);
+            // Boxed: most requests are over before the first look, and shall not carry the room for one.
+            match Box::pin(is_still_allowed(&app, &question, told)).await {
                 Some(true) => unanswered = 0,
                 Some(false) => return,
                 None => unanswered += 1,

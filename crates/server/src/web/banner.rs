@@ -58,7 +58,7 @@ impl Banner {
             return None;
         }
         let identity = |name: &str| {
-            let header = answer.headers.iter().find(|(known, _)| known.as_str() == name);
+            let header = answer.identity.headers().iter().find(|(known, _)| known.as_str() == name);
             header.and_then(|(_, value)| value.to_str().ok())
         };
         if identity("doorward-sso") != Some("missing") {

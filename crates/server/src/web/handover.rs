@@ -8,7 +8,7 @@
 //!
 //! The host's session is a child of the browser session: it counts on that host alone and ends with its parent.
 
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use doorward_core::error_code::ErrorCode;
 use doorward_core::request_target::normalise_host;
@@ -17,7 +17,6 @@ use doorward_core::time::Lifetime;
 use http::header::SET_COOKIE;
 use http::request::Parts;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 
 use super::access::{finish, query, redirect, sign_in_page};
 use super::applications::{refuse, write};
@@ -32,6 +31,7 @@ use crate::cookies::Cookie;
 use crate::gate::auth_request::read as read_question;
 use crate::gate::{Outcome, ask, origin};
 use crate::header_names::DOORWARD_CODE;
+use crate::logging::Arrival;
 use crate::refusal::Refusal;
 use crate::session::signed_in;
 use crate::store::{NewTicket, ticket_is_there};
@@ -229,7 +229,7 @@ async fn answer(app: &SharedApp, visit: &Visit, parts: &Parts) -> Response {
     match read_question(app, &parts.headers) {
         Err(code) => refuse(app, visit, &Refusal::new(code)),
         Ok(question) => {
-            let (target, answer) = (question.target, ask(app, question).await);
+            let (target, answer) = (question.target, ask(app, &question).await);
             match answer.outcome {
                 // In the meantime he may: the page only has to be loaded again.
                 Outcome::Allow => redirect(target),
@@ -243,7 +243,7 @@ async fn answer(app: &SharedApp, visit: &Visit, parts: &Parts) -> Response {
 /// before they passed the code on tell nothing.
 fn may_ask(app: &App, parts: &Parts) -> bool {
     let refused = ErrorCode::GateUntrustedProxy.as_str();
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    let peer = parts.extensions.get::<Arrival>().map(|arrival| arrival.peer.ip());
     parts.headers.get(DOORWARD_CODE).is_none_or(|code| code != refused)
         && peer.is_some_and(|peer| is_trusted_proxy(peer, &app.configuration.trusted_proxies))
 }

@@ -16,6 +16,7 @@ pub mod throttle;
 pub mod visit;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
@@ -23,19 +24,25 @@ use axum::routing::{MethodRouter, get, post};
 use doorward_core::error_code::ErrorCode;
 use doorward_core::request_target::{normalise_host, normalise_path};
 use futures_util::FutureExt as _;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
+use futures_util::future::BoxFuture;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::request::Parts;
-use http::{HeaderValue, StatusCode};
-use std::panic::AssertUnwindSafe;
+use http::{HeaderValue, Method, StatusCode};
+use http_body::Body as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tower::{ServiceExt as _, service_fn};
 
 use crate::app::SharedApp;
+use crate::client_address::ClientAddress;
 use crate::gate::Answer;
+use crate::logging::{Arrival, RequestId};
 use crate::refusal::Refusal;
 use crate::security_headers;
 use crate::store::StoreError;
 use access::Access;
+use applications::AnsweredBy;
 use pages::{
     access_tokens, account, account_delete, audit_log, home, join, join_link, link_requests, members,
     organization, organization_tokens, recovery, sign_in, sso, sso_link, sso_settings, sso_users,
@@ -207,9 +214,15 @@ fn pages_router(app: &SharedApp, routes: Vec<Route>) -> Router {
 /// Not one of our pages: an application's, if one shares our host, else nothing.
 async fn not_a_page(State(app): State<SharedApp>, request: Request) -> Response {
     let own_host = app.configuration.base_url.host.as_str();
-    match app.configuration.application_in_place(own_host) {
-        Some(shared) => applications::serve(&app, shared, own_host.to_owned(), request).await,
-        None => plain_refusal(&app, request, ErrorCode::PageNotFound),
+    match (app.configuration.application_in_place(own_host), request.extensions().get().copied()) {
+        (Some((place, _)), Some(arrival)) => {
+            let host = own_host.to_owned();
+            let served = applications::serve(Arc::clone(&app), place, host, request, arrival);
+            let (mut response, by) = served.await;
+            response.extensions_mut().insert(by);
+            response
+        }
+        _ => plain_refusal(&app, request, ErrorCode::PageNotFound),
     }
 }
 
@@ -219,40 +232,71 @@ fn plain_refusal(app: &SharedApp, request: Request, code: ErrorCode) -> Response
     access::finish(app, &visit, Refusal::new(code).into_response())
 }
 
-/// Everything on the main listener, by host.
-pub fn router(app: &SharedApp) -> Router {
-    router_of(app, routes())
+/// Answers the requests of the main listener.
+pub type Answers = Arc<dyn Fn(Request, Arrival) -> BoxFuture<'static, Response> + Send + Sync>;
+
+/// Who answers what on the main listener.
+struct Main {
+    app: SharedApp,
+    /// `/healthz` and `/readyz`, on any host.
+    probes: Router,
+    pages: Router,
+}
+
+/// Everything on the main listener, by host. One function and not a router with layers: requests for applications pass
+/// through here too, and each layer would cost them a future in a box and a copy of itself (bench/README.md).
+pub fn answers(app: &SharedApp) -> Answers {
+    answers_of(app, routes())
 }
 
 /// The same with another route list: for a proof that wants to know whether it would see a hole in it.
-pub fn router_of(app: &SharedApp, routes: Vec<Route>) -> Router {
+pub fn answers_of(app: &SharedApp, routes: Vec<Route>) -> Answers {
     let probes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(app.clone());
-    let (app, pages) = (app.clone(), pages_router(app, routes));
-    // One function and not a layer for each of its lines: requests for applications pass through here too, and each
-    // layer would cost them a future in a box and a copy of itself (bench/README.md).
+    let main = Main { app: app.clone(), probes, pages: pages_router(app, routes) };
+    Arc::new(move |request, arrival| Box::pin(answer(&main, request, arrival)))
+}
+
+/// `answers` as a router, for tests that ask without a listener: everybody comes from the same address.
+pub fn router(app: &SharedApp) -> Router {
+    let (answers, random) = (answers(app), app.random.clone());
     Router::new().fallback_service(service_fn(move |request: Request| {
-        let (app, probes, pages) = (Arc::clone(&app), probes.clone(), pages.clone());
-        async move { Ok(answer(&app, probes, pages, request).await) }
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let arrival = Arrival { id: RequestId::new(&random), peer, client: ClientAddress(peer.ip()) };
+        answers(request, arrival).map(Ok)
     }))
 }
 
 /// Answers a request, whatever happens on the way.
-async fn answer(app: &SharedApp, probes: Router, pages: Router, request: Request) -> Response {
-    let answered = async {
-        match request.uri().path() {
-            "/healthz" | "/readyz" => probes.oneshot(request).await.unwrap_or_else(|never| match never {}),
-            _ => dispatch(app, pages, request).await,
+fn answer(main: &Main, request: Request, arrival: Arrival) -> impl Future<Output = Response> + Send + use<> {
+    let (https, is_head) = (main.app.https(), request.method() == Method::HEAD);
+    let answering = catch_unwind(AssertUnwindSafe(|| dispatch(main, request, arrival)));
+    async move {
+        let answered = match answering {
+            Ok(answering) => AssertUnwindSafe(answering).catch_unwind().await,
+            Err(panic) => Err(panic),
+        };
+        let (mut response, by) = answered.unwrap_or_else(panicked);
+        // Around everything else, so that no answer of ours can be without them.
+        if by == AnsweredBy::Doorward {
+            security_headers::set(response.headers_mut(), https);
+            if is_head && !response.body().is_end_stream() {
+                return without_body(response);
+            }
         }
-    };
-    let mut response = AssertUnwindSafe(answered).catch_unwind().await.unwrap_or_else(panicked);
-    // Around everything else, so that no answer of ours can be without them.
-    if response.extensions_mut().remove::<applications::FromApplication>().is_none() {
-        security_headers::set(response.headers_mut(), app.https());
+        response
     }
-    response
+}
+
+/// The answer to HEAD: the headers of the answer to GET. Over HTTP/2 nobody else takes the body off.
+fn without_body(response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
+    if let (Some(length), false) = (body.size_hint().exact(), parts.headers.contains_key(CONTENT_LENGTH)) {
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(parts, Body::empty())
 }
 
 /// Whether this node can serve: the store answers, its schema is ours, and changes are read.
@@ -273,34 +317,62 @@ async fn ready(State(app): State<SharedApp>) -> Response {
     }
 }
 
-async fn dispatch(app: &SharedApp, pages: Router, request: Request) -> Response {
+/// What answers a request. Only this is in a box, and only one of them is made: the future of every request would have
+/// room for the largest, and be moved with it.
+fn dispatch(
+    main: &Main,
+    mut request: Request,
+    arrival: Arrival,
+) -> BoxFuture<'static, (Response, AnsweredBy)> {
+    let app = &main.app;
     let configuration = &app.configuration;
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = match (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) {
         (Some(host), None) => normalise_host(host, app.https()).map(std::borrow::Cow::into_owned),
         _ => None,
     };
-    let Some(host) = host else { return plain_refusal(app, request, ErrorCode::RequestUnknownHost) };
-    let own = host == configuration.base_url.host;
-    let application = configuration.application_in_place(&host);
     let path = request.uri().path();
     let under_doorward = path.starts_with("/.doorward/");
     // Whatever could climb out of it is refused as it is elsewhere, not looked for here.
-    if under_doorward && normalise_path(path).is_err() {
-        let (parts, _) = request.into_parts();
-        let visit = Visit::of_stranger(&parts);
-        return applications::refuse(app, &visit, &Refusal::new(ErrorCode::GateAmbiguousTarget));
+    let climbs = under_doorward && normalise_path(path).is_err();
+    let is_probe = matches!(path, "/healthz" | "/readyz");
+    let own = host.as_ref().is_some_and(|host| *host == configuration.base_url.host);
+    let application = host.as_ref().and_then(|host| configuration.application_in_place(host));
+    if let (Some((place, _)), false, false, false) = (application, own, under_doorward, is_probe) {
+        return Box::pin(applications::serve(
+            Arc::clone(app),
+            place,
+            host.unwrap_or_default(),
+            request,
+            arrival,
+        ));
     }
-    match (own, application) {
-        // Boxed, because the future of every request has room for its largest part, and is moved with it.
-        (true, _) if under_doorward => Box::pin(handover::serve(app, None, request)).await,
-        (true, _) => pages.oneshot(request).await.unwrap_or_else(|never| match never {}),
-        (false, Some((_, application))) if under_doorward => {
-            Box::pin(handover::serve(app, Some((application, &host)), request)).await
-        }
-        (false, Some(placed)) => applications::serve(app, placed, host, request).await,
-        (false, None) => plain_refusal(app, request, ErrorCode::RequestUnknownHost),
+    request.extensions_mut().insert(arrival);
+    if is_probe || (own && !under_doorward) {
+        let router = if is_probe { &main.probes } else { &main.pages };
+        return Box::pin(router.clone().oneshot(request).map(|answered| {
+            let mut response = answered.unwrap_or_else(|never| match never {});
+            let by = response.extensions_mut().remove().unwrap_or(AnsweredBy::Doorward);
+            (response, by)
+        }));
     }
+    let app = Arc::clone(app);
+    Box::pin(async move {
+        let response = match host {
+            Some(_) if climbs => {
+                let (parts, _) = request.into_parts();
+                let visit = Visit::of_stranger(&parts);
+                applications::refuse(&app, &visit, &Refusal::new(ErrorCode::GateAmbiguousTarget))
+            }
+            Some(_) if own => handover::serve(&app, None, request).await,
+            Some(host) => match app.configuration.application_on(&host) {
+                Some(application) => handover::serve(&app, Some((application, &host)), request).await,
+                None => plain_refusal(&app, request, ErrorCode::RequestUnknownHost),
+            },
+            None => plain_refusal(&app, request, ErrorCode::RequestUnknownHost),
+        };
+        (response, AnsweredBy::Doorward)
+    })
 }
 
 /// Writes an answer of the gate that is no allow, for a proxy that passes it on to the browser as it is.
@@ -309,9 +381,9 @@ pub fn write_answer(app: &SharedApp, asked: &Parts, answer: &Answer) -> Response
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "as `catch_unwind` gives it")]
-fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
+fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> (Response, AnsweredBy) {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
     tracing::error!(panic = text, "a handler panicked");
-    Refusal::new(ErrorCode::ServiceInternal).problem("", None)
+    (Refusal::new(ErrorCode::ServiceInternal).problem("", None), AnsweredBy::Doorward)
 }

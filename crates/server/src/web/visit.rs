@@ -10,15 +10,15 @@ use doorward_core::request_target::{Method, is_navigation};
 use doorward_core::secret::TokenHash;
 use http::header::{ACCEPT, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::app::SharedApp;
-use crate::client_address::ClientAddress;
 use crate::cookies::Cookie;
 use crate::header_names::{SEC_FETCH_MODE, SEC_FETCH_SITE, X_REQUESTED_WITH};
-use crate::logging::RequestId;
+use crate::logging::Arrival;
 use crate::refusal::Refusal;
 use crate::session::{SignedIn, signed_in};
 use crate::store::{Organization, OrganizationFacts, StoreError};
@@ -53,15 +53,29 @@ impl Visit {
 
     /// The visit of whoever it may be, who proves nothing: no cookie is looked at.
     pub(super) fn of_stranger(parts: &Parts) -> Self {
+        let is_foreign = |site: &HeaderValue| !matches!(site.as_bytes(), b"none" | b"same-origin");
         Self {
-            request_id: parts.extensions.get::<RequestId>().map_or_else(String::new, ToString::to_string),
-            address: parts.extensions.get::<ClientAddress>().map(|address| address.0),
-            navigation: wants_page(&parts.method, &parts.headers),
-            from_foreign_site: parts
-                .headers
-                .get(SEC_FETCH_SITE)
-                .is_some_and(|site| !matches!(site.as_bytes(), b"none" | b"same-origin")),
-            target: parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
+            from_foreign_site: parts.headers.get(SEC_FETCH_SITE).is_some_and(is_foreign),
+            ..Self::elsewhere(
+                parts.extensions.get(),
+                wants_page(&parts.method, &parts.headers),
+                parts.uri.path_and_query(),
+            )
+        }
+    }
+
+    /// The visit of whoever it may be to a page that is not ours.
+    pub(super) fn elsewhere(
+        arrival: Option<&Arrival>,
+        navigation: bool,
+        target: Option<&PathAndQuery>,
+    ) -> Self {
+        Self {
+            request_id: arrival.map_or_else(String::new, |arrival| arrival.id.to_string()),
+            address: arrival.map(|arrival| arrival.client.0),
+            navigation,
+            from_foreign_site: false,
+            target: target.map_or_else(|| "/".to_owned(), ToString::to_string),
             signed_in: None,
             browser: None,
         }

@@ -276,7 +276,7 @@ impl World {
         tokio::spawn(store.follow_changes(app.clock.clone(), Duration::from_millis(50), stopping));
         let (stop, signals) = mpsc::channel(2);
         let built = Built {
-            main: doorward::web::router_of(&app, (options.routes)()),
+            main: doorward::web::answers_of(&app, (options.routes)()),
             gate: doorward::gate::door(&app, doorward::web::write_answer),
         };
         let routers = doorward::serve::assemble(&app, built);
@@ -615,7 +615,7 @@ impl World {
         tokio::spawn(store.follow_changes(app.clock.clone(), Duration::from_millis(500), stopping));
         let (stop, signals) = mpsc::channel(2);
         let built = Built {
-            main: doorward::web::router(&app),
+            main: doorward::web::answers(&app),
             gate: doorward::gate::door(&app, doorward::web::write_answer),
         };
         tokio::spawn(doorward::serve::run(listeners, doorward::serve::assemble(&app, built), signals));

@@ -8,6 +8,7 @@ use doorward_core::time::Lifetime;
 use doorward_testkit::{Browser, Page};
 use http::Method;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tower::ServiceExt as _;
 
 use crate::harness::{On, Options, World};
 
@@ -324,7 +325,6 @@ async fn every_answer_beside_the_routes_has_the_headers_too() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_10_on_https_cookies_are_host_bound_and_every_answer_asks_for_https() {
-    use tower::ServiceExt as _;
     let world = on_sqlite().await;
     let text = format!(
         "base_url = \"https://sso.example.com\"\ndatabase = \"sqlite:{}\"\nmaster_key_file = \"{}\"\n",
@@ -362,6 +362,42 @@ async fn rule_10_on_https_cookies_are_host_bound_and_every_answer_asks_for_https
                 let cookie = cookie.to_str().unwrap();
                 assert!(cookie.starts_with("__Host-doorward-") && cookie.contains("; Secure"), "{cookie}");
             }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_answer_to_head_has_the_headers_of_the_answer_to_get_and_no_body() {
+    let world = on_sqlite().await;
+    // Without a listener: over HTTP/2 nobody else takes a body off.
+    let router = doorward::web::router(&world.app);
+    let own = world.base.trim_start_matches("http://");
+    let hub = world.hub.trim_start_matches("http://");
+    for (host, target) in [
+        (own, "/login"),
+        (own, "/nonsense"),
+        (hub, "/acme/secret"),
+        (hub, "/acme/%2e%2e/secret"),
+        (hub, "/.doorward/%2e%2e/secret"),
+        ("nobody.example.com", "/"),
+        (own, "/readyz"),
+    ] {
+        let ask = async |method: Method| {
+            let request = http::Request::builder()
+                .method(method)
+                .uri(target)
+                .header("host", host)
+                .body(axum::body::Body::empty())
+                .unwrap();
+            let (parts, body) = router.clone().oneshot(request).await.unwrap().into_parts();
+            (parts.status, parts.headers, axum::body::to_bytes(body, 1 << 20).await.unwrap())
+        };
+        let (get, head) = (ask(Method::GET).await, ask(Method::HEAD).await);
+        assert_eq!(head.0, get.0, "{host}{target}");
+        assert!(head.2.is_empty(), "{host}{target}: {:?}", head.2);
+        let length = head.1.get("content-length").map(|length| length.to_str().unwrap().to_owned());
+        if !get.2.is_empty() {
+            assert_eq!(length, Some(get.2.len().to_string()), "{host}{target}");
         }
     }
 }
