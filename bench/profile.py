@@ -18,7 +18,7 @@ def request(adapter, cookie):
     head = {
         "auth-request": ["GET /auth-request HTTP/1.1", "Host: localhost:9301", "X-Original-Method: GET", "X-Original-URL: http://localhost:9300/org-0/secret"],
         "forward-auth": ["GET /forward-auth HTTP/1.1", "Host: localhost:9301", "X-Forwarded-Method: GET", "X-Forwarded-Proto: http", "X-Forwarded-Host: localhost:9300", "X-Forwarded-Uri: /org-0/secret"],
-        "proxy": ["GET /org-0/secret HTTP/1.1", "Host: localhost:9300"],
+        "proxy": ["GET /org-0/secret HTTP/1.1", "Host: hub.localhost:9300"],
     }[adapter]
     return "\r\n".join([*head, f"Cookie: {cookie}", "", ""]).encode()
 
@@ -85,7 +85,10 @@ def main():
     with stage.Served("small") as served, stage.running(upstream, stage.LOAD_CPU):
         served.logins(50)
         lines = (line.rstrip("\n").split("\t") for line in open(f"{served.folder}/signed-in"))
-        cookie = next(cookie for organization, cookie in lines if organization == "org-0") + "; sid=0123456789abcdef0123456789abcdef0123456789a"
+        cookie = next(cookie for organization, cookie in lines if organization == "org-0")
+        if given.adapter == "proxy":
+            cookie = served.hand_over(cookie, "/org-0/secret")
+        cookie += "; sid=0123456789abcdef0123456789abcdef0123456789a"
         served.stop(signal.SIGTERM)
         few, many = (run(served, given.adapter, cookie, count) for count in (FEW, MANY))
     each = lambda of, name: (many[of][name] - few[of][name]) / (MANY - FEW)

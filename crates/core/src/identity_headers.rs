@@ -115,14 +115,25 @@ pub fn is_override_header(name: &str) -> bool {
 /// A name with another sign than letters, digits and `-` is nobody's to send, as in nginx: CGI and its heirs make a variable
 /// of their own of it, gunicorn the path of `SCRIPT_NAME` (V10).
 pub fn is_not_the_clients(name: &str) -> bool {
-    !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        || is_identity_header(name)
-        || is_override_header(name)
-        || name.get(..FORWARDED_PREFIX.len()).is_some_and(|start| is_spelling_of(start, FORWARDED_PREFIX))
-        || ["forwarded", "x-real-ip"].into_iter().any(|known| is_spelling_of(name, known))
-        // CGI makes HTTP_PROXY of `Proxy`, which many HTTP clients obey.
-        || name.eq_ignore_ascii_case("proxy")
+    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return true;
+    }
+    // Most names are nobody's, and are known for that by their first letter.
+    let may_be = name.bytes().next().is_some_and(|first| FIRST_LETTERS.contains(&first.to_ascii_lowercase()));
+    may_be
+        && (is_identity_header(name)
+            || is_override_header(name)
+            || name
+                .get(..FORWARDED_PREFIX.len())
+                .is_some_and(|start| is_spelling_of(start, FORWARDED_PREFIX))
+            || FORWARDING_HEADER_NAMES.into_iter().any(|known| is_spelling_of(name, known)))
 }
+
+/// What the names that are not the client's begin with, in small letters.
+const FIRST_LETTERS: [u8; 6] = *b"dfprsx";
+
+/// Names beside those that begin with [`FORWARDED_PREFIX`]. CGI makes HTTP_PROXY of `Proxy`, which many HTTP clients obey.
+const FORWARDING_HEADER_NAMES: [&str; 3] = ["forwarded", "x-real-ip", "proxy"];
 
 const FORWARDED_PREFIX: &str = "x-forwarded-";
 
@@ -192,6 +203,25 @@ mod tests {
 
     fn value<'h>(headers: &'h IdentityHeaders<'_>, name: &str) -> &'h str {
         &headers.iter().find(|(known, _)| *known == name).unwrap().1
+    }
+
+    #[test]
+    fn v01_every_name_that_is_not_the_clients_is_known_for_it() {
+        let known =
+            IDENTITY_HEADER_NAMES.iter().chain(&OVERRIDE_HEADER_NAMES).chain(&FORWARDING_HEADER_NAMES);
+        let more =
+            ["X-Forwarded-For", "x-forwarded-anything", "Doorward-Later", "doorward-", "A_B", "a.b", "ä"];
+        for name in known.chain(&more) {
+            for spelled in [(*name).to_owned(), name.to_lowercase(), name.to_uppercase()] {
+                assert!(is_not_the_clients(&spelled), "{spelled}");
+                assert!(is_not_the_clients(&spelled.replace('-', "_")), "{spelled} with _");
+            }
+        }
+        for name in
+            ["Accept", "User-Agent", "Cookie", "X-Requested-With", "Sec-Fetch-Mode", "Referer", "Remote"]
+        {
+            assert!(!is_not_the_clients(name), "{name}");
+        }
     }
 
     #[test]
