@@ -148,7 +148,7 @@ impl BodyStart {
             }
             State::Text => {
                 // The mark of UTF-8 is the page's own; those of UTF-16 say that nothing here can be read.
-                let is_mark = self.searched <= 3 && matches!(byte, 0xef | 0xbb | 0xbf);
+                let is_mark = matches!((self.searched, byte), (1, 0xef) | (2, 0xbb) | (3, 0xbf));
                 if self.searched <= 2 && matches!(byte, 0xfe | 0xff) {
                     self.state = State::Over;
                 } else if self.templates == 0 && !byte.is_ascii_whitespace() && !is_mark {
