@@ -287,6 +287,10 @@ async fn walk_scope(
 ) -> Result<Verified, StoreError> {
     let mut reader = store.reader();
     let mut verified = Verified::default();
+    if let Some(sequence) = reader.audit_before_the_first(scope).await? {
+        verified.wrong = Some(Wrong { sequence, damage: Damage::BeforeTheFirst });
+        return Ok(verified);
+    }
     let mut walk = ChainWalk::new(scope);
     let mut judge = Judge::new(scope, &keys, kept);
     loop {

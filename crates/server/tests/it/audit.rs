@@ -210,6 +210,43 @@ async fn rule_8_what_is_taken_out_put_in_or_moved_is_found_with_its_number() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t12_an_event_put_before_the_first_is_found_and_shown_to_nobody() {
+    // The number of the row, and the statement; the address is on no page of its own.
+    let forged: &[(i64, &str)] = &[
+        (
+            0,
+            "INSERT INTO audit_event (scope, sequence, at, action, actor_kind, actor_name, details) \
+             SELECT scope, 0, at, 'org.settings.sso.disable', 'account', 'forger', '{}' FROM audit_event \
+             WHERE sequence = 7",
+        ),
+        (
+            -1,
+            "INSERT INTO audit_event (scope, sequence, at, action, actor_kind, actor_name, details) \
+             SELECT scope, -1, at, 'org.settings.sso.disable', 'account', 'forger', '{}' FROM audit_event \
+             WHERE sequence = 7",
+        ),
+    ];
+    for on in On::all() {
+        for (number, statement) in forged {
+            let world = world_with_events(on, 7).await;
+            let ada = world.browser_of("ada").await;
+            world.behind_its_back(statement).await;
+            for filter in ["", "?action=org.settings.sso.disable"] {
+                let address = format!("{}/organizations/acme/settings/audit-log{filter}", world.base);
+                let page = ada.get(&address).await;
+                assert!(!page.text().contains("forger"), "{on:?} {number} {filter}: {}", page.text());
+            }
+            assert_eq!(verify(&world, ""), wrong(*number, "before_the_first"), "{on:?}");
+            let (code, output, _) = world.command("audit verify --all");
+            assert!(
+                code == 1 && output.contains(&format!("event {number} was put before the first")),
+                "{output}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_8_a_row_that_can_not_be_read_is_named() {
     let world = world_with_events(On::Sqlite, 7).await;
     world.behind_its_back("UPDATE audit_event SET at = 'soon' WHERE sequence = 6").await;
