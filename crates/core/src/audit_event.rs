@@ -87,6 +87,7 @@ audit_actions! {
     AuditChainStart = "audit.chain_start", "From here on each entry carries a hash; the entries before are bound by their number and their SHA-256.", "events, sha256";
     AuditKeyNew = "audit.key_new", "A key of the audit log's chain was made: the first one, or in the place of another. lost: keys that were gone.", "key, lost";
     AuditKeyLost = "audit.key_lost", "The keys of the entries before were gone: their codes can't be checked any more. A new key goes on from their hash.", "events, key";
+    AuditExport = "audit.export", "The system's own log was exported.", "count";
     KeyRotate = "key.rotate", "A new master key seals from now on; everything sealed is sealed anew with it.", "key";
     KeyDropOld = "key.drop_old", "Old master keys were dropped: nothing is sealed with them.", "keys";
     AccountImport = "account.import", "Accounts were taken from another system's file.", "count";

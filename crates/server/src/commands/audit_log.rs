@@ -5,11 +5,11 @@ use crate::audit_chain::{
     AuditKeys, ChainWalk, Checkpoint, Damage, Signed, Wrong, checkpoint_is_due, is_signed_by,
 };
 use crate::audit_export::{AuditExport, end_from_line, event_from_line};
-use crate::command_line::{AuditCheckpoint, AuditNewKey, AuditVerify, OrgExport};
+use crate::command_line::{AuditCheckpoint, AuditExported, AuditNewKey, AuditVerify};
 use crate::failure::Failure;
 use crate::opening::{open_master_key, open_store};
 use crate::store::{
-    Actor, AuditRecord, Reader, SYSTEM_SCOPE, Store, StoreError, load_audit_sequence, load_name,
+    Actor, AuditRecord, Organization, Reader, SYSTEM_SCOPE, Store, StoreError, load_audit_sequence, load_name,
 };
 use doorward_core::audit_event::AuditAction;
 use doorward_core::error_code::ErrorCode;
@@ -27,24 +27,30 @@ const LINE_BYTES_MAX: u64 = 1024 * 1024;
 /// The most checkpoints that one file may hold.
 const CHECKPOINTS_MAX: usize = 1_000_000;
 
-/// `audit export`: one JSON object a line, oldest first, then a checkpoint. The export itself is an event, after the
-/// exported ones.
+/// `audit export`, of an organization's log or the system's: one JSON object a line, oldest first, then a checkpoint. The
+/// export itself is an event, after the exported ones.
 pub async fn export_audit_log(
     context: &Context,
-    export: OrgExport,
+    export: AuditExported,
     output: &mut dyn Write,
 ) -> Result<(), Failure> {
     let store = context.store().await?;
-    let organization = organization(&mut store.reader(), &export.organization).await?;
-    let until = load_audit_sequence(&mut store.reader(), &organization.id.to_string()).await?;
+    let (id, action, scope, name) = match &export.organization {
+        Some(name) => {
+            let Organization { id, name, .. } = organization(&mut store.reader(), name).await?;
+            (Some(id), AuditAction::OrgAuditLogExport, id.to_string(), name.as_str().to_owned())
+        }
+        None => (None, AuditAction::AuditExport, SYSTEM_SCOPE.to_owned(), SYSTEM_SCOPE.to_owned()),
+    };
+    let until = load_audit_sequence(&mut store.reader(), &scope).await?;
     let until = until.map_or(0, |sequence| sequence.count);
     // Told before it happens: whoever reads the first lines only has read them too.
     let now = context.clock.now();
     let mut tx = store.begin().await?;
     let details = vec![("count", until.to_string())];
-    tx.audit(context.entry(Some(organization.id), AuditAction::OrgAuditLogExport, details), now).await?;
+    tx.audit(context.entry(id, action, details), now).await?;
     tx.commit(now).await?;
-    let mut export = AuditExport::new(store.clone(), organization.id, organization.name.as_str(), until);
+    let mut export = AuditExport::new(store.clone(), &scope, &name, until);
     let mut after = 0;
     loop {
         let events = export.next(&mut after).await?;
@@ -58,7 +64,7 @@ pub async fn export_audit_log(
     let (end, wrong) = export.end(context.clock.now())?;
     writeln!(output, "{end}")?;
     output.flush()?;
-    wrong.map_or(Ok(()), |wrong| Err(broken(organization.name.as_str(), wrong)))
+    wrong.map_or(Ok(()), |wrong| Err(broken(&name, wrong)))
 }
 
 fn broken(log: &str, wrong: Wrong) -> Failure {

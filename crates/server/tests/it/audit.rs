@@ -761,6 +761,39 @@ async fn an_exported_file_is_checked_with_the_public_key_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_systems_own_log_is_exported_and_checked_as_any_other() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        give_password(&world, "mira").await;
+        sign_in(&world, &Browser::new(), "mira", "a wrong one, a wrong one").await;
+        all_noted(&world).await;
+        let (code, exported, errors) = world.command("audit export --system");
+        assert_eq!((code, errors.as_str()), (0, ""), "{on:?}: {exported}");
+        let first: Value = serde_json::from_str(exported.lines().next().unwrap()).unwrap();
+        assert_eq!((&first["organization"], &first["scope"]), (&json!("system"), &json!("system")));
+        assert_eq!((&first["sequence"], &first["action"]), (&json!(1), &json!("audit.key_new")));
+        assert!(exported.contains("\"account.sign_in_failed\""), "{on:?}: {exported}");
+
+        let file = world.folder().join("system.jsonl");
+        std::fs::write(&file, &exported).unwrap();
+        let (_, key, _) = world.command("audit public-key");
+        let line = format!("audit verify system --file {} --public-key {}", file.display(), key.trim());
+        let (code, told, _) = world.command(&line);
+        assert!(code == 0 && told.contains("system (system): intact"), "{on:?}: {told}");
+
+        // Reading it is told in it, and in no organization's.
+        let events = world.app.store.reader().audit_of_scope_after("system", 0, 1000).await.unwrap();
+        let last = events.last().unwrap();
+        let count = (exported.lines().count() - 1).to_string();
+        assert_eq!((last.action.as_str(), &last.details["count"]), ("audit.export", &json!(count)));
+        assert_eq!(last.actor_kind, "operator");
+        for wrong in ["audit export", "audit export acme --system"] {
+            assert_eq!(world.command(wrong).0, 2, "{wrong}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_later_export_is_held_against_an_earlier_checkpoint_without_the_database() {
     let world = world_with_events(On::Sqlite, 4).await;
     let (_, kept, _) = world.command("audit checkpoint acme");
