@@ -40,7 +40,7 @@ macro_rules! audit_actions {
 audit_actions! {
     AccountCreate = "account.create", "An account was made.", "name, operator";
     AccountSignIn = "account.sign_in", "Somebody signed in to an account.", "";
-    AccountSignInFailed = "account.sign_in_failed", "A wrong password was given for an account. The first one tells where from; those of the hour after it are counted in one more entry.", "name, count";
+    AccountSignInFailed = "account.sign_in_failed", "A wrong password was given for an account, at the sign-in or for what asks for it once more; or, with `code`, the right one of an account that is switched off. The first one tells where from; those of the hour after it are counted in one more entry.", "name, code, count";
     AccountSignOut = "account.sign_out", "Somebody signed out.", "";
     AccountName = "account.name", "An account's person changed the name that is shown.", "before, after";
     AccountPassword = "account.password", "An account's password was changed; its other sessions and its access tokens ended.", "name";

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 
 use crate::harness::{On, Options, START_MS, World, open_audit};
-use crate::pages::{give_password, sign_in};
+use crate::pages::{PASSWORD, give_password, sign_in};
 
 const NOW: Timestamp = Timestamp::from_millis(START_MS);
 
@@ -1113,5 +1113,42 @@ async fn rule_9_wrong_passwords_are_written_down_by_the_hour_and_not_by_the_gues
         assert!(told.len() <= 48, "{on:?}: {}", told.len());
         let counted: i64 = told.iter().map(|(_, count)| count.parse::<i64>().unwrap()).sum();
         assert_eq!(counted, 24 * 60, "{on:?}: none is lost");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_password_inside_a_session_is_written_down_as_one_at_the_sign_in() {
+    for on in On::all() {
+        for path in ["/settings/account/password", "/settings/account/delete"] {
+            let world = World::with(Options { on, ..Options::default() }).await;
+            give_password(&world, "mira").await;
+            let mira = world.browser_of("mira").await;
+            let fields =
+                [("current_password", "a wrong one, a wrong one"), ("new_password", "four loud lanterns")];
+            let page = mira.post(&format!("{}{path}", world.base), &fields).await;
+            assert_eq!(page.code().as_deref(), Some("account.wrong_password"), "{}", page.text());
+            all_noted(&world).await;
+            assert_eq!(failures(&world).await, [("mira".to_owned(), "1".to_owned())], "{on:?} {path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_right_password_of_an_account_that_is_switched_off_is_a_failure_and_written_down() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        give_password(&world, "mira").await;
+        world.behind_its_back("UPDATE account SET disabled = 1 WHERE name_key = 'mira'").await;
+        for _ in 0..5 {
+            let page = sign_in(&world, &Browser::new(), "mira", PASSWORD).await;
+            assert_eq!(page.code().as_deref(), Some("account.disabled"), "{}", page.text());
+            all_noted(&world).await;
+        }
+        assert_eq!(failures(&world).await, [("mira".to_owned(), "1".to_owned())], "{on:?}");
+        let events = world.app.store.reader().audit_of_scope_after("system", 0, 1000).await.unwrap();
+        let failed = events.iter().find(|event| event.action == "account.sign_in_failed").unwrap();
+        assert_eq!(failed.details.get("code"), Some(&json!("account.disabled")), "{on:?}");
+        let page = sign_in(&world, &Browser::new(), "mira", PASSWORD).await;
+        assert_eq!(page.code().as_deref(), Some("account.throttled"), "{on:?}: {}", page.text());
     }
 }

@@ -14,7 +14,7 @@ use http::header::SET_COOKIE;
 use serde::Deserialize;
 
 use super::audited;
-use super::sign_in::{note_failure, take_place};
+use super::sign_in::{failed, note_failure, take_place};
 use crate::app::{App, SharedApp};
 use crate::cookies::Cookie;
 use crate::passwords::{Caller, PasswordError, judge_new_password};
@@ -161,7 +161,7 @@ pub(super) async fn prove_password(
     let facts = facts.ok_or(ErrorCode::AccountSignInNeeded)?;
     let guess = take_place(app, Some(&facts), account.name(), visit.browser)
         .map_err(|wait| Refusal::new(ErrorCode::AccountThrottled).with_retry_after(wait.seconds() + 1))?;
-    let before = facts.password_hash.unwrap_or_default();
+    let before = facts.password_hash.clone().unwrap_or_default();
     let fits = current.expose().len() <= super::sign_in::PASSWORD_BYTES_MAX;
     let hash = Some(before.clone()).filter(|hash| !hash.is_empty());
     let verified = match app.passwords.turn(Caller::Known).await {
@@ -172,7 +172,7 @@ pub(super) async fn prove_password(
         app.sign_ins.give_back(guess, app.clock.now());
     }
     if !(fits && verified?) {
-        note_failure(app, guess, None);
+        note_failure(app, guess, failed(visit, &facts.account));
         return Ok(None);
     }
     app.sign_ins.forget(guess);
