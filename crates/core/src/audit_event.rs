@@ -62,7 +62,7 @@ audit_actions! {
     OrgSsoJoin = "org.sso_join", "An account became a member by the SSO join link; its identity was linked.", "account, role, issuer, subject, email";
     OrgUpdateJoinSettings = "org.update_join_settings", "The SSO join link was made, rotated or turned off.", "join_link, role, uses";
     OrgSettingsSso = "org.settings.sso", "A new revision of the SSO settings was saved.", "revision, issuer_url, client_id, changed";
-    OrgSettingsSsoTest = "org.settings.sso.test", "A test of SSO settings ended.", "revision, outcome, code, step";
+    OrgSettingsSsoTest = "org.settings.sso.test", "A test of SSO settings ended. `account`: whose it was, if he was not signed in any more by then.", "revision, outcome, code, step, account";
     OrgSettingsSsoEnable = "org.settings.sso.enable", "A revision became the live one: members need (or are asked for) its SSO.", "revision, enforcement, issuer, untested";
     OrgSettingsSsoDisable = "org.settings.sso.disable", "SSO was switched off; its sessions ended.", "revision";
     OrgSettingsSsoEnforcement = "org.settings.sso.enforcement", "Enforcement was changed.", "before, after";
@@ -77,7 +77,7 @@ audit_actions! {
     OrgSsoLinkRequest = "org.sso_link.request", "A member asked the admins to approve a first link.", "account, issuer, subject, email, code";
     OrgSsoLinkRefuse = "org.sso_link.refuse", "An admin refused a first link.", "account, issuer, subject, email";
     OrgSsoUnlink = "org.sso_unlink", "An account was unlinked from an identity; its SSO sessions ended.", "account, issuer, subject, email";
-    OrgSsoLoginFailed = "org.sso_login_failed", "A member's SSO ended without a session. After five of an account in an hour, the others of that hour are counted in one more entry.", "code, step; account, count";
+    OrgSsoLoginFailed = "org.sso_login_failed", "A member's SSO ended without a session. `account`: whose it was, if he was not signed in any more when it ended. After five of an account in an hour, the others of that hour are counted in one more entry.", "code, step, purpose, account; account, count";
     OrgApiTokenCreate = "org.api_token.create", "A token for the JSON API was made.", "token, name, scopes, expires_at";
     OrgApiTokenRevoke = "org.api_token.revoke", "A token for the JSON API was revoked.", "token, name";
     OrgTokenAuthorize = "org.token.authorize", "A member authorised a personal access token of his for the organization.", "account, token, name, role";

@@ -1063,6 +1063,29 @@ async fn rule_9_failed_trips_are_written_down_by_the_hour_and_not_by_the_trip() 
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trip_that_ends_before_somebody_else_still_says_whose_it_was() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let (ada, _) = world.enable_sso("acme", "ada").await;
+        let mira = world.browser_of("mira").await;
+        world.idp.signs_in("mira");
+        let sign_in = world.returning(&mira, "acme").await;
+        let test = world.returning_from_test(&ada, "acme").await;
+        for (browser, callback, account, action) in
+            [(&mira, sign_in, "mira", "org.sso_login_failed"), (&ada, test, "ada", "org.settings.sso.test")]
+        {
+            // The browser is the one that set out; who was signed in is not any more.
+            browser.lose_cookie("localhost", "doorward-session");
+            let page = browser.get(callback.as_str()).await;
+            assert_eq!(page.code().as_deref(), Some("sso.attempt_superseded"), "{}", page.text());
+            let last = world.audit("acme").await.pop().unwrap();
+            assert_eq!((last.action.as_str(), last.actor_kind.as_str()), (action, "system"), "{on:?}");
+            assert_eq!(last.details.get("account"), Some(&json!(account)), "{on:?} {action}");
+        }
+    }
+}
+
 /// Wrong passwords are written down after their answer: waits until none is on the way.
 async fn all_noted(world: &World) {
     let places = world.app.notes_of_failures.acquire_many(64).await.unwrap();
