@@ -1175,3 +1175,43 @@ async fn the_right_password_of_an_account_that_is_switched_off_is_a_failure_and_
         assert_eq!(page.code().as_deref(), Some("account.throttled"), "{on:?}: {}", page.text());
     }
 }
+
+// === What changes nothing ===
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_9_what_changes_nothing_is_written_nowhere() {
+    let events = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM audit_event";
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let (ada, _) = world.enable_sso("acme", "ada").await;
+        let _other = world.browser_of("ada").await;
+        let made_up = "019ac0e5-0000-7000-8000-000000000000";
+        let acme = "/organizations/acme/settings";
+        let deeds: &[(&str, &[(&str, &str)])] = &[
+            ("/settings/account/sessions/end", &[("session", "all")]),
+            ("/settings/account/name", &[("full_name", "Ada A.")]),
+            (acme, &[("display_name", "Acme Works")]),
+            (&format!("{acme}/sso/users"), &[("session_timeout_hours", "100")]),
+            (&format!("{acme}/sso/enforcement"), &[("enforcement", "optional")]),
+            (&format!("{acme}/tokens"), &[("days", "3")]),
+        ];
+        let mut written = Vec::new();
+        for (path, fields) in deeds {
+            let address = format!("{}{path}", world.base);
+            let before = world.count(events).await;
+            let first = ada.post(&address, fields).await;
+            assert_eq!(first.status, 303, "{path}: {}", first.text());
+            assert_eq!(world.count(events).await, before + 1, "{on:?} {path}: a change is written down");
+            let again = ada.post(&address, fields).await;
+            assert_eq!((again.status, again.location()), (first.status, first.location()), "{on:?} {path}");
+            if world.count(events).await != before + 1 {
+                written.push(*path);
+            }
+        }
+        assert!(written.is_empty(), "{on:?}: {written:?}");
+        let before = world.count(events).await;
+        let page =
+            ada.post(&format!("{}/settings/account/sessions/end", world.base), &[("session", made_up)]).await;
+        assert_eq!((page.status.as_u16(), world.count(events).await), (303, before), "{on:?}");
+    }
+}
