@@ -3,14 +3,19 @@
 
 use doorward::audit_chain::{CHECKPOINT_AFTER, CHECKPOINT_EVENTS, event_hash};
 use doorward::sealing::Sealing;
-use doorward::store::{Actor, AuditEntry, AuditRecord, Query as _, Store, StoreError, Synchronous};
+use doorward::store::{
+    Actor, AuditEntry, AuditRecord, NewRevision, Query as _, Store, StoreError, Synchronous, load_connection,
+    load_revision,
+};
 use doorward::web::pages::sign_in::make_operator_link;
 use doorward_core::audit_event::AuditAction;
+use doorward_core::secret::Secret;
 use doorward_core::time::{Lifetime, Timestamp};
 use doorward_testkit::{Browser, TempDir};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
+use crate::access_tokens::until_one_waits;
 use crate::harness::{On, Options, START_MS, World, open_audit};
 use crate::pages::{PASSWORD, give_password, sign_in};
 
@@ -1213,5 +1218,72 @@ async fn rule_9_what_changes_nothing_is_written_nowhere() {
         let page =
             ada.post(&format!("{}/settings/account/sessions/end", world.base), &[("session", made_up)]).await;
         assert_eq!((page.status.as_u16(), world.count(events).await), (303, before), "{on:?}");
+    }
+}
+
+// === What was before ===
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_before_a_change_is_read_under_the_lock_and_not_from_memory() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let ada = world.browser_of("ada").await;
+        let settings = format!("{}/organizations/acme/settings", world.base);
+        assert_eq!(ada.get(&settings).await.status, 200);
+        // Another admin, at another node, whose word has not arrived yet.
+        world
+            .behind_its_back("UPDATE organization SET display_name = 'Between' WHERE name_key = 'acme'")
+            .await;
+        world.behind_its_back("UPDATE account SET full_name = 'Between' WHERE name_key = 'ada'").await;
+        ada.post(&settings, &[("display_name", "After")]).await;
+        let last = world.audit("acme").await.pop().unwrap();
+        assert_eq!((&last.details["before"], &last.details["after"]), (&json!("Between"), &json!("After")));
+        ada.post(&format!("{}/settings/account/name", world.base), &[("full_name", "After")]).await;
+        let events = world.app.store.reader().audit_of_scope_after("system", 0, 1000).await.unwrap();
+        let last = events.last().unwrap();
+        assert_eq!((last.action.as_str(), &last.details["before"]), ("account.name", &json!("Between")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_new_revision_changes_is_told_of_the_one_before_it() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let ada = world.browser_of("ada").await;
+        let client = world.register("acme");
+        let issuer = world.idp.issuer();
+        let fields =
+            [("client_id", &*client.id), ("client_secret", client.secret()), ("issuer_url", &*issuer)];
+        world.update_and_test(&ada, "acme", &fields).await;
+        let (acme, now) = (world.organization("acme").await, world.app.clock.now());
+        let connection = load_connection(&mut world.app.store.reader(), acme.id).await.unwrap().unwrap();
+        let draft = connection.draft.unwrap();
+        let first = load_revision(&mut world.app.store.reader(), acme.id, draft).await.unwrap().unwrap();
+        let between = NewRevision {
+            issuer_url: first.issuer_url,
+            client_id: "between".to_owned(),
+            client_secret: Secret::new(client.secret().to_owned()),
+            client_auth_method: first.client_auth_method,
+            scopes: first.scopes,
+            userinfo: first.userinfo,
+            email_claim: first.email_claim,
+            hosted_domains: first.hosted_domains,
+            created_by: first.created_by,
+            endpoints: first.endpoints,
+        };
+        // Another admin saves while this one's form waits for the organization.
+        let mut tx = world.app.store.begin().await.unwrap();
+        tx.lock_organization(acme.id).await.unwrap();
+        let form = async { world.update_and_test(&ada, "acme", &fields).await };
+        let other = async {
+            until_one_waits(&world, on).await;
+            tx.insert_revision(&acme, connection.id, &between, &world.app.sealing, now).await.unwrap();
+            tx.commit(now).await.unwrap();
+        };
+        tokio::join!(form, other);
+        let log = world.audit("acme").await;
+        let saved: Vec<_> = log.iter().filter(|event| event.action == "org.settings.sso").collect();
+        let changed: Vec<_> = saved.iter().map(|event| &event.details["changed"]).collect();
+        assert_eq!(changed, [&json!(""), &json!("client_id")], "{on:?}");
     }
 }
