@@ -1287,3 +1287,42 @@ async fn what_a_new_revision_changes_is_told_of_the_one_before_it() {
         assert_eq!(changed, [&json!(""), &json!("client_id")], "{on:?}");
     }
 }
+
+// === Logs are locked in one order ===
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_an_account_takes_the_organizations_logs_before_the_systems() {
+    // On SQLite there is one writer.
+    if crate::harness::postgres_url().is_none() {
+        return;
+    }
+    let world = World::with(Options { on: On::Postgres, ..Options::default() }).await;
+    let (mira, now) = (world.account("mira").await, world.app.clock.now());
+    let of_the_system = AuditEntry { organization: None, ..leaves(&world).await };
+    let mut tx = world.app.store.begin().await.unwrap();
+    for _ in 0..3 {
+        let failed = AuditEntry {
+            action: AuditAction::AccountSignInFailed,
+            details: vec![("name", "mira".to_owned())],
+            ..of_the_system.clone()
+        };
+        tx.note_sign_in_failure(mira, failed, now).await.unwrap();
+    }
+    tx.commit(now).await.unwrap();
+
+    // As an import does it: an organization's log, then the system's.
+    let mut tx = world.app.store.begin().await.unwrap();
+    tx.audit(leaves(&world).await, now).await.unwrap();
+    let writing = async {
+        until_one_waits(&world, On::Postgres).await;
+        tx.audit(of_the_system, now).await?;
+        tx.commit(now).await
+    };
+    let (deleted, written) = tokio::join!(world.operate("account delete mira"), writing);
+    assert!(written.is_ok(), "{written:?}");
+    assert_eq!(deleted.0, 0, "{deleted:?}");
+    let told = [("mira".to_owned(), "1".to_owned()), ("mira".to_owned(), "2".to_owned())];
+    assert_eq!(failures(&world).await, told);
+    let events = world.app.store.reader().audit_of_scope_after("system", 0, 1000).await.unwrap();
+    assert_eq!(events.last().unwrap().action, "account.delete");
+}
