@@ -117,30 +117,18 @@ pub async fn print_checkpoints(
     output: &mut dyn Write,
 ) -> Result<(), Failure> {
     let store = context.store().await?;
-    let keys = store.audit_keys()?;
     let mut scopes = Scopes::of(&store, wanted.logs.organization.as_deref()).await?;
     let mut first_wrong = None;
     while let Some((scope, name)) = scopes.next().await? {
-        let end = match load_audit_sequence(&mut store.reader(), &scope).await? {
-            None => Err(Wrong { sequence: 1, damage: Damage::MissingAtEnd }),
-            Some(sequence) => {
-                // What is signed must at least be the hash of an event of ours; the whole chain is for `audit verify`.
-                let count = sequence.count;
-                let newest = store.reader().audit_of_scope_after(&scope, count - 1, 1).await?;
-                let is_ours = |hash: &String| {
-                    newest.first().is_some_and(|event| {
-                        let ours = |mac: &String| keys.mac_fits(hash, mac);
-                        event.sequence == count && event.mac.as_ref().is_some_and(ours)
-                    })
-                };
-                let hash = sequence.hash.filter(is_ours);
-                let wrong = Wrong { sequence: count, damage: Damage::BesideTheSequence };
-                hash.map(|hash| (count, hash)).ok_or(wrong)
-            }
-        };
-        match end {
-            Ok((count, hash)) => {
-                let signed = keys.sign(&scope, count, &hash, context.clock.now());
+        let keys = store.audit_keys()?;
+        let mut signed = sign_scope(&store, &keys, &scope, context.clock.now()).await?;
+        if signed.is_err() {
+            // Somebody may have made another key since this began.
+            let keys = store.audit_keys_now().await?;
+            signed = sign_scope(&store, &keys, &scope, context.clock.now()).await?;
+        }
+        match signed {
+            Ok(signed) => {
                 writeln!(output, "{}", json!({ "organization": name, "checkpoint": signed.to_json() }))?;
             }
             Err(wrong) => {
@@ -150,6 +138,29 @@ pub async fn print_checkpoints(
     }
     output.flush()?;
     first_wrong.map_or(Ok(()), Err)
+}
+
+/// Signs what a scope's log is now. That must at least be the hash of an event of ours; the whole chain is for
+/// `audit verify`.
+async fn sign_scope(
+    store: &Store,
+    keys: &AuditKeys,
+    scope: &str,
+    now: Timestamp,
+) -> Result<Result<Checkpoint, Wrong>, StoreError> {
+    let Some(sequence) = load_audit_sequence(&mut store.reader(), scope).await? else {
+        return Ok(Err(Wrong { sequence: 1, damage: Damage::MissingAtEnd }));
+    };
+    let count = sequence.count;
+    let newest = store.reader().audit_of_scope_after(scope, count - 1, 1).await?;
+    let is_ours = |hash: &String| {
+        newest.first().is_some_and(|event| {
+            let ours = |mac: &String| keys.mac_fits(hash, mac);
+            event.sequence == count && event.mac.as_ref().is_some_and(ours)
+        })
+    };
+    let signed = sequence.hash.filter(is_ours).map(|hash| keys.sign(scope, count, &hash, now));
+    Ok(signed.ok_or(Wrong { sequence: count, damage: Damage::BesideTheSequence }))
 }
 
 /// Logs, one after the other: of one organization, or all that there are or should be.

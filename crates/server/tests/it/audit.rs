@@ -1326,3 +1326,44 @@ async fn the_end_of_an_account_takes_the_organizations_logs_before_the_systems()
     let events = world.app.store.reader().audit_of_scope_after("system", 0, 1000).await.unwrap();
     assert_eq!(events.last().unwrap().action, "account.delete");
 }
+
+// === Checkpoints while a key is made ===
+
+/// Runs a command once, when the first line was written.
+struct MakesAKey<'w> {
+    world: &'w World,
+    written: Vec<u8>,
+}
+
+impl std::io::Write for MakesAKey<'_> {
+    fn write(&mut self, piece: &[u8]) -> std::io::Result<usize> {
+        if self.written.is_empty() {
+            let command = || self.world.command("audit new-key");
+            let (code, output, errors) = std::thread::scope(|scope| scope.spawn(command).join().unwrap());
+            assert_eq!(code, 0, "{output}{errors}");
+        }
+        self.written.extend_from_slice(piece);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_made_while_checkpoints_are_signed_is_no_damage() {
+    for on in On::all() {
+        let world = world_with_events(on, 3).await;
+        let output = MakesAKey { world: &world, written: Vec::new() };
+        let output = world.command_into("audit checkpoint --all", output);
+        let kept = String::from_utf8(output.written).unwrap();
+        assert_eq!(kept.lines().count(), 3, "{on:?}: {kept}");
+        let newest = world.app.store.audit_keys_now().await.unwrap();
+        let of_the_system = kept.lines().last().unwrap();
+        assert!(of_the_system.contains(newest.id()), "{on:?}: {of_the_system}");
+        let file = world.folder().join("kept.jsonl");
+        std::fs::write(&file, &kept).unwrap();
+        world.good_command(&format!("audit verify --all --checkpoint {}", file.display())).await;
+    }
+}
