@@ -40,7 +40,7 @@ macro_rules! audit_actions {
 audit_actions! {
     AccountCreate = "account.create", "An account was made.", "name, operator";
     AccountSignIn = "account.sign_in", "Somebody signed in to an account.", "";
-    AccountSignInFailed = "account.sign_in_failed", "A wrong password was given for an account. The first one tells where from; those of the hour after it are counted in one more entry.", "name, count";
+    AccountSignInFailed = "account.sign_in_failed", "A wrong password was given for an account, at the sign-in or for what asks for it once more; or, with `code`, the right one of an account that is switched off. The first one tells where from; those of the hour after it are counted in one more entry.", "name, code, count";
     AccountSignOut = "account.sign_out", "Somebody signed out.", "";
     AccountName = "account.name", "An account's person changed the name that is shown.", "before, after";
     AccountPassword = "account.password", "An account's password was changed; its other sessions and its access tokens ended.", "name";
@@ -62,7 +62,7 @@ audit_actions! {
     OrgSsoJoin = "org.sso_join", "An account became a member by the SSO join link; its identity was linked.", "account, role, issuer, subject, email";
     OrgUpdateJoinSettings = "org.update_join_settings", "The SSO join link was made, rotated or turned off.", "join_link, role, uses";
     OrgSettingsSso = "org.settings.sso", "A new revision of the SSO settings was saved.", "revision, issuer_url, client_id, changed";
-    OrgSettingsSsoTest = "org.settings.sso.test", "A test of SSO settings ended.", "revision, outcome, code, step";
+    OrgSettingsSsoTest = "org.settings.sso.test", "A test of SSO settings ended. `account`: whose it was, if he was not signed in any more by then.", "revision, outcome, code, step, account";
     OrgSettingsSsoEnable = "org.settings.sso.enable", "A revision became the live one: members need (or are asked for) its SSO.", "revision, enforcement, issuer, untested";
     OrgSettingsSsoDisable = "org.settings.sso.disable", "SSO was switched off; its sessions ended.", "revision";
     OrgSettingsSsoEnforcement = "org.settings.sso.enforcement", "Enforcement was changed.", "before, after";
@@ -77,7 +77,7 @@ audit_actions! {
     OrgSsoLinkRequest = "org.sso_link.request", "A member asked the admins to approve a first link.", "account, issuer, subject, email, code";
     OrgSsoLinkRefuse = "org.sso_link.refuse", "An admin refused a first link.", "account, issuer, subject, email";
     OrgSsoUnlink = "org.sso_unlink", "An account was unlinked from an identity; its SSO sessions ended.", "account, issuer, subject, email";
-    OrgSsoLoginFailed = "org.sso_login_failed", "A member's SSO ended without a session. After five of an account in an hour, the others of that hour are counted in one more entry.", "code, step; account, count";
+    OrgSsoLoginFailed = "org.sso_login_failed", "A member's SSO ended without a session. `account`: whose it was, if he was not signed in any more when it ended. After five of an account in an hour, the others of that hour are counted in one more entry.", "code, step, purpose, account; account, count";
     OrgApiTokenCreate = "org.api_token.create", "A token for the JSON API was made.", "token, name, scopes, expires_at";
     OrgApiTokenRevoke = "org.api_token.revoke", "A token for the JSON API was revoked.", "token, name";
     OrgTokenAuthorize = "org.token.authorize", "A member authorised a personal access token of his for the organization.", "account, token, name, role";
@@ -87,6 +87,7 @@ audit_actions! {
     AuditChainStart = "audit.chain_start", "From here on each entry carries a hash; the entries before are bound by their number and their SHA-256.", "events, sha256";
     AuditKeyNew = "audit.key_new", "A key of the audit log's chain was made: the first one, or in the place of another. lost: keys that were gone.", "key, lost";
     AuditKeyLost = "audit.key_lost", "The keys of the entries before were gone: their codes can't be checked any more. A new key goes on from their hash.", "events, key";
+    AuditExport = "audit.export", "The system's own log was exported.", "count";
     KeyRotate = "key.rotate", "A new master key seals from now on; everything sealed is sealed anew with it.", "key";
     KeyDropOld = "key.drop_old", "Old master keys were dropped: nothing is sealed with them.", "keys";
     AccountImport = "account.import", "Accounts were taken from another system's file.", "count";

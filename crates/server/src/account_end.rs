@@ -104,11 +104,12 @@ pub async fn delete_account(
         return Err(ErrorCode::AccountSignInNeeded.into());
     }
     told.extend(tx.take_sso_failures_of(account).await?);
-    if !tx.delete_account(account, now).await? {
+    told.extend(tx.take_sign_in_failures_of(account).await?);
+    if !tx.delete_account(account).await? {
         return Err(ErrorCode::AccountSignInNeeded.into());
     }
-    // Logs are locked in one order, whoever writes into several.
-    told.sort_by_key(|entry| entry.organization);
+    // Logs are locked in one order, whoever writes into several: the system's comes last.
+    told.sort_by_key(|entry| (entry.organization.is_none(), entry.organization));
     for entry in told {
         tx.audit(entry, now).await?;
     }

@@ -320,6 +320,8 @@ pub enum Damage {
     MissingAtEnd,
     /// The log does not begin with the making of what it is about: its beginning was taken away.
     NotTheBeginning,
+    /// The number is none that an event can have: they begin with 1.
+    BeforeTheFirst,
     /// The number comes twice.
     Twice,
     /// The event comes after later ones.
@@ -353,6 +355,7 @@ impl Damage {
             Self::Missing => "missing",
             Self::MissingAtEnd => "missing_at_end",
             Self::NotTheBeginning => "not_the_beginning",
+            Self::BeforeTheFirst => "before_the_first",
             Self::Twice => "twice",
             Self::OutOfOrder => "out_of_order",
             Self::OfAnotherLog => "of_another_log",
@@ -374,6 +377,7 @@ impl Damage {
             Self::Missing => "is missing, although later ones are there",
             Self::MissingAtEnd => "and what came after it are missing at the end",
             Self::NotTheBeginning => "is not the one that a log begins with: what was before it is gone",
+            Self::BeforeTheFirst => "was put before the first one",
             Self::Twice => "comes twice",
             Self::OutOfOrder => "comes after later ones",
             Self::OfAnotherLog => "belongs to another log",

@@ -1,4 +1,5 @@
-//! An organization's audit log as files hold it, read and checked page by page, so that its length costs no memory.
+//! An audit log, an organization's or the system's, as files hold it, read and checked page by page, so that its
+//! length costs no memory.
 //!
 //! In: the store. Out: events as JSON, each with its hash, and at the end a signed checkpoint over the last of them.
 //! Never here: what stands between the events (lines, an array). Invariant: a log that does not fit its chain is
@@ -6,7 +7,6 @@
 
 use crate::audit_chain::{ChainWalk, Checkpoint, Wrong};
 use crate::store::{AuditRecord, Store, StoreError};
-use doorward_core::ids::OrganizationId;
 use doorward_core::time::Timestamp;
 use serde_json::{Map, Value as Json, json};
 
@@ -25,9 +25,10 @@ pub struct AuditExport {
 }
 
 impl AuditExport {
-    /// The events of an organization up to the number `until`.
-    pub fn new(store: Store, id: OrganizationId, organization: &str, until: i64) -> Self {
-        let walk = ChainWalk::new(&id.to_string());
+    /// The events of a scope, an organization's id or `SYSTEM_SCOPE`, up to the number `until`. `organization`: what
+    /// people call it.
+    pub fn new(store: Store, scope: &str, organization: &str, until: i64) -> Self {
+        let walk = ChainWalk::new(scope);
         Self { store, organization: organization.to_owned(), walk, until, wrong: None }
     }
 

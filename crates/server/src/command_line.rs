@@ -590,8 +590,8 @@ pub struct SsoJoinLink {
 
 #[derive(Subcommand, Debug)]
 enum AuditCommand {
-    /// Write an organization's audit log, one JSON object a line, oldest first, with a signed checkpoint at the end
-    Export(OrgExport),
+    /// Write an audit log, one JSON object a line, oldest first, with a signed checkpoint at the end
+    Export(AuditExported),
     /// Find what was changed, taken out or put in: in the database, or in an exported file
     Verify(AuditVerify),
     /// Sign what the audit log is now; keep the output where the database's writers can't reach it
@@ -604,9 +604,13 @@ enum AuditCommand {
 
 /// `audit export`.
 #[derive(Args, Debug)]
-pub struct OrgExport {
+#[group(required = true, multiple = false)]
+pub struct AuditExported {
     /// The organization
-    pub organization: String,
+    pub organization: Option<String>,
+    /// The system's own log: accounts and their sign-ins, keys, backups, imports
+    #[arg(long)]
+    pub system: bool,
 }
 
 /// `audit verify`.

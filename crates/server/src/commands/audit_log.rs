@@ -5,11 +5,11 @@ use crate::audit_chain::{
     AuditKeys, ChainWalk, Checkpoint, Damage, Signed, Wrong, checkpoint_is_due, is_signed_by,
 };
 use crate::audit_export::{AuditExport, end_from_line, event_from_line};
-use crate::command_line::{AuditCheckpoint, AuditNewKey, AuditVerify, OrgExport};
+use crate::command_line::{AuditCheckpoint, AuditExported, AuditNewKey, AuditVerify};
 use crate::failure::Failure;
 use crate::opening::{open_master_key, open_store};
 use crate::store::{
-    Actor, AuditRecord, Reader, SYSTEM_SCOPE, Store, StoreError, load_audit_sequence, load_name,
+    Actor, AuditRecord, Organization, Reader, SYSTEM_SCOPE, Store, StoreError, load_audit_sequence, load_name,
 };
 use doorward_core::audit_event::AuditAction;
 use doorward_core::error_code::ErrorCode;
@@ -27,24 +27,30 @@ const LINE_BYTES_MAX: u64 = 1024 * 1024;
 /// The most checkpoints that one file may hold.
 const CHECKPOINTS_MAX: usize = 1_000_000;
 
-/// `audit export`: one JSON object a line, oldest first, then a checkpoint. The export itself is an event, after the
-/// exported ones.
+/// `audit export`, of an organization's log or the system's: one JSON object a line, oldest first, then a checkpoint. The
+/// export itself is an event, after the exported ones.
 pub async fn export_audit_log(
     context: &Context,
-    export: OrgExport,
+    export: AuditExported,
     output: &mut dyn Write,
 ) -> Result<(), Failure> {
     let store = context.store().await?;
-    let organization = organization(&mut store.reader(), &export.organization).await?;
-    let until = load_audit_sequence(&mut store.reader(), &organization.id.to_string()).await?;
+    let (id, action, scope, name) = match &export.organization {
+        Some(name) => {
+            let Organization { id, name, .. } = organization(&mut store.reader(), name).await?;
+            (Some(id), AuditAction::OrgAuditLogExport, id.to_string(), name.as_str().to_owned())
+        }
+        None => (None, AuditAction::AuditExport, SYSTEM_SCOPE.to_owned(), SYSTEM_SCOPE.to_owned()),
+    };
+    let until = load_audit_sequence(&mut store.reader(), &scope).await?;
     let until = until.map_or(0, |sequence| sequence.count);
     // Told before it happens: whoever reads the first lines only has read them too.
     let now = context.clock.now();
     let mut tx = store.begin().await?;
     let details = vec![("count", until.to_string())];
-    tx.audit(context.entry(Some(organization.id), AuditAction::OrgAuditLogExport, details), now).await?;
+    tx.audit(context.entry(id, action, details), now).await?;
     tx.commit(now).await?;
-    let mut export = AuditExport::new(store.clone(), organization.id, organization.name.as_str(), until);
+    let mut export = AuditExport::new(store.clone(), &scope, &name, until);
     let mut after = 0;
     loop {
         let events = export.next(&mut after).await?;
@@ -58,7 +64,7 @@ pub async fn export_audit_log(
     let (end, wrong) = export.end(context.clock.now())?;
     writeln!(output, "{end}")?;
     output.flush()?;
-    wrong.map_or(Ok(()), |wrong| Err(broken(organization.name.as_str(), wrong)))
+    wrong.map_or(Ok(()), |wrong| Err(broken(&name, wrong)))
 }
 
 fn broken(log: &str, wrong: Wrong) -> Failure {
@@ -111,30 +117,18 @@ pub async fn print_checkpoints(
     output: &mut dyn Write,
 ) -> Result<(), Failure> {
     let store = context.store().await?;
-    let keys = store.audit_keys()?;
     let mut scopes = Scopes::of(&store, wanted.logs.organization.as_deref()).await?;
     let mut first_wrong = None;
     while let Some((scope, name)) = scopes.next().await? {
-        let end = match load_audit_sequence(&mut store.reader(), &scope).await? {
-            None => Err(Wrong { sequence: 1, damage: Damage::MissingAtEnd }),
-            Some(sequence) => {
-                // What is signed must at least be the hash of an event of ours; the whole chain is for `audit verify`.
-                let count = sequence.count;
-                let newest = store.reader().audit_of_scope_after(&scope, count - 1, 1).await?;
-                let is_ours = |hash: &String| {
-                    newest.first().is_some_and(|event| {
-                        let ours = |mac: &String| keys.mac_fits(hash, mac);
-                        event.sequence == count && event.mac.as_ref().is_some_and(ours)
-                    })
-                };
-                let hash = sequence.hash.filter(is_ours);
-                let wrong = Wrong { sequence: count, damage: Damage::BesideTheSequence };
-                hash.map(|hash| (count, hash)).ok_or(wrong)
-            }
-        };
-        match end {
-            Ok((count, hash)) => {
-                let signed = keys.sign(&scope, count, &hash, context.clock.now());
+        let keys = store.audit_keys()?;
+        let mut signed = sign_scope(&store, &keys, &scope, context.clock.now()).await?;
+        if signed.is_err() {
+            // Somebody may have made another key since this began.
+            let keys = store.audit_keys_now().await?;
+            signed = sign_scope(&store, &keys, &scope, context.clock.now()).await?;
+        }
+        match signed {
+            Ok(signed) => {
                 writeln!(output, "{}", json!({ "organization": name, "checkpoint": signed.to_json() }))?;
             }
             Err(wrong) => {
@@ -144,6 +138,29 @@ pub async fn print_checkpoints(
     }
     output.flush()?;
     first_wrong.map_or(Ok(()), Err)
+}
+
+/// Signs what a scope's log is now. That must at least be the hash of an event of ours; the whole chain is for
+/// `audit verify`.
+async fn sign_scope(
+    store: &Store,
+    keys: &AuditKeys,
+    scope: &str,
+    now: Timestamp,
+) -> Result<Result<Checkpoint, Wrong>, StoreError> {
+    let Some(sequence) = load_audit_sequence(&mut store.reader(), scope).await? else {
+        return Ok(Err(Wrong { sequence: 1, damage: Damage::MissingAtEnd }));
+    };
+    let count = sequence.count;
+    let newest = store.reader().audit_of_scope_after(scope, count - 1, 1).await?;
+    let is_ours = |hash: &String| {
+        newest.first().is_some_and(|event| {
+            let ours = |mac: &String| keys.mac_fits(hash, mac);
+            event.sequence == count && event.mac.as_ref().is_some_and(ours)
+        })
+    };
+    let signed = sequence.hash.filter(is_ours).map(|hash| keys.sign(scope, count, &hash, now));
+    Ok(signed.ok_or(Wrong { sequence: count, damage: Damage::BesideTheSequence }))
 }
 
 /// Logs, one after the other: of one organization, or all that there are or should be.
@@ -287,6 +304,10 @@ async fn walk_scope(
 ) -> Result<Verified, StoreError> {
     let mut reader = store.reader();
     let mut verified = Verified::default();
+    if let Some(sequence) = reader.audit_before_the_first(scope).await? {
+        verified.wrong = Some(Wrong { sequence, damage: Damage::BeforeTheFirst });
+        return Ok(verified);
+    }
     let mut walk = ChainWalk::new(scope);
     let mut judge = Judge::new(scope, &keys, kept);
     loop {

@@ -32,7 +32,7 @@ pub async fn list_link_requests(
     if requests.is_empty() {
         writeln!(output, "Nobody waits for a decision.")?;
     }
-    for request in requests {
+    for (request, _) in requests {
         let asked = request.held.requested_at.and_then(rfc3339).unwrap_or_default();
         writeln!(output, "{}  {asked}  {}", request.account_name, line(&request.held.identity))?;
     }

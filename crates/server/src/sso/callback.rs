@@ -27,9 +27,9 @@ use crate::idp::KeySource;
 use crate::refusal::Refusal;
 use crate::session::SignedIn;
 use crate::store::{
-    Attempt, AuditEntry, Connection, FrozenEndpoints, HeldIdentity, Identity, Organization, Purpose,
+    Actor, Attempt, AuditEntry, Connection, FrozenEndpoints, HeldIdentity, Identity, Organization, Purpose,
     Revision, RevisionTest, SpentAttempt, StoreError, Taken, Transaction, attempt_is_open, load_connection,
-    load_link_request_of, load_revision, load_role, load_spent_attempt, load_test,
+    load_link_request_of, load_name, load_revision, load_role, load_spent_attempt, load_test,
 };
 use crate::web::access::{join_confirm_page, link_page, sso_page};
 use crate::web::visit::Visit;
@@ -515,13 +515,18 @@ async fn fail(
     tracing::info!(code = %finding.code, step = finding.step.as_str(), purpose = attempt.purpose.as_str(), "an attempt ended without a session");
     let actor = match &visit.signed_in {
         Some(signed_in) if signed_in.account.id == attempt.account => signed_in.actor(),
-        _ => crate::store::Actor::System,
+        _ => Actor::System,
     };
     let by = By { actor, session: None, address: visit.address, request_id: Some(visit.request_id.clone()) };
     let mut tx = app.store.begin().await?;
     tx.lock_organization(organization.id).await?;
     tx.note_outcome(attempt.state, finding.code.as_str()).await?;
     let mut details = vec![("code", finding.code.to_string()), ("step", finding.step.as_str().to_owned())];
+    if by.actor == Actor::System {
+        // Who comes back is not who set out: whose trip it was is said beside.
+        let id = attempt.account.to_string();
+        details.push(("account", load_name(&mut tx, &id).await?.unwrap_or(id)));
+    }
     let ending = match attempt.purpose {
         Purpose::Test => {
             details.insert(0, ("outcome", TestOutcome::Failed.as_str().to_owned()));

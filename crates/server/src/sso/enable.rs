@@ -232,6 +232,9 @@ pub async fn set_enforcement(
     let mut tx = app.store.begin().await?;
     by.lock_as_admin(&mut tx, organization.id, now).await??;
     let connection = load_connection(&mut tx, organization.id).await?.ok_or(ErrorCode::SettingsNotSetUp)?;
+    if connection.live.is_some() && connection.enforcement == enforcement {
+        return Ok(());
+    }
     if !tx.update_enforcement(organization, enforcement).await? {
         return Err(ErrorCode::SettingsNothingToDisable.into());
     }

@@ -23,9 +23,9 @@ use super::settings::{By, keeps_provider};
 use crate::app::App;
 use crate::session::SignedIn;
 use crate::store::{
-    Account, Actor, Connection, HeldIdentity, Identity, LinkRequest, Organization, Purpose, Query,
-    RevisionTest, StoreError, Transaction, load_account_subject, load_connection, load_emails, load_held,
-    load_identity_account, load_link_request_of, load_revision,
+    Account, Actor, Connection, HeldIdentity, Identity, LinkFacts, LinkRequest, Organization, Purpose, Query,
+    RevisionTest, StoreError, Transaction, load_connection, load_held, load_link_facts, load_link_request_of,
+    load_revision,
 };
 
 /// Whether an identity may be linked to an account: what the page after a test says, and what a first sign-in does.
@@ -47,30 +47,44 @@ pub async fn judge_link(
     doubts: Doubts,
     account: AccountId,
 ) -> Result<Link, StoreError> {
-    let policy = |code| Finding::new(Step::Policy, code);
-    match load_identity_account(query, connection.id, &identity.issuer, &identity.subject).await? {
-        Some(linked) if linked == account => return Ok(Link::Linked),
-        Some(_) => return Ok(Link::WouldNot(policy(ErrorCode::SsoIdentityInUse))),
+    let email = address(identity);
+    let email_key = email.as_ref().map_or("", Email::key);
+    let facts = load_link_facts(query, connection.id, identity, email_key, account).await?;
+    Ok(judge_by(&facts, connection.guests_may_link, identity, doubts, account))
+}
+
+fn address(identity: &Identity) -> Option<Email> {
+    identity.email.as_deref().and_then(|text| Email::parse(text).ok())
+}
+
+/// The same by facts that are there already.
+pub fn judge_by(
+    facts: &LinkFacts,
+    guests_may_link: bool,
+    identity: &Identity,
+    doubts: Doubts,
+    account: AccountId,
+) -> Link {
+    let would_not = |code| Link::WouldNot(Finding::new(Step::Policy, code));
+    match facts.identity_account {
+        Some(linked) if linked == account => return Link::Linked,
+        Some(_) => return would_not(ErrorCode::SsoIdentityInUse),
         None => {}
     }
-    if doubts.guest && !connection.guests_may_link {
-        return Ok(Link::WouldNot(policy(ErrorCode::SsoGuestRefused)));
+    if doubts.guest && !guests_may_link {
+        return would_not(ErrorCode::SsoGuestRefused);
     }
-    if load_account_subject(query, connection.id, &identity.issuer, account).await?.is_some() {
-        return Ok(Link::WouldNot(policy(ErrorCode::SsoAccountLinkedElsewhere)));
+    if facts.account_is_linked {
+        return would_not(ErrorCode::SsoAccountLinkedElsewhere);
     }
     if doubts.email_unverified {
-        return Ok(Link::WouldNot(policy(ErrorCode::SsoEmailUnverified)));
+        return would_not(ErrorCode::SsoEmailUnverified);
     }
-    let Some(email) = identity.email.as_deref().and_then(|text| Email::parse(text).ok()) else {
-        return Ok(Link::WouldNot(policy(ErrorCode::SsoEmailMissing)));
-    };
-    let proved = load_emails(query, account).await?;
-    if proved.iter().any(|own| own.proved_at.is_some() && own.key == email.key()) {
-        Ok(Link::WouldLink)
-    } else {
-        Ok(Link::WouldNot(policy(ErrorCode::SsoEmailNotProved).with("address", email)))
+    let Some(email) = address(identity) else { return would_not(ErrorCode::SsoEmailMissing) };
+    if facts.address_is_proved {
+        return Link::WouldLink;
     }
+    Link::WouldNot(Finding::new(Step::Policy, ErrorCode::SsoEmailNotProved).with("address", email))
 }
 
 /// Whether an admin may approve a link that does not come about because of this. Of the others, an identity in use must

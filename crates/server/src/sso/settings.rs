@@ -371,31 +371,6 @@ async fn store(
 ) -> Result<Saved, NotDone> {
     let now = app.clock.now();
     let new_connection = ConnectionId::new(now.millis(), app.random.bytes().map_err(StoreError::from)?);
-    let mut reader = app.store.reader();
-    let before =
-        match load_connection(&mut reader, organization.id).await?.and_then(|connection| connection.draft) {
-            Some(number) => load_revision(&mut reader, organization.id, number).await?,
-            None => None,
-        };
-    let mut changed = Vec::new();
-    if let Some(before) = &before {
-        let fields = [
-            ("issuer_url", before.issuer_url != revision.issuer_url),
-            ("client_id", before.client_id != revision.client_id),
-            ("scopes", before.scopes != revision.scopes),
-            ("client_auth_method", before.client_auth_method != revision.client_auth_method),
-            ("userinfo", before.userinfo != revision.userinfo),
-            ("email_claim", before.email_claim != revision.email_claim),
-            ("hosted_domains", before.hosted_domains != revision.hosted_domains),
-            (
-                "client_secret",
-                before.usable_secret(connection_id(app, organization).await?, &app.sealing).as_ref()
-                    != Some(&revision.client_secret),
-            ),
-        ];
-        changed.extend(fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name));
-    }
-
     let mut tx = app.store.begin().await?;
     let may_widen = by.lock_as_fresh_admin(&mut tx, organization.id, now).await??;
     if !may_widen
@@ -403,6 +378,7 @@ async fn store(
     {
         return Ok(Saved::SecretOnly);
     }
+    let changed = what_changes(app, &mut tx, organization, revision).await?;
     let (connection, number) =
         tx.insert_revision(organization, new_connection, revision, &app.sealing, now).await?;
     tx.audit(
@@ -457,11 +433,29 @@ async fn store(
     })
 }
 
-async fn connection_id(app: &App, organization: &Organization) -> Result<ConnectionId, StoreError> {
-    load_connection(&mut app.store.reader(), organization.id)
-        .await?
-        .map(|connection| connection.id)
-        .ok_or_else(|| StoreError::Corrupt("a revision without a connection".to_owned()))
+/// The fields in which a revision differs from the newest one, which is read under the organization's lock: another
+/// admin may have saved it since the form was shown.
+async fn what_changes(
+    app: &App,
+    tx: &mut Transaction,
+    organization: &Organization,
+    revision: &NewRevision,
+) -> Result<Vec<&'static str>, StoreError> {
+    let Some(connection) = load_connection(tx, organization.id).await? else { return Ok(Vec::new()) };
+    let Some(draft) = connection.draft else { return Ok(Vec::new()) };
+    let Some(before) = load_revision(tx, organization.id, draft).await? else { return Ok(Vec::new()) };
+    let secret = before.usable_secret(connection.id, &app.sealing);
+    let fields = [
+        ("issuer_url", before.issuer_url != revision.issuer_url),
+        ("client_id", before.client_id != revision.client_id),
+        ("scopes", before.scopes != revision.scopes),
+        ("client_auth_method", before.client_auth_method != revision.client_auth_method),
+        ("userinfo", before.userinfo != revision.userinfo),
+        ("email_claim", before.email_claim != revision.email_claim),
+        ("hosted_domains", before.hosted_domains != revision.hosted_domains),
+        ("client_secret", secret.as_ref() != Some(&revision.client_secret)),
+    ];
+    Ok(fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect())
 }
 
 /// Whether `new` lets in the same people as `old`, by the same provider: then its passed test may go live at once, and

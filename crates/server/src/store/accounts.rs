@@ -330,13 +330,12 @@ impl Transaction {
 
     /// Deletes an account with all that is its own; whether it was there. Its memberships and links must have ended before,
     /// each under its organization's lock. Its id and name stay taken (architecture.md rule 7).
-    pub async fn delete_account(&mut self, id: AccountId, now: Timestamp) -> Result<bool, StoreError> {
-        // What was counted of wrong passwords is told while there is an account to tell it of.
-        self.report_failures_of(id, now).await?;
+    pub async fn delete_account(&mut self, id: AccountId) -> Result<bool, StoreError> {
         self.delete_sso_sessions_before_the_rest(id, "").await?;
         for sql in [
             "DELETE FROM link_question WHERE account_id = $1",
             "DELETE FROM sso_failure WHERE account_id = $1",
+            "DELETE FROM sign_in_failure WHERE account_id = $1",
             "DELETE FROM attempt WHERE account_id = $1",
             "DELETE FROM held_identity WHERE account_id = $1",
             "DELETE FROM browser_session WHERE account_id = $1",
@@ -456,7 +455,9 @@ impl Transaction {
             return Ok(());
         }
         // What an hour that is over has counted is told before the new one begins.
-        self.report_failures_of(id, now).await?;
+        for entry in self.take_sign_in_failures_of(id).await? {
+            self.audit(entry, now).await?;
+        }
         let sql = "INSERT INTO sign_in_failure (account_id, began_at, failures) VALUES ($1, $2, 1) \
                    ON CONFLICT (account_id) DO NOTHING";
         // Another node's failure of the same moment was first: it has told.
@@ -468,10 +469,11 @@ impl Transaction {
         Ok(())
     }
 
-    async fn report_failures_of(&mut self, id: AccountId, now: Timestamp) -> Result<(), StoreError> {
+    /// What was counted of wrong passwords for an account, as entries that are still to be written.
+    pub async fn take_sign_in_failures_of(&mut self, id: AccountId) -> Result<Vec<AuditEntry>, StoreError> {
         let sql = "DELETE FROM sign_in_failure WHERE account_id = $1 RETURNING account_id, failures";
         let rows = self.fetch_all(sql, values![id]).await?;
-        self.report_failures(&rows, now).await
+        self.further_sign_in_failures(&rows).await
     }
 
     /// Tells how many wrong passwords were counted in hours that are over, of at most `limit` accounts; how many those
@@ -481,28 +483,31 @@ impl Transaction {
                    (SELECT account_id FROM sign_in_failure WHERE began_at <= $1 LIMIT $2) \
                    RETURNING account_id, failures";
         let rows = self.fetch_all(sql, values![now.minus(SIGN_IN_FAILURES_COUNTED), limit]).await?;
-        self.report_failures(&rows, now).await?;
+        for entry in self.further_sign_in_failures(&rows).await? {
+            self.audit(entry, now).await?;
+        }
         Ok(u64::try_from(rows.len()).unwrap_or(u64::MAX))
     }
 
-    async fn report_failures(&mut self, rows: &[Row], now: Timestamp) -> Result<(), StoreError> {
+    /// What the log says of those that were counted and not told.
+    async fn further_sign_in_failures(&mut self, rows: &[Row]) -> Result<Vec<AuditEntry>, StoreError> {
+        let mut entries = Vec::new();
         for row in rows {
             let further = row.int("failures")?.saturating_sub(1);
             if further > 0 {
                 let id = row.text("account_id")?;
                 let name = load_name(self, &id).await?.unwrap_or(id);
-                let entry = AuditEntry {
+                entries.push(AuditEntry {
                     organization: None,
                     action: AuditAction::AccountSignInFailed,
                     actor: Actor::System,
                     details: vec![("name", name), ("count", further.to_string())],
                     address: None,
                     request_id: None,
-                };
-                self.audit(entry, now).await?;
+                });
             }
         }
-        Ok(())
+        Ok(entries)
     }
 
     /// Puts a new hash of the same password in the place of an imported one, unless the password was changed meanwhile.

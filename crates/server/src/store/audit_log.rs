@@ -252,8 +252,9 @@ fn record_of(entry: AuditEntry, sequence: i64, now: Timestamp) -> AuditRecord {
 }
 
 impl Reader {
-    /// A page of an organization's events, newest first, before the number `before` (all of them: `i64::MAX`).
-    /// `action` keeps events of one code; without it those hidden by default are left out. `limit` at most 500.
+    /// A page of an organization's events, newest first, before the number `before` (all of them: `i64::MAX`). Numbers
+    /// begin with 1: what somebody put before that is none of them. `action` keeps events of one code; without it those
+    /// hidden by default are left out. `limit` at most 500.
     pub async fn audit_page(
         &mut self,
         organization: OrganizationId,
@@ -266,13 +267,13 @@ impl Reader {
         let columns = if let Some(action) = action {
             let sql = "SELECT sequence, at, action, actor_kind, actor_id, actor_name, details, address, request_id, \
                            hash, mac \
-                           FROM audit_event WHERE scope = $1 AND action = $2 AND sequence < $3 \
+                           FROM audit_event WHERE scope = $1 AND action = $2 AND sequence > 0 AND sequence < $3 \
                            ORDER BY sequence DESC LIMIT $4";
             self.fetch_all(sql, values![scope, action, before, limit]).await?
         } else {
             let sql = "SELECT sequence, at, action, actor_kind, actor_id, actor_name, details, address, request_id, \
                            hash, mac \
-                           FROM audit_event WHERE scope = $1 AND sequence < $2 AND action <> $3 \
+                           FROM audit_event WHERE scope = $1 AND sequence > 0 AND sequence < $2 AND action <> $3 \
                            ORDER BY sequence DESC LIMIT $4";
             let hidden = AuditAction::OrgAuditLogExport.as_str();
             self.fetch_all(sql, values![scope, before, hidden, limit]).await?
@@ -298,6 +299,14 @@ impl Reader {
         limit: i64,
     ) -> Result<Vec<AuditRecord>, StoreError> {
         events_after(self, scope, after, limit).await
+    }
+
+    /// The lowest number of a row that stands before a scope's first event, where only somebody else can have put it.
+    pub async fn audit_before_the_first(&mut self, scope: &str) -> Result<Option<i64>, StoreError> {
+        let sql =
+            "SELECT CAST(MIN(sequence) AS BIGINT) AS n FROM audit_event WHERE scope = $1 AND sequence < 1";
+        let row = self.fetch_optional(sql, values![scope]).await?;
+        row.map_or(Ok(None), |row| row.opt_int("n"))
     }
 
     /// The next scope after `after` that has a log or should have one, in the order of their names.

@@ -339,21 +339,6 @@ pub async fn load_state(
     Ok((ConnectionState::of(draft, connection.live), Some(connection)))
 }
 
-/// The account that an identity is linked to.
-pub async fn load_identity_account(
-    query: &mut impl Query,
-    connection: ConnectionId,
-    issuer: &str,
-    subject: &str,
-) -> Result<Option<AccountId>, StoreError> {
-    let sql = "SELECT account_id FROM identity WHERE connection_id = $1 AND issuer = $2 AND subject = $3";
-    query
-        .fetch_optional(sql, values![connection, issuer, subject])
-        .await?
-        .map(|row| row.parsed("account_id"))
-        .transpose()
-}
-
 /// How many of an organization's members have an identity at the connection's issuers.
 pub async fn count_linked_members(
     query: &mut impl Query,

@@ -64,6 +64,70 @@ pub struct LinkRequest {
     pub full_name: String,
 }
 
+/// What the store knows for and against a link of an identity to an account.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkFacts {
+    /// The account that the identity is linked to.
+    pub identity_account: Option<AccountId>,
+    /// Whether the account is linked to an identity of this issuer.
+    pub account_is_linked: bool,
+    /// Whether the identity's address is one that the account has proved.
+    pub address_is_proved: bool,
+}
+
+/// The columns of `LinkFacts`, of these values or columns.
+macro_rules! link_facts {
+    ($connection:literal, $issuer:literal, $subject:literal, $account:literal, $email_key:literal) => {
+        concat!(
+            "(SELECT i.account_id FROM identity i WHERE i.connection_id = ",
+            $connection,
+            " AND i.issuer = ",
+            $issuer,
+            " AND i.subject = ",
+            $subject,
+            ") AS identity_account, \
+             (SELECT CAST(COUNT(*) AS BIGINT) FROM identity i WHERE i.connection_id = ",
+            $connection,
+            " AND i.issuer = ",
+            $issuer,
+            " AND i.account_id = ",
+            $account,
+            ") AS links, \
+             (SELECT CAST(COUNT(*) AS BIGINT) FROM account_email e WHERE e.account_id = ",
+            $account,
+            " AND e.email_key = ",
+            $email_key,
+            " AND e.proved_at IS NOT NULL) AS proved "
+        )
+    };
+}
+
+fn link_facts(row: &Row) -> Result<LinkFacts, StoreError> {
+    let linked = row
+        .opt_text("identity_account")?
+        .map(|text| text.parse().map_err(|_| StoreError::Corrupt("column account_id".to_owned())));
+    Ok(LinkFacts {
+        identity_account: linked.transpose()?,
+        account_is_linked: row.flag("links")?,
+        address_is_proved: row.flag("proved")?,
+    })
+}
+
+/// What stands for and against linking this identity to this account. `email_key`: the identity's address as addresses
+/// are compared; empty: it has none.
+pub async fn load_link_facts(
+    query: &mut impl Query,
+    connection: ConnectionId,
+    identity: &Identity,
+    email_key: &str,
+    account: AccountId,
+) -> Result<LinkFacts, StoreError> {
+    let sql = concat!("SELECT ", link_facts!("$1", "$2", "$3", "$4", "$5"));
+    let v = values![connection, &identity.issuer, &identity.subject, account, email_key];
+    let row = query.fetch_optional(sql, v).await?;
+    link_facts(&row.ok_or_else(|| StoreError::Corrupt("identity".to_owned()))?)
+}
+
 macro_rules! columns {
     () => {
         "h.handle_hash, h.organization_id, h.connection_id, h.revision, h.purpose, h.account_id, h.session_id, \
@@ -126,21 +190,23 @@ pub async fn load_held(
     query.fetch_optional(sql, v).await?.as_ref().map(held).transpose()
 }
 
-/// The open requests of an organization, the oldest first; at most `LINK_REQUESTS_MAX`.
+/// The open requests of an organization, the oldest first, each with what it is judged by; at most `LINK_REQUESTS_MAX`.
 pub async fn load_link_requests(
     query: &mut impl Query,
     organization: OrganizationId,
     now: Timestamp,
-) -> Result<Vec<LinkRequest>, StoreError> {
+) -> Result<Vec<(LinkRequest, LinkFacts)>, StoreError> {
     let sql = concat!(
         "SELECT n.spelled, a.full_name, ",
         columns!(),
-        " FROM held_identity h JOIN account a ON a.id = h.account_id JOIN name n ON n.name_key = a.name_key \
+        ", ",
+        link_facts!("h.connection_id", "h.issuer", "h.subject", "h.account_id", "LOWER(h.email)"),
+        "FROM held_identity h JOIN account a ON a.id = h.account_id JOIN name n ON n.name_key = a.name_key \
          WHERE h.organization_id = $1 AND h.requested_at IS NOT NULL AND h.expires_at > $2 \
          ORDER BY h.requested_at, h.handle_hash LIMIT $3"
     );
     let rows = query.fetch_all(sql, values![organization, now, LINK_REQUESTS_MAX]).await?;
-    rows.iter().map(request).collect()
+    rows.iter().map(|row| Ok((request(row)?, link_facts(row)?))).collect()
 }
 
 /// The open request of one account, if it has asked.

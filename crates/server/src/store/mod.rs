@@ -61,8 +61,8 @@ pub use backups::{
 pub use changes::Change;
 pub use connections::{
     Connection, FrozenEndpoints, Identity, MemberLink, NewRevision, Revision, RevisionTest, StoredTest,
-    count_linked_members, load_account_subject, load_connection, load_identity_account, load_live,
-    load_member_links, load_revision, load_state, load_test,
+    count_linked_members, load_account_subject, load_connection, load_live, load_member_links, load_revision,
+    load_state, load_test,
 };
 pub use database::{Query, Reader, Row, StoreError, Synchronous, Value};
 pub use facts::{
@@ -71,8 +71,9 @@ pub use facts::{
 };
 pub use few::Few;
 pub use held_identities::{
-    HELD_LIFETIME, HeldIdentity, LINK_REQUESTS_MAX, LinkRequest, REQUEST_LIFETIME, count_link_requests,
-    is_in_question, load_held, load_link_request_of, load_link_requests,
+    HELD_LIFETIME, HeldIdentity, LINK_REQUESTS_MAX, LinkFacts, LinkRequest, REQUEST_LIFETIME,
+    count_link_requests, is_in_question, load_held, load_link_facts, load_link_request_of,
+    load_link_requests,
 };
 pub use imports::{ImportedAccount, ImportedMembership, ImportedOrganization, NameOwner};
 pub use invitations::{
@@ -85,7 +86,7 @@ pub use organizations::{
     Member, MemberOrganization, Organization, Plan, RESOURCE_NAME_BYTES_MAX, Resource, SEARCH_CHARS_MAX,
     count_members, count_other_admins, load_bonds, load_collaborators, load_external_collaborator,
     load_governed_alone, load_members, load_organization, load_organizations, load_organizations_of,
-    load_resources, load_role, owes_sso,
+    load_owing_sso, load_resources, load_role, owes_sso,
 };
 pub use recovery::{RECOVERY_LIFETIME, count_recovery_codes, load_recovery};
 pub use sealed_columns::{Resealed, SEALED_COLUMNS, SealedColumn};

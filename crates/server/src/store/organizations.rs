@@ -10,7 +10,7 @@ use doorward_core::time::{Lifetime, Timestamp};
 
 use super::connections::{load_account_subject, load_connection, load_revision};
 use super::database::{Query, Row, StoreError};
-use super::{Change, Transaction, load_recovery};
+use super::{Change, Transaction};
 use crate::values;
 
 /// The longest name of a registered resource, in bytes.
@@ -297,6 +297,28 @@ pub async fn load_governed_alone(
     rows.iter().map(|row| row.parsed("organization_id")).collect()
 }
 
+/// What is live, for a browser session `$1` at the time `$2`, with what the session has in its organization.
+macro_rules! live_for_session {
+    () => {
+        "SELECT c.organization_id, c.epoch, o.session_timeout, s.epoch AS begun_under, s.authenticated_at, r.expires_at \
+         FROM connection c JOIN organization o ON o.id = c.organization_id \
+         LEFT JOIN sso_session s ON s.organization_id = c.organization_id AND s.session_id = $1 \
+         LEFT JOIN recovery r ON r.organization_id = c.organization_id AND r.session_id = $1 AND r.expires_at > $2 \
+         WHERE c.live IS NOT NULL AND "
+    };
+}
+
+/// Whether the session has nothing that counts: no single sign-on, and no recovery code in its place.
+fn is_owed(row: &Row, now: Timestamp) -> Result<bool, StoreError> {
+    let (epoch, timeout) = (row.int("epoch")?, Lifetime::from_millis(row.int("session_timeout")?));
+    if let Some(begun_under) = row.opt_int("begun_under")?
+        && sso_session_counts(begun_under, row.time("authenticated_at")?, epoch, timeout, now)
+    {
+        return Ok(false);
+    }
+    Ok(row.opt_int("expires_at")?.is_none())
+}
+
 /// Whether a browser session has neither completed the organization's live single sign-on nor a recovery code in its
 /// place; none of it is owed where none is live. A page's admission judges the same (`web/access.rs`), by what it remembers.
 pub async fn owes_sso(
@@ -306,21 +328,32 @@ pub async fn owes_sso(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let id = session.map_or_else(String::new, |session| session.to_string());
-    let sql = "SELECT c.epoch, o.session_timeout, s.epoch AS begun_under, s.authenticated_at FROM connection c \
-               JOIN organization o ON o.id = c.organization_id \
-               LEFT JOIN sso_session s ON s.organization_id = c.organization_id AND s.session_id = $2 \
-               WHERE c.organization_id = $1 AND c.live IS NOT NULL";
-    let Some(live) = query.fetch_optional(sql, values![organization, id]).await? else { return Ok(false) };
-    let (epoch, timeout) = (live.int("epoch")?, Lifetime::from_millis(live.int("session_timeout")?));
-    if let Some(begun_under) = live.opt_int("begun_under")?
-        && sso_session_counts(begun_under, live.time("authenticated_at")?, epoch, timeout, now)
-    {
-        return Ok(false);
+    let sql = concat!(live_for_session!(), "c.organization_id = $3");
+    let live = query.fetch_optional(sql, values![id, now, organization]).await?;
+    live.map_or(Ok(false), |row| is_owed(&row, now))
+}
+
+/// The same of all organizations that an account is an admin of, in one question: those where it is owed; at most 500.
+pub async fn load_owing_sso(
+    query: &mut impl Query,
+    account: AccountId,
+    session: Option<SessionId>,
+    now: Timestamp,
+) -> Result<Vec<OrganizationId>, StoreError> {
+    let id = session.map_or_else(String::new, |session| session.to_string());
+    let sql = concat!(
+        live_for_session!(),
+        "o.deleted_at IS NULL AND c.organization_id IN \
+         (SELECT organization_id FROM membership WHERE account_id = $3 AND role = 'admin') \
+         ORDER BY o.name_key LIMIT 500"
+    );
+    let mut owing = Vec::new();
+    for row in query.fetch_all(sql, values![id, now, account]).await? {
+        if is_owed(&row, now)? {
+            owing.push(row.parsed("organization_id")?);
+        }
     }
-    Ok(match session {
-        Some(session) => load_recovery(query, organization, session, now).await?.is_none(),
-        None => true,
-    })
+    Ok(owing)
 }
 
 /// The organizations of an account by name, each with its SSO; at most 500.

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use doorward::store::{Query as _, load_role};
+use doorward::store::{Query as _, load_owing_sso, load_role, owes_sso};
 use doorward_core::membership::Role;
 use doorward_core::secret::Secret;
 use doorward_core::time::Lifetime;
@@ -396,6 +396,53 @@ async fn an_admin_without_a_password_is_no_other_admin() {
         world.behind_its_back("UPDATE account SET password_hash = 'one' WHERE name_key = 'mira'").await;
         let page = ada.post(&page_of(&world, "/organizations/acme/leave"), &[]).await;
         assert_eq!(page.status, 303, "{}", page.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_12_single_sign_on_is_owed_alike_whether_one_organization_is_asked_about_or_all() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        world.enable_sso("acme", "ada").await;
+        let (ada, acme) = (world.account("ada").await, world.organization("acme").await.id);
+        let now = world.app.clock.now();
+        let session = world.app.store.account_facts(ada, now).await.unwrap().unwrap().sessions[0].id;
+        let another = doorward_core::ids::SessionId::new(1, [7; 10]);
+        // What is changed behind its back, the session that is asked about, and whether single sign-on is owed then.
+        for (change, session, owed) in [
+            ("SELECT 1", Some(session), false),
+            ("SELECT 1", Some(another), true),
+            ("SELECT 1", None, true),
+            ("UPDATE connection SET epoch = epoch + 1", Some(session), true),
+            ("UPDATE connection SET epoch = epoch - 1", Some(session), false),
+            ("UPDATE sso_session SET authenticated_at = 0", Some(session), true),
+            (
+                "INSERT INTO recovery (session_id, organization_id, expires_at) \
+                 SELECT id, (SELECT id FROM organization WHERE name_key = 'globex'), 9000000000000 FROM browser_session",
+                Some(session),
+                true,
+            ),
+            (
+                "UPDATE recovery SET organization_id = (SELECT id FROM organization WHERE name_key = 'acme')",
+                Some(session),
+                false,
+            ),
+            ("SELECT 1", Some(another), true),
+            ("UPDATE recovery SET expires_at = 1768467600000", Some(session), true),
+            ("UPDATE recovery SET expires_at = 1768467600001", Some(session), false),
+            ("DELETE FROM recovery", Some(session), true),
+            ("UPDATE connection SET live = NULL", Some(session), false),
+        ] {
+            world.behind_its_back(change).await;
+            let mut reader = world.app.store.reader();
+            let one = owes_sso(&mut reader, acme, session, now).await.unwrap();
+            let all = load_owing_sso(&mut reader, ada, session, now).await.unwrap();
+            assert_eq!((one, all.contains(&acme)), (owed, owed), "{on:?} {change}");
+        }
+        world.behind_its_back("UPDATE connection SET live = draft").await;
+        world.behind_its_back("UPDATE membership SET role = 'write'").await;
+        let all = load_owing_sso(&mut world.app.store.reader(), ada, None, now).await.unwrap();
+        assert!(all.is_empty(), "{on:?}: whoever governs nothing owes nothing");
     }
 }
 

@@ -335,7 +335,7 @@ async fn rule_9_the_statement_that_authorises_a_token_reads_again_all_that_it_re
 }
 
 /// Waits until a transaction waits for a lock of another; on SQLite it waits before it begins.
-async fn until_one_waits(world: &World, on: On) {
+pub async fn until_one_waits(world: &World, on: On) {
     let waiting = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM pg_stat_activity \
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
     while on == On::Postgres && world.count(waiting).await == 0 {

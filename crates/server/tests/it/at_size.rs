@@ -8,6 +8,7 @@ use doorward_core::membership::Role;
 use doorward_testkit::Browser;
 
 use crate::harness::World;
+use crate::pages::give_password;
 
 /// 600 more accounts, all members of acme, and 600 more organizations of which Ada is a member, made in the database.
 const MEMBERS: &str = "WITH RECURSIVE k (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < 600) \
@@ -93,4 +94,48 @@ async fn members_audit_log_and_home_ask_as_much_for_600_rows_as_for_a_few() {
     assert!(home.says("O123"), "what was made is there");
     let members = ada.get(&format!("{}/organizations/acme/settings/members", world.base)).await;
     assert!(members.says("M10"), "{}", members.text());
+}
+
+/// A question to acme's admins from each of the 600, all about identities of one issuer.
+const REQUESTS: &str = "INSERT INTO held_identity (handle_hash, organization_id, connection_id, revision, purpose, \
+    account_id, issuer, subject, sub, email, is_guest, email_unverified, next, created_at, requested_at, expires_at) \
+    SELECT substr(a.id, 32, 5) || 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA', o.id, c.id, c.live, 'sign_in', \
+    a.id, 'https://idp.example', a.name_key, a.name_key, a.name_key || '@corp.example', 0, 0, '/', 0, 1, 9000000000000 \
+    FROM account a, organization o JOIN connection c ON c.organization_id = o.id \
+    WHERE a.id LIKE '00000000-0000-7000-8000-%' AND o.name_key = 'acme'";
+/// Single sign-on that is live in each of the 600 organizations, which Ada and Ben govern.
+const LIVE: [&str; 3] = [
+    "UPDATE membership SET role = 'admin' WHERE organization_id LIKE '00000000-0000-7000-9000-%'",
+    "INSERT INTO membership (organization_id, account_id, role, created_at) \
+     SELECT o.id, a.id, 'admin', 0 FROM organization o, account a \
+     WHERE a.name_key = 'ben' AND o.id LIKE '00000000-0000-7000-9000-%'",
+    "INSERT INTO connection (id, organization_id, protocol, draft, live, enforcement) \
+     SELECT id, id, 'oidc', 1, 1, 'enforced' FROM organization WHERE id LIKE '00000000-0000-7000-9000-%'",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn questions_about_links_and_organizations_to_leave_are_judged_in_as_many_statements_as_one() {
+    let world = World::new().await;
+    let (ada, _) = world.enable_sso("acme", "ada").await;
+    give_password(&world, "ben").await;
+    world.set_role("acme", "ben", Role::Admin).await;
+    let pages = ["/organizations/acme/settings/members", "/settings/account/delete"];
+    let mut few = Vec::new();
+    for path in pages {
+        few.push(statements(&world, &ada, path).await);
+    }
+    for sql in [MEMBERS, ORGANIZATIONS].into_iter().chain(REST_OF_MEMBERS).chain(REST_OF_ORGANIZATIONS) {
+        world.behind_its_back(sql).await;
+    }
+    for sql in [REQUESTS].into_iter().chain(LIVE) {
+        world.behind_its_back(sql).await;
+    }
+    world.set_role("acme", "ada", Role::Admin).await;
+    for (path, few) in pages.into_iter().zip(few) {
+        assert_eq!(statements(&world, &ada, path).await, few, "{path} asks more for more rows");
+    }
+    let members = ada.get(&format!("{}{}", world.base, pages[0])).await;
+    assert!(members.says("m7@corp.example"), "{}", members.text());
+    let delete = ada.get(&format!("{}{}", world.base, pages[1])).await;
+    assert!(delete.says("O123"), "{}", delete.text());
 }

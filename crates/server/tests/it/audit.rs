@@ -3,16 +3,21 @@
 
 use doorward::audit_chain::{CHECKPOINT_AFTER, CHECKPOINT_EVENTS, event_hash};
 use doorward::sealing::Sealing;
-use doorward::store::{Actor, AuditEntry, AuditRecord, Query as _, Store, StoreError, Synchronous};
+use doorward::store::{
+    Actor, AuditEntry, AuditRecord, NewRevision, Query as _, Store, StoreError, Synchronous, load_connection,
+    load_revision,
+};
 use doorward::web::pages::sign_in::make_operator_link;
 use doorward_core::audit_event::AuditAction;
+use doorward_core::secret::Secret;
 use doorward_core::time::{Lifetime, Timestamp};
 use doorward_testkit::{Browser, TempDir};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
+use crate::access_tokens::until_one_waits;
 use crate::harness::{On, Options, START_MS, World, open_audit};
-use crate::pages::{give_password, sign_in};
+use crate::pages::{PASSWORD, give_password, sign_in};
 
 const NOW: Timestamp = Timestamp::from_millis(START_MS);
 
@@ -205,6 +210,43 @@ async fn rule_8_what_is_taken_out_put_in_or_moved_is_found_with_its_number() {
             }
             let found = verify(&world, "");
             assert_eq!(found, wrong(*sequence, reason), "{on:?} {statements:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t12_an_event_put_before_the_first_is_found_and_shown_to_nobody() {
+    // The number of the row, and the statement; the address is on no page of its own.
+    let forged: &[(i64, &str)] = &[
+        (
+            0,
+            "INSERT INTO audit_event (scope, sequence, at, action, actor_kind, actor_name, details) \
+             SELECT scope, 0, at, 'org.settings.sso.disable', 'account', 'forger', '{}' FROM audit_event \
+             WHERE sequence = 7",
+        ),
+        (
+            -1,
+            "INSERT INTO audit_event (scope, sequence, at, action, actor_kind, actor_name, details) \
+             SELECT scope, -1, at, 'org.settings.sso.disable', 'account', 'forger', '{}' FROM audit_event \
+             WHERE sequence = 7",
+        ),
+    ];
+    for on in On::all() {
+        for (number, statement) in forged {
+            let world = world_with_events(on, 7).await;
+            let ada = world.browser_of("ada").await;
+            world.behind_its_back(statement).await;
+            for filter in ["", "?action=org.settings.sso.disable"] {
+                let address = format!("{}/organizations/acme/settings/audit-log{filter}", world.base);
+                let page = ada.get(&address).await;
+                assert!(!page.text().contains("forger"), "{on:?} {number} {filter}: {}", page.text());
+            }
+            assert_eq!(verify(&world, ""), wrong(*number, "before_the_first"), "{on:?}");
+            let (code, output, _) = world.command("audit verify --all");
+            assert!(
+                code == 1 && output.contains(&format!("event {number} was put before the first")),
+                "{output}"
+            );
         }
     }
 }
@@ -724,6 +766,39 @@ async fn an_exported_file_is_checked_with_the_public_key_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_systems_own_log_is_exported_and_checked_as_any_other() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        give_password(&world, "mira").await;
+        sign_in(&world, &Browser::new(), "mira", "a wrong one, a wrong one").await;
+        all_noted(&world).await;
+        let (code, exported, errors) = world.command("audit export --system");
+        assert_eq!((code, errors.as_str()), (0, ""), "{on:?}: {exported}");
+        let first: Value = serde_json::from_str(exported.lines().next().unwrap()).unwrap();
+        assert_eq!((&first["organization"], &first["scope"]), (&json!("system"), &json!("system")));
+        assert_eq!((&first["sequence"], &first["action"]), (&json!(1), &json!("audit.key_new")));
+        assert!(exported.contains("\"account.sign_in_failed\""), "{on:?}: {exported}");
+
+        let file = world.folder().join("system.jsonl");
+        std::fs::write(&file, &exported).unwrap();
+        let (_, key, _) = world.command("audit public-key");
+        let line = format!("audit verify system --file {} --public-key {}", file.display(), key.trim());
+        let (code, told, _) = world.command(&line);
+        assert!(code == 0 && told.contains("system (system): intact"), "{on:?}: {told}");
+
+        // Reading it is told in it, and in no organization's.
+        let events = world.app.store.reader().audit_of_scope_after("system", 0, 1000).await.unwrap();
+        let last = events.last().unwrap();
+        let count = (exported.lines().count() - 1).to_string();
+        assert_eq!((last.action.as_str(), &last.details["count"]), ("audit.export", &json!(count)));
+        assert_eq!(last.actor_kind, "operator");
+        for wrong in ["audit export", "audit export acme --system"] {
+            assert_eq!(world.command(wrong).0, 2, "{wrong}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_later_export_is_held_against_an_earlier_checkpoint_without_the_database() {
     let world = world_with_events(On::Sqlite, 4).await;
     let (_, kept, _) = world.command("audit checkpoint acme");
@@ -993,6 +1068,29 @@ async fn rule_9_failed_trips_are_written_down_by_the_hour_and_not_by_the_trip() 
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trip_that_ends_before_somebody_else_still_says_whose_it_was() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let (ada, _) = world.enable_sso("acme", "ada").await;
+        let mira = world.browser_of("mira").await;
+        world.idp.signs_in("mira");
+        let sign_in = world.returning(&mira, "acme").await;
+        let test = world.returning_from_test(&ada, "acme").await;
+        for (browser, callback, account, action) in
+            [(&mira, sign_in, "mira", "org.sso_login_failed"), (&ada, test, "ada", "org.settings.sso.test")]
+        {
+            // The browser is the one that set out; who was signed in is not any more.
+            browser.lose_cookie("localhost", "doorward-session");
+            let page = browser.get(callback.as_str()).await;
+            assert_eq!(page.code().as_deref(), Some("sso.attempt_superseded"), "{}", page.text());
+            let last = world.audit("acme").await.pop().unwrap();
+            assert_eq!((last.action.as_str(), last.actor_kind.as_str()), (action, "system"), "{on:?}");
+            assert_eq!(last.details.get("account"), Some(&json!(account)), "{on:?} {action}");
+        }
+    }
+}
+
 /// Wrong passwords are written down after their answer: waits until none is on the way.
 async fn all_noted(world: &World) {
     let places = world.app.notes_of_failures.acquire_many(64).await.unwrap();
@@ -1043,5 +1141,229 @@ async fn rule_9_wrong_passwords_are_written_down_by_the_hour_and_not_by_the_gues
         assert!(told.len() <= 48, "{on:?}: {}", told.len());
         let counted: i64 = told.iter().map(|(_, count)| count.parse::<i64>().unwrap()).sum();
         assert_eq!(counted, 24 * 60, "{on:?}: none is lost");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_password_inside_a_session_is_written_down_as_one_at_the_sign_in() {
+    for on in On::all() {
+        for path in ["/settings/account/password", "/settings/account/delete"] {
+            let world = World::with(Options { on, ..Options::default() }).await;
+            give_password(&world, "mira").await;
+            let mira = world.browser_of("mira").await;
+            let fields =
+                [("current_password", "a wrong one, a wrong one"), ("new_password", "four loud lanterns")];
+            let page = mira.post(&format!("{}{path}", world.base), &fields).await;
+            assert_eq!(page.code().as_deref(), Some("account.wrong_password"), "{}", page.text());
+            all_noted(&world).await;
+            assert_eq!(failures(&world).await, [("mira".to_owned(), "1".to_owned())], "{on:?} {path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_right_password_of_an_account_that_is_switched_off_is_a_failure_and_written_down() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        give_password(&world, "mira").await;
+        world.behind_its_back("UPDATE account SET disabled = 1 WHERE name_key = 'mira'").await;
+        for _ in 0..5 {
+            let page = sign_in(&world, &Browser::new(), "mira", PASSWORD).await;
+            assert_eq!(page.code().as_deref(), Some("account.disabled"), "{}", page.text());
+            all_noted(&world).await;
+        }
+        assert_eq!(failures(&world).await, [("mira".to_owned(), "1".to_owned())], "{on:?}");
+        let events = world.app.store.reader().audit_of_scope_after("system", 0, 1000).await.unwrap();
+        let failed = events.iter().find(|event| event.action == "account.sign_in_failed").unwrap();
+        assert_eq!(failed.details.get("code"), Some(&json!("account.disabled")), "{on:?}");
+        let page = sign_in(&world, &Browser::new(), "mira", PASSWORD).await;
+        assert_eq!(page.code().as_deref(), Some("account.throttled"), "{on:?}: {}", page.text());
+    }
+}
+
+// === What changes nothing ===
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_9_what_changes_nothing_is_written_nowhere() {
+    let events = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM audit_event";
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let (ada, _) = world.enable_sso("acme", "ada").await;
+        let _other = world.browser_of("ada").await;
+        let made_up = "019ac0e5-0000-7000-8000-000000000000";
+        let acme = "/organizations/acme/settings";
+        let deeds: &[(&str, &[(&str, &str)])] = &[
+            ("/settings/account/sessions/end", &[("session", "all")]),
+            ("/settings/account/name", &[("full_name", "Ada A.")]),
+            (acme, &[("display_name", "Acme Works")]),
+            (&format!("{acme}/sso/users"), &[("session_timeout_hours", "100")]),
+            (&format!("{acme}/sso/enforcement"), &[("enforcement", "optional")]),
+            (&format!("{acme}/tokens"), &[("days", "3")]),
+        ];
+        let mut written = Vec::new();
+        for (path, fields) in deeds {
+            let address = format!("{}{path}", world.base);
+            let before = world.count(events).await;
+            let first = ada.post(&address, fields).await;
+            assert_eq!(first.status, 303, "{path}: {}", first.text());
+            assert_eq!(world.count(events).await, before + 1, "{on:?} {path}: a change is written down");
+            let again = ada.post(&address, fields).await;
+            assert_eq!((again.status, again.location()), (first.status, first.location()), "{on:?} {path}");
+            if world.count(events).await != before + 1 {
+                written.push(*path);
+            }
+        }
+        assert!(written.is_empty(), "{on:?}: {written:?}");
+        let before = world.count(events).await;
+        let page =
+            ada.post(&format!("{}/settings/account/sessions/end", world.base), &[("session", made_up)]).await;
+        assert_eq!((page.status.as_u16(), world.count(events).await), (303, before), "{on:?}");
+    }
+}
+
+// === What was before ===
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_before_a_change_is_read_under_the_lock_and_not_from_memory() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let ada = world.browser_of("ada").await;
+        let settings = format!("{}/organizations/acme/settings", world.base);
+        assert_eq!(ada.get(&settings).await.status, 200);
+        // Another admin, at another node, whose word has not arrived yet.
+        world
+            .behind_its_back("UPDATE organization SET display_name = 'Between' WHERE name_key = 'acme'")
+            .await;
+        world.behind_its_back("UPDATE account SET full_name = 'Between' WHERE name_key = 'ada'").await;
+        ada.post(&settings, &[("display_name", "After")]).await;
+        let last = world.audit("acme").await.pop().unwrap();
+        assert_eq!((&last.details["before"], &last.details["after"]), (&json!("Between"), &json!("After")));
+        ada.post(&format!("{}/settings/account/name", world.base), &[("full_name", "After")]).await;
+        let events = world.app.store.reader().audit_of_scope_after("system", 0, 1000).await.unwrap();
+        let last = events.last().unwrap();
+        assert_eq!((last.action.as_str(), &last.details["before"]), ("account.name", &json!("Between")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_new_revision_changes_is_told_of_the_one_before_it() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let ada = world.browser_of("ada").await;
+        let client = world.register("acme");
+        let issuer = world.idp.issuer();
+        let fields =
+            [("client_id", &*client.id), ("client_secret", client.secret()), ("issuer_url", &*issuer)];
+        world.update_and_test(&ada, "acme", &fields).await;
+        let (acme, now) = (world.organization("acme").await, world.app.clock.now());
+        let connection = load_connection(&mut world.app.store.reader(), acme.id).await.unwrap().unwrap();
+        let draft = connection.draft.unwrap();
+        let first = load_revision(&mut world.app.store.reader(), acme.id, draft).await.unwrap().unwrap();
+        let between = NewRevision {
+            issuer_url: first.issuer_url,
+            client_id: "between".to_owned(),
+            client_secret: Secret::new(client.secret().to_owned()),
+            client_auth_method: first.client_auth_method,
+            scopes: first.scopes,
+            userinfo: first.userinfo,
+            email_claim: first.email_claim,
+            hosted_domains: first.hosted_domains,
+            created_by: first.created_by,
+            endpoints: first.endpoints,
+        };
+        // Another admin saves while this one's form waits for the organization.
+        let mut tx = world.app.store.begin().await.unwrap();
+        tx.lock_organization(acme.id).await.unwrap();
+        let form = async { world.update_and_test(&ada, "acme", &fields).await };
+        let other = async {
+            until_one_waits(&world, on).await;
+            tx.insert_revision(&acme, connection.id, &between, &world.app.sealing, now).await.unwrap();
+            tx.commit(now).await.unwrap();
+        };
+        tokio::join!(form, other);
+        let log = world.audit("acme").await;
+        let saved: Vec<_> = log.iter().filter(|event| event.action == "org.settings.sso").collect();
+        let changed: Vec<_> = saved.iter().map(|event| &event.details["changed"]).collect();
+        assert_eq!(changed, [&json!(""), &json!("client_id")], "{on:?}");
+    }
+}
+
+// === Logs are locked in one order ===
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_an_account_takes_the_organizations_logs_before_the_systems() {
+    // On SQLite there is one writer.
+    if crate::harness::postgres_url().is_none() {
+        return;
+    }
+    let world = World::with(Options { on: On::Postgres, ..Options::default() }).await;
+    let (mira, now) = (world.account("mira").await, world.app.clock.now());
+    let of_the_system = AuditEntry { organization: None, ..leaves(&world).await };
+    let mut tx = world.app.store.begin().await.unwrap();
+    for _ in 0..3 {
+        let failed = AuditEntry {
+            action: AuditAction::AccountSignInFailed,
+            details: vec![("name", "mira".to_owned())],
+            ..of_the_system.clone()
+        };
+        tx.note_sign_in_failure(mira, failed, now).await.unwrap();
+    }
+    tx.commit(now).await.unwrap();
+
+    // As an import does it: an organization's log, then the system's.
+    let mut tx = world.app.store.begin().await.unwrap();
+    tx.audit(leaves(&world).await, now).await.unwrap();
+    let writing = async {
+        until_one_waits(&world, On::Postgres).await;
+        tx.audit(of_the_system, now).await?;
+        tx.commit(now).await
+    };
+    let (deleted, written) = tokio::join!(world.operate("account delete mira"), writing);
+    assert!(written.is_ok(), "{written:?}");
+    assert_eq!(deleted.0, 0, "{deleted:?}");
+    let told = [("mira".to_owned(), "1".to_owned()), ("mira".to_owned(), "2".to_owned())];
+    assert_eq!(failures(&world).await, told);
+    let events = world.app.store.reader().audit_of_scope_after("system", 0, 1000).await.unwrap();
+    assert_eq!(events.last().unwrap().action, "account.delete");
+}
+
+// === Checkpoints while a key is made ===
+
+/// Runs a command once, when the first line was written.
+struct MakesAKey<'w> {
+    world: &'w World,
+    written: Vec<u8>,
+}
+
+impl std::io::Write for MakesAKey<'_> {
+    fn write(&mut self, piece: &[u8]) -> std::io::Result<usize> {
+        if self.written.is_empty() {
+            let command = || self.world.command("audit new-key");
+            let (code, output, errors) = std::thread::scope(|scope| scope.spawn(command).join().unwrap());
+            assert_eq!(code, 0, "{output}{errors}");
+        }
+        self.written.extend_from_slice(piece);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_made_while_checkpoints_are_signed_is_no_damage() {
+    for on in On::all() {
+        let world = world_with_events(on, 3).await;
+        let output = MakesAKey { world: &world, written: Vec::new() };
+        let output = world.command_into("audit checkpoint --all", output);
+        let kept = String::from_utf8(output.written).unwrap();
+        assert_eq!(kept.lines().count(), 3, "{on:?}: {kept}");
+        let newest = world.app.store.audit_keys_now().await.unwrap();
+        let of_the_system = kept.lines().last().unwrap();
+        assert!(of_the_system.contains(newest.id()), "{on:?}: {of_the_system}");
+        let file = world.folder().join("kept.jsonl");
+        std::fs::write(&file, &kept).unwrap();
+        world.good_command(&format!("audit verify --all --checkpoint {}", file.display())).await;
     }
 }

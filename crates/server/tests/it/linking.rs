@@ -2,8 +2,8 @@
 //! 12 and 13; conformance.md V35 to V37).
 
 use doorward::store::{
-    HELD_LIFETIME, HeldIdentity, Identity, Purpose, REQUEST_LIFETIME, count_link_requests, load_connection,
-    load_held, load_link_request_of, load_link_requests,
+    HELD_LIFETIME, HeldIdentity, Identity, LinkFacts, Purpose, REQUEST_LIFETIME, count_link_requests,
+    load_connection, load_held, load_link_facts, load_link_request_of, load_link_requests,
 };
 use doorward_core::email::Email;
 use doorward_core::ids::RevisionNumber;
@@ -150,8 +150,8 @@ async fn a_request_outlives_the_browser_session_and_what_is_only_held_does_not()
         let mut reader = store.reader();
         let requests = load_link_requests(&mut reader, organization, now).await.unwrap();
         assert_eq!(requests.len(), 1);
-        assert_eq!(requests[0].account_name.as_str(), "mira");
-        assert_eq!(requests[0].held.session, None);
+        assert_eq!(requests[0].0.account_name.as_str(), "mira");
+        assert_eq!(requests[0].0.held.session, None);
         let mira = world.account("mira").await;
         let globex = world.organization("globex").await.id;
         assert!(load_link_request_of(&mut reader, organization, mira, now).await.unwrap().is_some());
@@ -160,6 +160,64 @@ async fn a_request_outlives_the_browser_session_and_what_is_only_held_does_not()
         assert!(load_link_requests(&mut reader, organization, late).await.unwrap().is_empty());
         store.clean_up(late.plus(Lifetime::from_millis(1))).await.unwrap();
         assert_eq!(world.count("SELECT CAST(COUNT(*) AS BIGINT) AS n FROM held_identity").await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_is_judged_by_the_same_facts_in_the_list_and_alone() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let _mira = world.browser_of("mira").await;
+        let now = world.app.clock.now();
+        let (ada, mira) = (world.account("ada").await, world.account("mira").await);
+        let facts = |identity_account, account_is_linked, address_is_proved| LinkFacts {
+            identity_account,
+            account_is_linked,
+            address_is_proved,
+        };
+        // What is changed behind its back, the address that the provider names, and what is known then.
+        for (change, address, expected) in [
+            ("SELECT 1", Some("m.holt@corp.example"), facts(None, false, false)),
+            ("SELECT 1", None, facts(None, false, false)),
+            ("SELECT 1", Some("no address"), facts(None, false, false)),
+            ("SELECT 1", Some("Mira@ACME.example"), facts(None, false, true)),
+            ("SELECT 1", Some("ada@acme.example"), facts(None, false, false)),
+            (
+                "UPDATE account_email SET proved_at = NULL",
+                Some("mira@acme.example"),
+                facts(None, false, false),
+            ),
+            (
+                "UPDATE identity SET subject = 'sub-1'",
+                Some("m.holt@corp.example"),
+                facts(Some(ada), false, false),
+            ),
+            (
+                "UPDATE identity SET account_id = (SELECT id FROM account WHERE name_key = 'mira')",
+                Some("m.holt@corp.example"),
+                facts(Some(mira), true, false),
+            ),
+            ("UPDATE identity SET subject = 'sub-2'", Some("m.holt@corp.example"), facts(None, true, false)),
+            ("UPDATE identity SET issuer = 'x'", Some("m.holt@corp.example"), facts(None, false, false)),
+        ] {
+            world.behind_its_back(change).await;
+            let mut mine = held(&world, "mine", "sub-1").await;
+            mine.identity.email = address.map(str::to_owned);
+            hold(&world, &mine).await;
+            let mut tx = world.app.store.begin().await.unwrap();
+            assert!(
+                tx.request_link(mine.organization, mine.handle, mine.session.unwrap(), now).await.unwrap()
+            );
+            tx.commit(now).await.unwrap();
+            let mut reader = world.app.store.reader();
+            let listed = load_link_requests(&mut reader, mine.organization, now).await.unwrap();
+            assert_eq!(listed[0].1, expected, "{on:?} {change} {address:?}");
+            let key = address.and_then(|text| Email::parse(text).ok());
+            let key = key.as_ref().map_or("", Email::key);
+            let alone =
+                load_link_facts(&mut reader, mine.connection, &mine.identity, key, mira).await.unwrap();
+            assert_eq!(alone, expected, "{on:?} {change} {address:?}");
+        }
     }
 }
 

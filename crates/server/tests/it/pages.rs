@@ -12,7 +12,7 @@ use doorward_testkit::{Browser, Page};
 
 use crate::harness::{On, Options, World};
 
-const PASSWORD: &str = "three quiet lanterns";
+pub const PASSWORD: &str = "three quiet lanterns";
 
 pub async fn give_password(world: &World, account: &str) {
     let hash = world.app.passwords.hash(Secret::new(PASSWORD.to_owned()), &world.app.random).await.unwrap();

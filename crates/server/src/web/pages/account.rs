@@ -14,13 +14,13 @@ use http::header::SET_COOKIE;
 use serde::Deserialize;
 
 use super::audited;
-use super::sign_in::{note_failure, take_place};
+use super::sign_in::{failed, note_failure, take_place};
 use crate::app::{App, SharedApp};
 use crate::cookies::Cookie;
 use crate::passwords::{Caller, PasswordError, judge_new_password};
 use crate::refusal::Refusal;
 use crate::session::session_is_alive;
-use crate::store::{load_emails, load_sign_in_from};
+use crate::store::{load_account, load_emails, load_sign_in_from};
 use crate::web::access::redirect;
 use crate::web::page::{Done, Frame, Moment, Problem, Problems, show, show_with};
 use crate::web::visit::Visit;
@@ -127,10 +127,15 @@ pub async fn change_name(
     let full_name = bounded(&form.full_name, 100);
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    tx.update_full_name(account.id, &full_name).await?;
-    let details = vec![("before", account.full_name().to_owned()), ("after", full_name)];
-    tx.audit(audited(&visit, None, AuditAction::AccountName, details)?, now).await?;
-    tx.commit(now).await?;
+    // What the visit knows may be older.
+    tx.lock_account(account.id).await?;
+    let before = load_account(&mut tx, account.id).await?.ok_or(ErrorCode::AccountSignInNeeded)?.full_name;
+    if before != full_name {
+        tx.update_full_name(account.id, &full_name).await?;
+        let details = vec![("before", before), ("after", full_name)];
+        tx.audit(audited(&visit, None, AuditAction::AccountName, details)?, now).await?;
+        tx.commit(now).await?;
+    }
     Ok(back(&app, Done::Saved))
 }
 
@@ -161,7 +166,7 @@ pub(super) async fn prove_password(
     let facts = facts.ok_or(ErrorCode::AccountSignInNeeded)?;
     let guess = take_place(app, Some(&facts), account.name(), visit.browser)
         .map_err(|wait| Refusal::new(ErrorCode::AccountThrottled).with_retry_after(wait.seconds() + 1))?;
-    let before = facts.password_hash.unwrap_or_default();
+    let before = facts.password_hash.clone().unwrap_or_default();
     let fits = current.expose().len() <= super::sign_in::PASSWORD_BYTES_MAX;
     let hash = Some(before.clone()).filter(|hash| !hash.is_empty());
     let verified = match app.passwords.turn(Caller::Known).await {
@@ -172,7 +177,7 @@ pub(super) async fn prove_password(
         app.sign_ins.give_back(guess, app.clock.now());
     }
     if !(fits && verified?) {
-        note_failure(app, guess, None);
+        note_failure(app, guess, failed(visit, &facts.account));
         return Ok(None);
     }
     app.sign_ins.forget(guess);
@@ -248,9 +253,12 @@ pub async fn end_sessions(
         let session: SessionId = form.session.parse().map_err(|_| ErrorCode::RequestMalformed)?;
         (u64::from(tx.delete_browser_session(session, account).await?), session == current)
     };
-    let details = vec![("count", count.to_string())];
-    tx.audit(audited(&visit, None, AuditAction::AccountSessionEnd, details)?, now).await?;
-    tx.commit(now).await?;
+    // The log is never emptied: what ended nothing adds nothing to it.
+    if count > 0 {
+        let details = vec![("count", count.to_string())];
+        tx.audit(audited(&visit, None, AuditAction::AccountSessionEnd, details)?, now).await?;
+        tx.commit(now).await?;
+    }
     if !own {
         return Ok(back(&app, Done::SessionsEnded));
     }

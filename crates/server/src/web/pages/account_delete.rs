@@ -21,7 +21,7 @@ use crate::app::{App, SharedApp};
 use crate::cookies::Cookie;
 use crate::refusal::Refusal;
 use crate::sso::enable::NotDone;
-use crate::store::owes_sso;
+use crate::store::load_owing_sso;
 use crate::web::access::redirect;
 use crate::web::page::{Done, Frame, Problem, Problems, role_label, show, show_with};
 use crate::web::visit::Visit;
@@ -82,15 +82,14 @@ async fn load(app: &App, visit: &Visit, problems: Problems) -> Result<AccountDel
     let visitor = visit.account()?;
     let now = app.clock.now();
     let session = visitor.session().map(|session| session.id);
+    let mut reader = app.store.reader();
+    // An external collaborator owes it too: what he is spared is the way in.
+    let owing = load_owing_sso(&mut reader, visitor.account.id, session, now).await?;
     let mut ties = Vec::new();
-    for tie in load_ties(&mut app.store.reader(), visitor.account.id, now).await? {
+    for tie in load_ties(&mut reader, visitor.account.id, now).await? {
         let obstacle = if tie.is_last_admin {
             Some(Obstacle::LastAdmin)
-        } else if tie.member.role == Role::Admin
-            && tie.member.sso.is_some()
-            // An external collaborator owes it too: what he is spared is the way in.
-            && owes_sso(&mut app.store.reader(), tie.member.organization.id, session, now).await?
-        {
+        } else if owing.contains(&tie.member.organization.id) {
             Some(Obstacle::SsoNeeded)
         } else {
             None

@@ -205,7 +205,8 @@ pub async fn download(
     let entry = audited(&visit, Some(organization.id), AuditAction::OrgAuditLogExport, details)?;
     let last = tx.audit(entry, now).await?;
     tx.commit(now).await?;
-    let export = AuditExport::new(app.store.clone(), organization.id, organization.name.as_str(), last);
+    let export =
+        AuditExport::new(app.store.clone(), &organization.id.to_string(), organization.name.as_str(), last);
     let download = Download { export, clock: app.clock.clone(), after: 0, ended: false };
     let pieces = stream::try_unfold(download, |mut download| async move {
         let piece = download.next().await.inspect_err(|error| {

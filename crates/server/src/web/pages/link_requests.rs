@@ -16,7 +16,7 @@ use super::sso_settings::IdentityShown;
 use crate::app::{App, SharedApp};
 use crate::refusal::Refusal;
 use crate::sso::enable::NotDone;
-use crate::sso::linking::{Chosen, Link, approve, judge_link, may_be_approved, refuse, unlink};
+use crate::sso::linking::{Chosen, Link, approve, judge_by, may_be_approved, refuse, unlink};
 use crate::store::{MemberLink, Reader, load_account_by_name, load_connection, load_link_requests};
 use crate::web::access::redirect;
 use crate::web::page::{Done, Moment, host_of};
@@ -90,9 +90,9 @@ pub(super) async fn load_requests(
         return Ok(Vec::new());
     };
     let mut lines = Vec::with_capacity(requests.len());
-    for request in requests {
+    for (request, facts) in requests {
         let held = &request.held;
-        let link = judge_link(reader, &connection, &held.identity, held.doubts, held.account).await?;
+        let link = judge_by(&facts, connection.guests_may_link, &held.identity, held.doubts, held.account);
         lines.push(RequestLine {
             account: request.account_name.as_str().to_owned(),
             full_name: request.full_name,

@@ -18,7 +18,7 @@ use crate::app::{App, SharedApp};
 use crate::configuration::CreateOrganizations;
 use crate::refusal::Refusal;
 use crate::session::SignedIn;
-use crate::store::{Plan, StoreError};
+use crate::store::{Plan, StoreError, load_organization};
 use crate::web::access::redirect;
 use crate::web::page::{Done, Frame, OrganizationHead, Problem, Problems, Tab, show, show_with};
 use crate::web::visit::{OrganizationVisit, Visit};
@@ -201,9 +201,13 @@ pub async fn change_general(
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
     by(&visit)?.lock_as_admin(&mut tx, organization.id, now).await??;
-    tx.update_display_name(organization, &display_name).await?;
-    let details = vec![("before", organization.display_name.clone()), ("after", display_name)];
-    tx.audit(audited(&visit, Some(organization.id), AuditAction::OrgSettings, details)?, now).await?;
-    tx.commit(now).await?;
+    let before = load_organization(&mut tx, organization.name.as_str()).await?;
+    let before = before.ok_or(ErrorCode::OrganizationUnknown)?.display_name;
+    if before != display_name {
+        tx.update_display_name(organization, &display_name).await?;
+        let details = vec![("before", before), ("after", display_name)];
+        tx.audit(audited(&visit, Some(organization.id), AuditAction::OrgSettings, details)?, now).await?;
+        tx.commit(now).await?;
+    }
     Ok(redirect(&app.page(&format!("/organizations/{}/settings?done=saved", organization.name))))
 }

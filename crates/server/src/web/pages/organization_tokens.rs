@@ -182,10 +182,13 @@ pub async fn change_days(
     if days > before {
         must_be_able_to_widen(&app, &visit, &place, "/settings/tokens")?;
     }
-    tx.update_token_sso_days(organization, days).await?;
-    let details = vec![("before", before.to_string()), ("after", days.to_string())];
-    tx.audit(audited(&visit, Some(organization.id), AuditAction::OrgSettingsTokens, details)?, now).await?;
-    tx.commit(now).await?;
+    if days != before {
+        tx.update_token_sso_days(organization, days).await?;
+        let details = vec![("before", before.to_string()), ("after", days.to_string())];
+        tx.audit(audited(&visit, Some(organization.id), AuditAction::OrgSettingsTokens, details)?, now)
+            .await?;
+        tx.commit(now).await?;
+    }
     Ok(back(&app, &place, Done::Saved))
 }
 

@@ -192,9 +192,9 @@ pub(super) fn take_place(
     app.sign_ins.take(budget, stored, app.clock.now())
 }
 
-/// Writes a failure down beside the answer: for the audit log if `entry` is there, and so that other nodes count it too.
+/// Writes an account's failure down beside the answer: for the audit log, and so that other nodes count it too.
 /// It takes the answer no time: how long that takes must not tell whether the name exists (conformance.md V48).
-pub(super) fn note_failure(app: &SharedApp, guess: Guess, entry: Option<AuditEntry>) {
+pub(super) fn note_failure(app: &SharedApp, guess: Guess, entry: AuditEntry) {
     let (account, browser) = match guess.budget {
         Budget::Account(account) => (account, None),
         Budget::Browser(account, browser) => (account, Some(browser)),
@@ -209,9 +209,7 @@ pub(super) fn note_failure(app: &SharedApp, guess: Guess, entry: Option<AuditEnt
         let noted = async {
             let mut tx = app.store.begin().await?;
             tx.note_failed_sign_in(account, browser, guess.counted).await?;
-            if let Some(entry) = entry {
-                tx.note_sign_in_failure(account, entry, now).await?;
-            }
+            tx.note_sign_in_failure(account, entry, now).await?;
             tx.commit(now).await
         };
         if let Err(error) = noted.await {
@@ -285,19 +283,26 @@ pub async fn sign_in(
     }
     let hash = facts.as_ref().and_then(|facts| facts.password_hash.clone());
     let right = app.passwords.verify_in(turn, Secret::new(form.password.clone()), hash.clone()).await?;
-    let (Some(facts), Some(hash), true) = (facts.as_ref(), hash, right) else {
+    let (Some(facts), Some(hash), true) = (&facts, hash, right) else {
         tracing::info!("a sign-in failed");
         if let Some(address) = address {
             address.failed(app.clock.now());
         }
-        note_failure(&app, guess, facts.as_ref().map(|facts| failed(&visit, &facts.account)));
+        // Of a name that nobody has there is nothing to write.
+        if let Some(facts) = &facts {
+            note_failure(&app, guess, failed(&visit, &facts.account));
+        }
         return Ok(again(ErrorCode::AccountWrongPassword, None));
     };
     drop(address);
-    app.sign_ins.forget(guess);
     if facts.account.disabled {
+        // It opens nothing, so it counts as every failure does, and the log tells of it.
+        let mut entry = failed(&visit, &facts.account);
+        entry.details.push(("code", ErrorCode::AccountDisabled.to_string()));
+        note_failure(&app, guess, entry);
         return Ok(again(ErrorCode::AccountDisabled, None));
     }
+    app.sign_ins.forget(guess);
 
     // An imported hash gives way to one of ours, now that the password is here. No place for that: the next time.
     let own_hash = if is_ours(&hash) {
@@ -349,7 +354,7 @@ pub(super) fn browser_of(app: &App, visit: &Visit) -> Result<(TokenHash, Option<
 }
 
 /// What the audit log says of a wrong password.
-fn failed(visit: &Visit, account: &Account) -> AuditEntry {
+pub(super) fn failed(visit: &Visit, account: &Account) -> AuditEntry {
     let mut entry = own_entry(visit, Actor::System, AuditAction::AccountSignInFailed);
     entry.details.push(("name", account.name.as_str().to_owned()));
     entry

@@ -293,17 +293,19 @@ pub async fn change_timeout(
     by.lock_as_admin(&mut tx, organization.id, now).await??;
     let before = load_organization(&mut tx, organization.name.as_str()).await?;
     let before = before.ok_or(ErrorCode::OrganizationUnknown)?.session_timeout;
-    tx.update_session_timeout(organization, timeout).await?;
-    let entry = AuditEntry {
-        organization: Some(organization.id),
-        action: AuditAction::OrgSettingsSsoTimeout,
-        actor: by.actor,
-        details: vec![("before", before.to_string()), ("after", timeout.to_string())],
-        address: by.address,
-        request_id: by.request_id,
-    };
-    tx.audit(entry, now).await?;
-    tx.commit(now).await?;
+    if before != timeout {
+        tx.update_session_timeout(organization, timeout).await?;
+        let entry = AuditEntry {
+            organization: Some(organization.id),
+            action: AuditAction::OrgSettingsSsoTimeout,
+            actor: by.actor,
+            details: vec![("before", before.to_string()), ("after", timeout.to_string())],
+            address: by.address,
+            request_id: by.request_id,
+        };
+        tx.audit(entry, now).await?;
+        tx.commit(now).await?;
+    }
     Ok(redirect(&app.page(&format!("/organizations/{}/settings/sso/users", organization.name))))
 }
 
