@@ -348,6 +348,7 @@ fn settings_that_can_not_be_taken_say_which_and_a_silent_provider_leaves_a_draft
         |issuer: &str| format!("sso set acme --issuer-url {issuer} --client-id acme --client-secret-stdin");
     folder.bad(&set("ftp://a.example"), "secret-of-acme\n", "settings.issuer_not_url");
     folder.bad(&set("http://a.example"), "secret-of-acme\n", "settings.issuer_not_https");
+    folder.bad(&set("https://gitlab.com"), "secret-of-acme\n", "settings.issuer_shared");
     folder.bad(&set("https://a.example"), "", "command.input_missing");
     let told =
         folder.bad(&set(&format!("http://127.0.0.1:{port}")), "secret-of-acme\n", "outbound.unreachable");
