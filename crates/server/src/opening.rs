@@ -126,6 +126,32 @@ pub async fn open_app(
     })
 }
 
+/// Refuses a path of the configuration that would open an existing organization: names are compared when an organization is
+/// made, and a path may be newer.
+pub async fn check_paths(configuration: &Configuration, store: &Store) -> Result<(), Failure> {
+    let mut reader = store.reader();
+    for application in &configuration.applications {
+        for pattern in application.gate.patterns_that_open() {
+            let Some(name) = pattern.first_literal() else { continue };
+            if let Some(organization) = store::load_organization(&mut reader, name).await? {
+                return Err(Failure::new(
+                    ErrorCode::OrganizationNameIsAPath,
+                    format!(
+                        "the path {} of app {} is about pages of the organization {}, and would open them to others",
+                        pattern.as_str(),
+                        application.name(),
+                        organization.name
+                    ),
+                    "Choose another first segment for the path. One page of the organization is opened by \
+                     doorward resource set ORG NAME --public."
+                        .to_owned(),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Where PostgreSQL is: an address that no admin's URL may lead to, allowed or not (conformance.md S3).
 async fn database_addresses(configuration: &Configuration) -> Vec<SocketAddr> {
     let Database::Postgres(url) = &configuration.database else { return Vec::new() };

@@ -6,8 +6,8 @@
 
 use crate::error_code::ErrorCode;
 use crate::idp_quirks::{
-    B2C_SUFFIX, EVERYBODYS_HOSTS, EXTERNAL_ID_SUFFIX, OTHER_PROVIDER_SUFFIXES, SHARED_TENANTS, WRONG_PAGE_HOSTS,
-    WRONG_PAGE_SUFFIXES, entra_cloud_of,
+    B2C_SUFFIX, EVERYBODYS_HOSTS, EXTERNAL_ID_SUFFIX, OTHER_PROVIDER_SUFFIXES, SHARED_TENANTS,
+    WRONG_PAGE_HOSTS, WRONG_PAGE_SUFFIXES, entra_cloud_of,
 };
 use crate::oidc::http_answer::{EndpointFault, MAX_URL, judge_endpoint};
 use percent_encoding::percent_decode_str;

@@ -577,7 +577,12 @@ async fn v37_a_change_of_provider_makes_no_former_member_a_stranger_who_links_hi
             new.signs_in("mira");
             let page = go_by_link(&world, &thief, &link).await;
             thief.submit(page.form("/join")).await;
-            assert_eq!(role(&world, "acme", "mira").await, Some(Role::Write), "{before}: {}", thief.history());
+            assert_eq!(
+                role(&world, "acme", "mira").await,
+                Some(Role::Write),
+                "{before}: {}",
+                thief.history()
+            );
             let questions = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM link_question";
             assert_eq!(world.count(questions).await, 0, "{before}");
         }
