@@ -146,6 +146,10 @@ export const CASES = [
   row('X-Forwarded-Proto of a stranger', { extra: [['X-Forwarded-Proto', 'forged']] }, SIGN_IN_NEEDED),
   row('X-Forwarded-Proto doubled', { as: 'mira', extra: [['X-Forwarded-Proto', 'https'], ['X-Forwarded-Proto', 'forged']] }, allow(MIRA_AT_ACME)),
   row('X-Forwarded-For and its kin of a stranger', { as: 'mira', extra: [['X-Forwarded-For', '203.0.113.7, forged'], ['X-Real-IP', 'forged'], ['X-Forwarded-Port', 'forged'], ['Forwarded', 'for=forged']] }, allow(MIRA_AT_ACME)),
+  // A server that joins what stands behind a body to the headers would read it as ours.
+  row('identity headers behind the body, a member', { as: 'mira', method: 'POST', body: 'a=1', trailers: [['Doorward-Role', FORGED], ['Remote-User', FORGED]] }, allow(MIRA_AT_ACME, { body: 'a=1' }), { haproxy: allow(MIRA_AT_ACME, { body: 'a=1', trailers: 'as they came' }) }), // HAProxy before 3.2
+  row('identity headers behind the body, nobody', { method: 'POST', body: 'a=1', trailers: [['Doorward-Role', FORGED]] }, SIGN_IN_NEEDED),
+
   // --- Many headers: a question that can't be put as a whole is no allow
   row('85 headers, nobody', { headers: [...API, ...manyHeaders(82)] }, SIGN_IN_NEEDED),
   row('85 headers, a member', { as: 'mira', headers: [...API, ...manyHeaders(81)] }, allow(MIRA_AT_ACME)),
