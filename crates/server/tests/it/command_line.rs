@@ -169,6 +169,8 @@ fn a_path_of_later_does_not_open_an_organization_that_has_its_name() {
         let told = folder.good(&format!("restore {} --replace", backup.display()), "");
         assert!(told.contains(&both) && told.contains("serve will not start"), "{told}");
     }
+    app("public = [\"/acme/**\", \"/acme\"]");
+    assert_eq!(folder.run("check", "").1.matches("the organization Acme").count(), 2, "all are told at once");
     // A rule opens nothing, and where hosts tell whose a page is, a path is nobody's name.
     for patterns in [
         "rules = [{ path = \"/acme/**\", role = \"admin\" }]",
@@ -183,7 +185,7 @@ fn a_path_of_later_does_not_open_an_organization_that_has_its_name() {
         "[[app]]\nname = \"hub\"\nhost = \"{org}.localhost\"\npublic = [\"/acme/**\"]\n",
     );
     assert!(!folder.run("check", "").1.contains("the organization Acme"));
-    // Nor does a name that nobody has any more keep Doorward from serving.
+    // Nor does the name of an account keep Doorward from serving.
     app("public = [\"/mira/**\"]");
     assert!(!folder.run("check", "").1.contains("the organization"));
 }
