@@ -211,6 +211,7 @@ function checkAllowed(stage, row, expect, answer) {
     assert.equal(read[asCgiReadsIt], undefined, `${name} comes twice`);
     read[asCgiReadsIt] = value;
   }
+  if (!expect.trailers) assert.ok(!seen.trailers.some((text) => text.includes(FORGED)), `the application sees ${seen.trailers} behind the body`);
   for (const name of IDENTITY) {
     if (['doorward-account', 'doorward-assertion', 'remote-name'].includes(name)) continue;
     assert.equal(read[name] ?? '', expect.identity[name] ?? '', name);
@@ -237,7 +238,7 @@ async function startApplication() {
   const keep = (request, body = '') => {
     const headers = [];
     for (let i = 0; i < request.rawHeaders.length; i += 2) headers.push([request.rawHeaders[i], request.rawHeaders[i + 1]]);
-    requests.push({ method: request.method, url: request.url, headers, body });
+    requests.push({ method: request.method, url: request.url, headers, body, trailers: request.rawTrailers });
   };
   const server = createServer((request, response) => {
     let body = '';

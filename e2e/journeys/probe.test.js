@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createServer } from 'node:http';
+import { Agent, get } from 'node:https';
 import { after, before, describe, test } from 'node:test';
 import { makeCertificates } from '../support/certificates.js';
 import { prepareDoorward } from '../support/doorward.js';
@@ -12,7 +13,7 @@ import { makeProxy, startMade } from '../support/made_proxy.js';
 import { freePort, stopEverything } from '../support/processes.js';
 
 const PROXIES = process.env.PROXIES?.split(',') ?? ['nginx', 'traefik', 'caddy', 'envoy', 'haproxy'];
-const ROWS = 39;
+const ROWS = 40;
 
 let port; // where browsers come, one proxy after the other
 let echo; // where the application would listen
@@ -101,6 +102,7 @@ const MUTANTS = {
   ],
   haproxy: [
     ["the browser's headers pass", drop('haproxy.cfg', 'http-request del-header'), 'forged-overrides'],
+    ['a question may be too long to put', drop('haproxy.cfg', 'req.fhdr_cnt'), 'many-headers'],
     ['X-Forwarded-Proto is not set', drop('haproxy.cfg', 'set-header X-Forwarded-Proto'), 'private-page'],
     ['nobody asks', drop('haproxy.cfg', 'http-request lua.doorward'), 'private-page'],
     ['an identity header is not set', put('doorward.lua', '"doorward-role", ', ''), 'identity'],
@@ -224,6 +226,31 @@ describe('whatever the proxy', () => {
     }
   });
 
+  test("rule_15_where_haproxys_script_breaks_off_nobody_gets_in", async () => {
+    const files = await made('haproxy');
+    const lua = files['doorward.lua'].replace('local asking =', 'if seen["x-break"] then error("broken") end\n    local asking =');
+    assert.notEqual(lua, files['doorward.lua']);
+    const application = await startApplication();
+    const front = await startMade('haproxy', { ...files, 'doorward.lua': lua }, port);
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    const asked = (path, headers) => new Promise((resolve, reject) => {
+      const options = { host: '127.0.0.1', port, path, agent, servername: 'hub.localhost', headers: { Host: `hub.localhost:${port}`, ...headers }, rejectUnauthorized: false };
+      const request = get(options, (answer) => answer.resume().on('end', () => resolve([answer.statusCode, request.reusedSocket]))).on('error', reject);
+    });
+    try {
+      // On one connection: what was said of one request is not said of the next.
+      assert.deepEqual(await asked('/', {}), [200, false]);
+      assert.deepEqual(await asked('/acme/secret', { 'X-Break': '1' }), [503, true]);
+      assert.equal((await asked('/', { 'X-Break': '1' }))[0], 503);
+      assert.deepEqual(application.requests.map(({ url }) => url), ['/']);
+    } finally {
+      agent.destroy();
+      await front.stop();
+      application.server.closeAllConnections();
+      await new Promise((resolve) => application.server.close(resolve));
+    }
+  });
+
   test('for people it prints a line for each look, what was seen and the line to add', async () => {
     const files = await made('caddy');
     const front = await startMade('caddy', { Caddyfile: files.Caddyfile.replace(' Doorward-Role', '') }, port);
@@ -231,7 +258,7 @@ describe('whatever the proxy', () => {
       const told = await probe(['--echo', `127.0.0.1:${echo}`, '--as', 'ada', '--organization', 'acme'], false);
       assert.match(told, /^ok {5}private-page: a program without a session gets 401/m);
       assert.match(told, /^wrong {2}identity: .*\n {7}saw: doorward-role arrived as \[\], the gate says "admin"\n {7}next: under forward_auth.*\n +copy_headers Cookie .*Doorward-Role/m);
-      assert.match(told, /^caddy: 36 passed, 3 wrong, 0 not looked at$/m);
+      assert.match(told, /^caddy: 37 passed, 3 wrong, 0 not looked at$/m);
       assert.doesNotMatch(told, /__Host-doorward-app=[A-Za-z0-9_-]{43}/);
     } finally {
       await front.stop();

@@ -40,9 +40,15 @@ export function exchange(port, bytes, { afterwards, tls, timeoutMs = 10_000 } = 
   });
 }
 
-/** The request's bytes. `headers`: [name, value] pairs, as they are; `Host` and `Connection` are the caller's too. */
-export function requestBytes({ method = 'GET', target, version = '1.1', headers, body = '' }) {
-  const lines = headers.map(([name, value]) => `${name}: ${value}\r\n`).join('');
+/** The request's bytes. `headers`: [name, value] pairs, as they are; `Host` and `Connection` are the caller's too. `trailers`: the same, behind a chunked body. */
+export function requestBytes({ method = 'GET', target, version = '1.1', headers, body = '', trailers }) {
+  const written = (pairs) => pairs.map(([name, value]) => `${name}: ${value}\r\n`).join('');
+  const lines = written(headers);
+  if (trailers) {
+    const chunk = body ? `${Buffer.byteLength(body).toString(16)}\r\n${body}\r\n` : '';
+    const names = trailers.map(([name]) => name).join(', ');
+    return `${method} ${target} HTTP/${version}\r\n${lines}Transfer-Encoding: chunked\r\nTrailer: ${names}\r\n\r\n${chunk}0\r\n${written(trailers)}\r\n`;
+  }
   const length = body ? `Content-Length: ${Buffer.byteLength(body)}\r\n` : '';
   return `${method} ${target} HTTP/${version}\r\n${lines}${length}\r\n${body}`;
 }

@@ -44,6 +44,9 @@ const MIRA_BY_TOKEN = { ...MIRA_AT_ACME, 'doorward-role': 'read' };
 const bearer = (token) => ['Authorization', `Bearer ${token}`];
 const basic = (pair) => ['Authorization', `Basic ${Buffer.from(pair).toString('base64')}`];
 
+/** So many headers of no meaning, all of one name. */
+const manyHeaders = (number) => Array.from({ length: number }, () => ['a', '1']);
+
 const row = (name, request, expect, early = {}) => ({ name, headers: API, method: 'GET', target: '/acme/secret', version: '1.1', ...request, expect, early });
 
 // Whoever has the proxy drop his cookie is nobody.
@@ -143,6 +146,18 @@ export const CASES = [
   row('X-Forwarded-Proto of a stranger', { extra: [['X-Forwarded-Proto', 'forged']] }, SIGN_IN_NEEDED),
   row('X-Forwarded-Proto doubled', { as: 'mira', extra: [['X-Forwarded-Proto', 'https'], ['X-Forwarded-Proto', 'forged']] }, allow(MIRA_AT_ACME)),
   row('X-Forwarded-For and its kin of a stranger', { as: 'mira', extra: [['X-Forwarded-For', '203.0.113.7, forged'], ['X-Real-IP', 'forged'], ['X-Forwarded-Port', 'forged'], ['Forwarded', 'for=forged']] }, allow(MIRA_AT_ACME)),
+  // A server that joins what stands behind a body to the headers would read it as ours.
+  row('identity headers behind the body, a member', { as: 'mira', method: 'POST', body: 'a=1', trailers: [['Doorward-Role', FORGED], ['Remote-User', FORGED]] }, allow(MIRA_AT_ACME, { body: 'a=1' }), { haproxy: allow(MIRA_AT_ACME, { body: 'a=1', trailers: 'as they came' }) }), // HAProxy before 3.2
+  row('identity headers behind the body, nobody', { method: 'POST', body: 'a=1', trailers: [['Doorward-Role', FORGED]] }, SIGN_IN_NEEDED),
+
+  // --- Many headers: a question that can't be put as a whole is no allow
+  row('85 headers, nobody', { headers: [...API, ...manyHeaders(82)] }, SIGN_IN_NEEDED),
+  row('85 headers, a member', { as: 'mira', headers: [...API, ...manyHeaders(81)] }, allow(MIRA_AT_ACME)),
+  row('98 headers, nobody', { headers: [...API, ...manyHeaders(95)] }, SIGN_IN_NEEDED, { nginx: [431], traefik: [431], caddy: [431], haproxy: [400] }),
+  row('98 headers, a member', { as: 'mira', headers: [...API, ...manyHeaders(94)] }, allow(MIRA_AT_ACME), { traefik: [431], caddy: [431], envoy: [500], haproxy: [400] }),
+  row('150 headers, nobody', { headers: [...API, ...manyHeaders(147)] }, problem(431), { nginx: [503], haproxy: [400] }),
+  row('150 headers, a member', { as: 'mira', headers: [...API, ...manyHeaders(146)] }, problem(431), { nginx: [503], haproxy: [400] }),
+
   row('User-Agent decides nothing', { extra: [['User-Agent', 'GoogleHC/1.0']] }, SIGN_IN_NEEDED),
   row('Proxy of a stranger', { as: 'mira', extra: [['Proxy', 'http://forged.example']] }, allow(MIRA_AT_ACME)),
 

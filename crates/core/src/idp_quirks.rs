@@ -121,6 +121,36 @@ pub fn shared_issuer(issuer: &str) -> Option<&'static SharedIssuer> {
     SHARED_ISSUERS.iter().find(|shared| shared.issuer == issuer)
 }
 
+/// Hosts whose issuer is everybody's, without a claim in the token that tells one organization's people from others and
+/// that we check: whoever has a join link and a free account there would be let in. Source: each provider's metadata or its
+/// pages on "Sign in with …".
+pub const EVERYBODYS_HOSTS: &[&str] = &[
+    "gitlab.com",
+    "github.com",
+    "token.actions.githubusercontent.com",
+    "login.salesforce.com",
+    "test.salesforce.com",
+    "slack.com",
+    "auth.atlassian.com",
+    "appleid.apple.com",
+    "account.apple.com",
+    "facebook.com",
+    "www.facebook.com",
+    "limited.facebook.com",
+    "linkedin.com",
+    "www.linkedin.com",
+    "discord.com",
+    "id.twitch.tv",
+    "access.line.me",
+    "kauth.kakao.com",
+    "api.login.yahoo.com",
+    "www.paypal.com",
+    "orcid.org",
+    "accounts.zoho.com",
+    "accounts.zoho.eu",
+    "login.live.com",
+];
+
 /// What an AADSTS number means for us. Microsoft may change numbers, so they choose the help text and nothing else.
 /// Source: Microsoft, "Authentication and authorization error codes", and recorded answers (entra.md section 8).
 pub const AADSTS_CODES: &[(u64, ErrorCode)] = &[

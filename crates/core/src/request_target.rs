@@ -767,15 +767,22 @@ impl Application {
 
     /// The first segments that are literal in some pattern: no organization may have such a name if the path tells it.
     pub fn literal_first_segments(&self) -> impl Iterator<Item = &str> {
+        let by_path = self.is_by_path();
+        let rules = self.rules.iter().map(|rule| &rule.path).filter(move |_| by_path);
+        self.patterns_that_open().chain(rules).filter_map(Pattern::first_literal)
+    }
+
+    /// The patterns that say of a path that it is everybody's or whose it is, if the path tells it: an organization whose
+    /// name one of them begins with would be open there. A rule opens nothing.
+    pub fn patterns_that_open(&self) -> impl Iterator<Item = &Pattern> {
+        let by_path = self.is_by_path();
+        self.organization.iter().chain(&self.public).filter(move |_| by_path)
+    }
+
+    /// Whether a path may tell whose it is.
+    fn is_by_path(&self) -> bool {
         let has_organization = |pattern: &Pattern| pattern.head.contains(&Segment::Organization);
-        let by_path = self.mapping == Mapping::Path || self.organization.iter().any(has_organization);
-        let rules = self.rules.iter().map(|rule| &rule.path);
-        self.organization
-            .iter()
-            .chain(&self.public)
-            .chain(rules)
-            .filter_map(Pattern::first_literal)
-            .filter(move |_| by_path)
+        self.mapping == Mapping::Path || self.organization.iter().any(has_organization)
     }
 
     fn target_of_reading<'a>(

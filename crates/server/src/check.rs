@@ -8,7 +8,7 @@
 use crate::clock::Clock;
 use crate::configuration::{Configuration, ConfigurationMistake, Database, Tls};
 use crate::failure::Failure;
-use crate::opening::{key_is_missing, open_store, outbound_settings, use_one_crypto_provider};
+use crate::opening::{check_paths, key_is_missing, open_store, outbound_settings, use_one_crypto_provider};
 use crate::outbound::Outbound;
 use crate::sealing::Sealing;
 use crate::serve::Listeners;
@@ -89,6 +89,11 @@ async fn check_what_it_names(
 ) -> io::Result<()> {
     check_listeners(configuration, report).await?;
     let store = check_database(configuration, report).await?;
+    if let Some(store) = &store
+        && let Err(failure) = check_paths(configuration, store).await
+    {
+        report.failure("app", &failure)?;
+    }
     check_master_key(configuration, store.as_ref(), report).await?;
     if configuration.trusted_proxies.is_empty() {
         let what = "gate.trusted_proxies is empty: nobody may ask the gate, only the built-in proxy protects";

@@ -126,6 +126,33 @@ pub async fn open_app(
     })
 }
 
+/// Refuses paths of the configuration that would open an existing organization: names are compared when an organization is
+/// made, and a path may be newer.
+pub async fn check_paths(configuration: &Configuration, store: &Store) -> Result<(), Failure> {
+    let mut reader = store.reader();
+    let mut told = Vec::new();
+    for application in &configuration.applications {
+        for pattern in application.gate.patterns_that_open() {
+            let Some(name) = pattern.first_literal() else { continue };
+            let Some(organization) = store::load_organization(&mut reader, name).await? else { continue };
+            let (path, app, name) = (pattern.as_str(), application.name(), organization.name);
+            told.push(format!(
+                "the path {path} of app {app} is about pages of the organization {name}, and would open them to others"
+            ));
+        }
+    }
+    if told.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ErrorCode::OrganizationNameIsAPath,
+        told.join("; "),
+        "Choose another first segment for the path. One page of the organization is opened by \
+         doorward resource set ORG NAME --public."
+            .to_owned(),
+    ))
+}
+
 /// Where PostgreSQL is: an address that no admin's URL may lead to, allowed or not (conformance.md S3).
 async fn database_addresses(configuration: &Configuration) -> Vec<SocketAddr> {
     let Database::Postgres(url) = &configuration.database else { return Vec::new() };

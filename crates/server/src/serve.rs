@@ -11,7 +11,7 @@ use crate::connections::{Admission, Limits, accept, descriptors, door};
 use crate::failure::Failure;
 use crate::logging::{RequestLog, logged};
 use crate::metrics::{self, ListenerKind, Metrics};
-use crate::opening::open_app;
+use crate::opening::{check_paths, open_app};
 use crate::random::Random;
 use crate::store::{Store, StoreError};
 use crate::tls::{Expiry, ServingTls, in_words, served_names};
@@ -136,7 +136,11 @@ async fn open(
             (None, Vec::new())
         }
     };
-    match open_app(configuration, clock, random, own).await {
+    let app = match open_app(configuration, clock, random, own).await {
+        Ok(app) => check_paths(&app.configuration, &app.store).await.map(|()| app),
+        Err(failure) => Err(failure),
+    };
+    match app {
         Ok(app) if failures.is_empty() => listeners.map(|listeners| (app, listeners)).ok_or(failures),
         Ok(_) => Err(failures),
         Err(failure) => {

@@ -6,8 +6,8 @@
 
 use crate::error_code::ErrorCode;
 use crate::idp_quirks::{
-    B2C_SUFFIX, EXTERNAL_ID_SUFFIX, OTHER_PROVIDER_SUFFIXES, SHARED_TENANTS, WRONG_PAGE_HOSTS,
-    WRONG_PAGE_SUFFIXES, entra_cloud_of,
+    B2C_SUFFIX, EVERYBODYS_HOSTS, EXTERNAL_ID_SUFFIX, OTHER_PROVIDER_SUFFIXES, SHARED_TENANTS,
+    WRONG_PAGE_HOSTS, WRONG_PAGE_SUFFIXES, entra_cloud_of,
 };
 use crate::oidc::http_answer::{EndpointFault, MAX_URL, judge_endpoint};
 use percent_encoding::percent_decode_str;
@@ -174,6 +174,9 @@ pub fn parse_issuer_input(
     if WRONG_PAGE_HOSTS.contains(&host) || WRONG_PAGE_SUFFIXES.iter().any(|suffix| host.ends_with(suffix)) {
         return Err(ErrorCode::SettingsIssuerWrongPage);
     }
+    if EVERYBODYS_HOSTS.contains(&host) {
+        return Err(ErrorCode::SettingsIssuerShared);
+    }
     judge_endpoint(&url, &insecure_allowed).map_err(|fault| match fault {
         EndpointFault::NotHttps => ErrorCode::SettingsIssuerNotHttps,
         EndpointFault::NotUrl | EndpointFault::Extras | EndpointFault::TooLong => {
@@ -207,7 +210,8 @@ fn complete(text: &str, lower: &str) -> Result<String, ErrorCode> {
     }
     let is_lone = host.len() == lower.len();
     let is_other_provider = OTHER_PROVIDER_SUFFIXES.iter().any(|suffix| host.ends_with(suffix));
-    let is_known_page = WRONG_PAGE_HOSTS.contains(&host) || entra_cloud_of(host).is_some();
+    let is_known_page = [WRONG_PAGE_HOSTS, EVERYBODYS_HOSTS].iter().any(|hosts| hosts.contains(&host))
+        || entra_cloud_of(host).is_some();
     if is_lone && host != "localhost" && !is_other_provider && !is_known_page {
         return Ok(format!("https://login.microsoftonline.com/{host}/v2.0"));
     }
@@ -336,6 +340,35 @@ mod tests {
             metadata_url("https://idp.example"),
             "https://idp.example/.well-known/openid-configuration"
         );
+    }
+
+    #[test]
+    fn a_provider_at_which_everybody_has_an_account_is_refused_however_it_is_written() {
+        for text in [
+            "https://gitlab.com",
+            "gitlab.com",
+            "https://GitLab.com/",
+            "https://gitlab.com:443/.well-known/openid-configuration",
+            "https://login.salesforce.com",
+            "https://slack.com",
+            "slack.com",
+            "https://appleid.apple.com",
+            "https://www.facebook.com",
+            "https://www.linkedin.com/oauth",
+            "https://github.com/login/oauth",
+            "github.com",
+        ] {
+            assert_eq!(code(text), ErrorCode::SettingsIssuerShared, "{text}");
+        }
+        // One's own is nobody else's; and of Google a claim tells whose person it is.
+        for text in [
+            "https://gitlab.acme.example",
+            "https://acme.my.salesforce.com",
+            "https://acme.gitlab.com.example",
+            "https://accounts.google.com",
+        ] {
+            assert!(read(text).is_ok(), "{text}");
+        }
     }
 
     #[test]

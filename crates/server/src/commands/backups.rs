@@ -9,7 +9,7 @@ use crate::audit_export::rfc3339;
 use crate::command_line::{Backup, Restore};
 use crate::failure::Failure;
 use crate::key_file::sync_folder;
-use crate::opening::{open_and_migrate, open_sealing};
+use crate::opening::{check_paths, open_and_migrate, open_sealing};
 use crate::sealing::Sealing;
 use crate::store::{self, BackupError, Store};
 use doorward_core::audit_event::AuditAction;
@@ -133,6 +133,9 @@ pub async fn restore(context: &Context, restore: Restore, output: &mut dyn Write
          and the connection (a client secret that was replaced since must be entered again), and make new recovery\n\
          codes. Accounts and organizations made since must be made again."
     )?;
+    if let Err(failure) = check_paths(&context.configuration, &store).await {
+        writeln!(output, "serve will not start: {}\nnext: {}", failure.what, failure.remedy)?;
+    }
     let keys = keys_of(&store).await?;
     if let [old @ .., newest] = &*keys
         && !old.is_empty()

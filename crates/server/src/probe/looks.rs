@@ -155,6 +155,7 @@ impl Looks {
             Row::OverrideHeaders => self.override_headers().await,
             Row::ForwardedHeaders => self.forwarded_headers().await,
             Row::BigCookies => self.big_cookies().await,
+            Row::ManyHeaders => self.many_headers().await,
             Row::TwoHosts => {
                 let sent = self.send(private.with_all(&API).with("Host", &self.other_host)).await;
                 must_be_refused(sent, "two hosts")
@@ -468,6 +469,26 @@ impl Looks {
         let sent = self.send(huge).await;
         // A connection that is closed is a refusal too.
         if sent.is_err() { Ok(()) } else { must_be_refused(sent, "a cookie of 70000 bytes") }
+    }
+
+    /// A proxy that copies headers into its question may have room for a hundred, and go on where that is too few.
+    async fn many_headers(&mut self) -> Look {
+        let with = |number: usize| {
+            (0..number)
+                .fold(Request::new("GET", &self.private).with_all(&API), |request, _| request.with("a", "1"))
+        };
+        // One that is known to do so must refuse the request before it asks, and before it comes to harm.
+        if self.proxy == Some(ProxyKind::Haproxy) {
+            let sent = self.send(with(90)).await;
+            return must_be_refused(sent, "a request of 94 headers");
+        }
+        let sent = self.send(with(94)).await.map_err(|error| told(&error))?;
+        not_reached(&sent)?;
+        // Who can't ask may say so; an application's own 404 is none of these.
+        match sent.answer.status {
+            400 | 401 | 403 | 413 | 431 | 500 | 502 | 503 => Ok(()),
+            _ => Err(format!("a request of 98 headers: {}", described(&sent.answer))),
+        }
     }
 
     /// Neither past the proxy nor through it: what the gate says of somebody is for the proxy alone.

@@ -95,7 +95,7 @@ fn nginx(row: Row) -> Remedy {
             "in ask.conf, which every location that leads to the application includes",
             "error_page 401 403 = @doorward_answer;",
         ),
-        Row::WebSocketStranger | Row::PublicPage | Row::Arrives => {
+        Row::WebSocketStranger | Row::ManyHeaders | Row::PublicPage | Row::Arrives => {
             add(ASK, "include /etc/nginx/doorward/ask.conf;")
         }
         Row::OddMethods => add(QUESTION, "proxy_set_header X-Original-Method $request_method;"),
@@ -169,6 +169,7 @@ fn traefik(row: Row) -> Remedy {
         | Row::PublicPage
         | Row::Arrives
         | Row::BigCookies
+        | Row::ManyHeaders
         | Row::OverrideHeaders
         | Row::ForwardedHeaders
         | Row::HeadAndRange
@@ -224,6 +225,7 @@ fn caddy(row: Row) -> Remedy {
         | Row::PublicPage
         | Row::Arrives
         | Row::BigCookies
+        | Row::ManyHeaders
         | Row::HeadAndRange
         | Row::OtherUpgrades => add(ASK, "uri /forward-auth"),
         Row::OverrideHeaders | Row::ForgedOverrides => {
@@ -277,6 +279,7 @@ fn envoy(row: Row) -> Remedy {
         | Row::PublicPage
         | Row::Arrives
         | Row::BigCookies
+        | Row::ManyHeaders
         | Row::HeadAndRange => add("first of the http_filters", "- name: envoy.filters.http.ext_authz"),
         Row::Browser
         | Row::OverrideHeaders
@@ -337,6 +340,7 @@ fn haproxy(row: Row) -> Remedy {
         | Row::BigCookies
         | Row::HeadAndRange
         | Row::OtherUpgrades => add("in the frontend", "http-request lua.doorward unless sso or handover"),
+        Row::ManyHeaders => add(FRONTEND, "http-request deny deny_status 400 if { req.fhdr_cnt gt 90 }"),
         Row::ForwardedHeaders | Row::SchemeArrives => {
             add(FRONTEND, "http-request set-header X-Forwarded-Proto https")
         }

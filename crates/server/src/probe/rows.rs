@@ -62,6 +62,7 @@ rows! {
     OverrideHeaders    "override-headers"   Nothing "X-Original-URL and its kin open nothing";
     ForwardedHeaders   "forwarded-headers"  Nothing "X-Forwarded-Host and its kin change nothing";
     BigCookies         "big-cookies"        Nothing "big cookies are judged or refused";
+    ManyHeaders        "many-headers"       Nothing "a request of a hundred headers is judged or refused";
     TwoHosts           "two-hosts"          Nothing "a request with two hosts is refused";
     GateListener       "gate-listener"      Nothing "the gate's own answers are for the proxy alone";
     // What the application gets.

@@ -596,10 +596,9 @@ impl Transaction {
             ],
         )
         .await?;
-        // Whose identity the account's is, is answered by this.
-        let answered =
-            "DELETE FROM link_question WHERE connection_id = $1 AND account_id = $2 AND issuer = $3";
-        self.execute(answered, values![connection, account, &identity.issuer]).await?;
+        // Whose identity the account's is, is answered by this, at whichever issuer it was asked.
+        let answered = "DELETE FROM link_question WHERE connection_id = $1 AND account_id = $2";
+        self.execute(answered, values![connection, account]).await?;
         Ok(())
     }
 

@@ -236,16 +236,18 @@ pub async fn count_link_requests(
     query.fetch_optional(sql, values![organization, now]).await?.map_or(Ok(0), |row| row.int("n"))
 }
 
-/// Whether it is a question whose identity at this issuer is the account's: one that a member's sign-in has left to the
-/// admins, or that they have opened by unlinking him, and that no link has answered yet (ADR 0036).
+/// Whether it is a question whose identity the account's is at this issuer: one that a member's sign-in has left to the
+/// admins, or that they have opened by unlinking him, at whichever issuer, and that no link has answered yet; or his own
+/// identity at another issuer, from before the provider was changed (ADR 0036).
 pub async fn is_in_question(
     query: &mut impl Query,
     connection: ConnectionId,
     issuer: &str,
     account: AccountId,
 ) -> Result<bool, StoreError> {
-    let sql =
-        "SELECT asked_at FROM link_question WHERE connection_id = $1 AND account_id = $2 AND issuer = $3";
+    let sql = "SELECT issuer FROM link_question WHERE connection_id = $1 AND account_id = $2 \
+               UNION ALL \
+               SELECT issuer FROM identity WHERE connection_id = $1 AND account_id = $2 AND issuer <> $3";
     Ok(query.fetch_optional(sql, values![connection, account, issuer]).await?.is_some())
 }
 

@@ -29,6 +29,7 @@ core.register_action("doorward", { "http-req" }, function(txn)
             local value = one(answer.headers[name])
             if value and value ~= "" then txn.http:req_set_header(name, value) end
         end
+        txn:set_var("txn.doorward", "allowed")
         return
     end
 

@@ -58,6 +58,10 @@ async fn make_join_link(world: &World, admin: &Browser, fields: &[(&str, &str)])
 /// Opens the join link and signs in at the provider as `person`: the page that asks, or why there is none.
 async fn go_to_confirm(world: &World, browser: &Browser, link: &str, person: &str) -> Page {
     world.idp.signs_in(person);
+    go_by_link(world, browser, link).await
+}
+
+async fn go_by_link(world: &World, browser: &Browser, link: &str) -> Page {
     let page = browser.get(link).await;
     let path = link.strip_prefix(&world.base).unwrap();
     let page = browser.submit(page.form(path)).await;
@@ -575,6 +579,59 @@ async fn v37_a_member_who_was_never_linked_does_not_link_himself_by_leaving_and_
             world.remove_member("acme", "mira").await;
             let questions = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM link_question";
             assert_eq!(world.count(questions).await, 0, "{end}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v37_a_change_of_provider_makes_no_former_member_a_stranger_who_links_himself() {
+    for on in On::all() {
+        for before in ["was linked", "was in question"] {
+            let world = World::with(Options { on, second_provider: true, ..Options::default() }).await;
+            let (ada, _) = world.enable_sso("acme", "ada").await;
+            let (old, new) = (&world.idp, world.second_idp());
+            let mira = world.browser_of("mira").await;
+            old.add_person(Person::new("corp", "Somebody Else", "somebody@corp.example"));
+            old.signs_in(if before == "was in question" { "corp" } else { "mira" });
+            world.visit(&mira, &format!("{}/acme/secret", world.hub)).await;
+            world.remove_member("acme", "mira").await;
+
+            // Another provider, which is enabled by the page as the first one was.
+            for (name, address) in [("ada", "ada@acme.example"), ("tom", "tom@corp.example")] {
+                new.add_person(Person::new(name, name, address));
+            }
+            new.signs_in("ada");
+            let client = new.new_client(&page_of(&world, "/organizations/acme/oidc/consume"));
+            let issuer = new.issuer();
+            let fields =
+                [("client_id", &*client.id), ("client_secret", client.secret()), ("issuer_url", &*issuer)];
+            let page = world.update_and_test(&ada, "acme", &fields).await;
+            ada.follow_all(page).await;
+            let revision = world.draft("acme").await;
+            ada.post(&world.settings("acme", "/enable"), &[("revision", &revision)]).await;
+            assert_eq!(world.state("acme").await, "live", "{}", ada.history());
+            let link = make_join_link(&world, &ada, &[("role", "write")]).await;
+
+            // Whoever has mira's password, and an account of his own at the new provider.
+            let thief = world.browser_of("mira").await;
+            new.signs_in("tom");
+            let page = go_by_link(&world, &thief, &link).await;
+            assert_eq!(page.code().as_deref(), Some("join.link_in_question"), "{before}: {}", page.text());
+            assert_eq!(role(&world, "acme", "mira").await, None, "{before}");
+
+            // Her proved address answers it, at whichever issuer it was asked.
+            new.add_person(Person::new("mira", "Mira Holt", "mira@acme.example"));
+            new.signs_in("mira");
+            let page = go_by_link(&world, &thief, &link).await;
+            thief.submit(page.form("/join")).await;
+            assert_eq!(
+                role(&world, "acme", "mira").await,
+                Some(Role::Write),
+                "{before}: {}",
+                thief.history()
+            );
+            let questions = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM link_question";
+            assert_eq!(world.count(questions).await, 0, "{before}");
         }
     }
 }

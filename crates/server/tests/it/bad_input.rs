@@ -63,6 +63,7 @@ async fn an_issuer_that_can_not_be_one_is_refused_with_the_field_as_typed() {
             "https://login.microsoftonline.com/common/v2.0/.well-known/openid-configuration",
             "settings.issuer_multi_tenant",
         ),
+        ("https://gitlab.com", "settings.issuer_shared"),
         ("https://portal.azure.com/#home", "settings.issuer_wrong_page"),
     ] {
         let page = save(&world, &ada, &client, issuer).await;

@@ -147,6 +147,50 @@ fn an_organization_can_not_have_the_name_of_an_applications_path() {
 }
 
 #[test]
+fn a_path_of_later_does_not_open_an_organization_that_has_its_name() {
+    let folder = with_acme();
+    let app = |patterns: &str| {
+        let text = format!("[[app]]\nname = \"hub\"\nhost = \"hub.localhost\"\n{patterns}\n");
+        folder.write("doorward.toml", &format!("listen = \"127.0.0.1:0\"\n{text}"));
+    };
+    let backup = folder.0.join("acme.backup");
+    folder.good(&format!("backup {}", backup.display()), "");
+    for (patterns, pattern) in [
+        ("public = [\"/\", \"/aCme/**\"]", "/aCme/**"),
+        ("public = [\"/acme\"]", "/acme"),
+        ("organization = [\"/acme/{org}/**\", \"/{org}/**\"]", "/acme/{org}/**"),
+    ] {
+        app(patterns);
+        let both = format!("{pattern} of app hub is about pages of the organization Acme");
+        let errors = folder.bad("serve", "", "organization.name_is_a_path");
+        assert!(errors.contains(&both), "{errors}");
+        let (code, report, _) = folder.run("check", "");
+        assert!(code == 1 && report.contains("wrong  ") && report.contains(&both), "{report}");
+        let told = folder.good(&format!("restore {} --replace", backup.display()), "");
+        assert!(told.contains(&both) && told.contains("serve will not start"), "{told}");
+    }
+    app("public = [\"/acme/**\", \"/acme\"]");
+    assert_eq!(folder.run("check", "").1.matches("the organization Acme").count(), 2, "all are told at once");
+    // A rule opens nothing, and where hosts tell whose a page is, a path is nobody's name.
+    for patterns in [
+        "rules = [{ path = \"/acme/**\", role = \"admin\" }]",
+        "organization = [\"/{org}/**\"]\npublic = [\"/\"]",
+    ] {
+        app(patterns);
+        let (_, report, _) = folder.run("check", "");
+        assert!(!report.contains("the organization Acme"), "{report}");
+    }
+    folder.write(
+        "doorward.toml",
+        "[[app]]\nname = \"hub\"\nhost = \"{org}.localhost\"\npublic = [\"/acme/**\"]\n",
+    );
+    assert!(!folder.run("check", "").1.contains("the organization Acme"));
+    // Nor does the name of an account keep Doorward from serving.
+    app("public = [\"/mira/**\"]");
+    assert!(!folder.run("check", "").1.contains("the organization"));
+}
+
+#[test]
 fn members_come_change_and_go_but_the_last_admin_stays() {
     let folder = with_acme();
     assert!(folder.good("org member set acme omar --role read", "").contains("role read"));
@@ -348,6 +392,7 @@ fn settings_that_can_not_be_taken_say_which_and_a_silent_provider_leaves_a_draft
         |issuer: &str| format!("sso set acme --issuer-url {issuer} --client-id acme --client-secret-stdin");
     folder.bad(&set("ftp://a.example"), "secret-of-acme\n", "settings.issuer_not_url");
     folder.bad(&set("http://a.example"), "secret-of-acme\n", "settings.issuer_not_https");
+    folder.bad(&set("https://gitlab.com"), "secret-of-acme\n", "settings.issuer_shared");
     folder.bad(&set("https://a.example"), "", "command.input_missing");
     let told =
         folder.bad(&set(&format!("http://127.0.0.1:{port}")), "secret-of-acme\n", "outbound.unreachable");

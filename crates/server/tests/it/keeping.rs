@@ -1297,11 +1297,15 @@ async fn every_mistake_of_a_file_is_told_with_its_line_and_nothing_is_written() 
         (connection(",\"client_secret\":\"\""), "client_secret: "),
         (connection(&format!(",\"client_secret\":\"{secret}\",\"scopes\":\"email\"")), "scopes: "),
         (connection(&format!(",\"client_secret\":[\"{secret}\"]")), "wrong kind"),
+        (
+            connection(&format!(",\"client_secret\":\"{secret}\"")).replace("idp.example", "gitlab.com"),
+            "issuer_url: Anybody gets an account there",
+        ),
     ];
     let text: String = cases.iter().map(|(line, _)| format!("{line}\n")).collect();
     let (code, output, errors) = world.operate(&format!("import {}", written(world.folder(), &text))).await;
     assert!(
-        is_refused(code, &errors, "import.mistaken") && errors.contains("28 mistakes"),
+        is_refused(code, &errors, "import.mistaken") && errors.contains("29 mistakes"),
         "{errors}{output}"
     );
     for (n, (line, says)) in cases.iter().enumerate() {

@@ -44,7 +44,7 @@ async fn what_a_stranger_gets_through_the_built_in_proxy_is_all_right_and_no_pos
     assert_eq!((code, errors.as_str()), (0, ""), "{report:#}");
     assert_eq!(rows(&report, "failed"), [""; 0]);
     let passed = rows(&report, "passed");
-    assert_eq!(passed.len(), 18, "{passed:?}");
+    assert_eq!(passed.len(), 19, "{passed:?}");
     assert!(passed.contains(&"form-post") && passed.contains(&"path-tricks"), "{passed:?}");
     // What is open to everybody arrived, and nothing else.
     let seen = world.seen.lock().unwrap();
@@ -91,7 +91,7 @@ async fn where_hosts_tell_the_organization_one_of_them_is_looked_at() {
         format!("host = \"{}\"\npublic = [\"/static/**\"]", at("{org}").trim_start_matches("http://"));
     let (code, report, errors) = probe_of(&world, &application, &at("{org}"), " --organization acme").await;
     assert_eq!((code, errors.as_str()), (0, ""), "{report:#}");
-    assert_eq!(rows(&report, "passed").len(), 18, "{report:#}");
+    assert_eq!(rows(&report, "passed").len(), 19, "{report:#}");
     let (code, again, errors) = probe_of(&world, &application, &at("ACME"), "").await;
     assert_eq!((code, errors.as_str(), &again["rows"]), (0, "", &report["rows"]), "{again:#}");
 
