@@ -995,7 +995,8 @@ async fn rule_9_failed_trips_are_written_down_by_the_hour_and_not_by_the_trip() 
 
 /// Wrong passwords are written down after their answer: waits until none is on the way.
 async fn all_noted(world: &World) {
-    let places = world.app.notes_of_failures.acquire_many(64).await.unwrap();
+    let all = u32::try_from(doorward::app::NOTES_OF_FAILURES_MAX).unwrap();
+    let places = world.app.notes_of_failures.acquire_many(all).await.unwrap();
     drop(places);
 }
 

@@ -8,19 +8,20 @@ use doorward_core::audit_event::AuditAction;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::finding::bounded;
 use doorward_core::ids::SessionId;
-use doorward_core::secret::Secret;
+use doorward_core::secret::{Secret, TokenHash};
 use http::StatusCode;
 use http::header::SET_COOKIE;
 use serde::Deserialize;
+use std::sync::Arc;
 
-use super::audited;
 use super::sign_in::{note_failure, take_place};
+use super::{audited, to_its_end};
 use crate::app::{App, SharedApp};
 use crate::cookies::Cookie;
-use crate::passwords::{Caller, PasswordError, judge_new_password};
+use crate::passwords::{Caller, judge_new_password};
 use crate::refusal::Refusal;
 use crate::session::session_is_alive;
-use crate::store::{load_emails, load_sign_in_from};
+use crate::store::{AccountFacts, load_emails, load_sign_in_from};
 use crate::web::access::redirect;
 use crate::web::page::{Done, Frame, Moment, Problem, Problems, show, show_with};
 use crate::web::visit::Visit;
@@ -156,10 +157,20 @@ pub(super) async fn prove_password(
     visit: &Visit,
     current: Secret,
 ) -> Result<Option<String>, Refusal> {
-    let account = &visit.account()?.account;
-    let facts = load_sign_in_from(&mut app.store.reader(), account.name(), visit.browser).await?;
+    let (app, account, browser) =
+        (SharedApp::clone(app), Arc::clone(&visit.account()?.account), visit.browser);
+    to_its_end(async move { look_at(&app, &account, browser, current).await }).await?
+}
+
+async fn look_at(
+    app: &SharedApp,
+    account: &AccountFacts,
+    browser: Option<TokenHash>,
+    current: Secret,
+) -> Result<Option<String>, Refusal> {
+    let facts = load_sign_in_from(&mut app.store.reader(), account.name(), browser).await?;
     let facts = facts.ok_or(ErrorCode::AccountSignInNeeded)?;
-    let guess = take_place(app, Some(&facts), account.name(), visit.browser)
+    let guess = take_place(app, Some(&facts), account.name(), browser)
         .map_err(|wait| Refusal::new(ErrorCode::AccountThrottled).with_retry_after(wait.seconds() + 1))?;
     let before = facts.password_hash.unwrap_or_default();
     let fits = current.expose().len() <= super::sign_in::PASSWORD_BYTES_MAX;
@@ -168,10 +179,9 @@ pub(super) async fn prove_password(
         Ok(turn) => app.passwords.verify_in(turn, current, hash).await,
         Err(error) => Err(error),
     };
-    if matches!(verified, Err(PasswordError::Busy)) {
-        app.sign_ins.give_back(guess, app.clock.now());
-    }
-    if !(fits && verified?) {
+    // Not looked at, or not computed, is not wrong.
+    let right = verified.inspect_err(|_| app.sign_ins.give_back(guess, app.clock.now()))?;
+    if !(fits && right) {
         note_failure(app, guess, None);
         return Ok(None);
     }

@@ -34,6 +34,8 @@ use crate::web::page::{Done, Frame, Problem, Problems, going_on, host_of, show, 
 use crate::web::throttle::{AddressRefused, Budget, Guess};
 use crate::web::visit::Visit;
 
+use super::to_its_end;
+
 /// Longest user name or address that is looked up, in bytes.
 const USERNAME_BYTES_MAX: usize = 254;
 /// Longest password that is looked at, in bytes: 256 characters of at most 4.
@@ -201,12 +203,16 @@ pub(super) fn note_failure(app: &SharedApp, guess: Guess, entry: Option<AuditEnt
         Budget::Nobody(_) | Budget::Recovery(_) => return,
     };
     // Where so many wait, this node counts it alone.
-    let Ok(place) = Arc::clone(&app.notes_of_failures).try_acquire_owned() else { return };
+    let Ok(place) = Arc::clone(&app.notes_of_failures).try_acquire_owned() else {
+        tracing::warn!("so many failed sign-ins wait to be written down that this one is not");
+        return;
+    };
     let app = SharedApp::clone(app);
     tokio::spawn(async move {
         let _place = place;
         let now = app.clock.now();
         let noted = async {
+            let _turn = app.failures_being_noted.acquire().await;
             let mut tx = app.store.begin().await?;
             tx.note_failed_sign_in(account, browser, guess.counted).await?;
             if let Some(entry) = entry {
@@ -226,12 +232,17 @@ pub async fn sign_in(
     visit: Visit,
     Form(form): Form<SignInForm>,
 ) -> Result<Response, Refusal> {
-    let to = go_on(&app, &form.next)?;
+    // Whoever hangs up meanwhile has failed as everybody does: in the log, and against his address.
+    to_its_end(async move { look_at(&app, &visit, &form).await }).await?
+}
+
+async fn look_at(app: &SharedApp, visit: &Visit, form: &SignInForm) -> Result<Response, Refusal> {
+    let to = go_on(app, &form.next)?;
     let username = form.username.trim();
     let again = |code: ErrorCode, wait: Option<Lifetime>| {
         app.metrics.sign_in(Err(code));
         let page = SignInPage {
-            frame: Frame::of(&app, &visit),
+            frame: Frame::of(app, visit),
             // As typed; a page has no place for control characters.
             username: username.chars().filter(|c| !c.is_control()).take(USERNAME_BYTES_MAX).collect(),
             next: form.next.clone(),
@@ -266,7 +277,7 @@ pub async fn sign_in(
         Err(AddressRefused::Failures(wait)) => return Ok(again(ErrorCode::AccountThrottled, Some(wait))),
         Err(AddressRefused::Crowded) => return Ok(again(ErrorCode::AccountBusy, None)),
     };
-    let guess = match take_place(&app, facts.as_ref(), username, visit.browser) {
+    let guess = match take_place(app, facts.as_ref(), username, visit.browser) {
         Ok(guess) => guess,
         Err(wait) => return Ok(again(ErrorCode::AccountThrottled, Some(wait))),
     };
@@ -284,13 +295,15 @@ pub async fn sign_in(
         return Ok(again(ErrorCode::AccountThrottled, Some(wait)));
     }
     let hash = facts.as_ref().and_then(|facts| facts.password_hash.clone());
-    let right = app.passwords.verify_in(turn, Secret::new(form.password.clone()), hash.clone()).await?;
+    let verified = app.passwords.verify_in(turn, Secret::new(form.password.clone()), hash.clone()).await;
+    // Not computed is not wrong.
+    let right = verified.inspect_err(|_| app.sign_ins.give_back(guess, app.clock.now()))?;
     let (Some(facts), Some(hash), true) = (facts.as_ref(), hash, right) else {
         tracing::info!("a sign-in failed");
         if let Some(address) = address {
             address.failed(app.clock.now());
         }
-        note_failure(&app, guess, facts.as_ref().map(|facts| failed(&visit, &facts.account)));
+        note_failure(app, guess, facts.as_ref().map(|facts| failed(visit, &facts.account)));
         return Ok(again(ErrorCode::AccountWrongPassword, None));
     };
     drop(address);
@@ -312,7 +325,7 @@ pub async fn sign_in(
     };
 
     let now = app.clock.now();
-    let (browser, new_browser) = browser_of(&app, &visit)?;
+    let (browser, new_browser) = browser_of(app, visit)?;
     let mut tx = app.store.begin().await?;
     if !tx.confirm_sign_in(facts.account.id, &hash).await? {
         drop(tx);
@@ -321,17 +334,17 @@ pub async fn sign_in(
     if let Some(own_hash) = own_hash {
         tx.replace_password_hash(facts.account.id, &hash, &own_hash).await?;
     }
-    let token = begin_session(&app, &mut tx, &visit, facts.account.id, now).await?;
+    let token = begin_session(app, &mut tx, visit, facts.account.id, now).await?;
     if !facts.known_browser.is_some_and(|known| is_remembered(known, now)) {
         tx.remember_browser(facts.account.id, browser, now).await?;
     }
     let actor = Actor::Account(facts.account.id, facts.account.name.as_str().to_owned());
-    tx.audit(own_entry(&visit, actor, AuditAction::AccountSignIn), now).await?;
+    tx.audit(own_entry(visit, actor, AuditAction::AccountSignIn), now).await?;
     tx.commit(now).await?;
     app.metrics.sign_in(Ok(()));
 
-    let response = if to.leads_on() { going_on(&app, &visit, &to.location) } else { redirect(&to.location) };
-    Ok(with_cookies(&app, &token, new_browser.as_ref(), response))
+    let response = if to.leads_on() { going_on(app, visit, &to.location) } else { redirect(&to.location) };
+    Ok(with_cookies(app, &token, new_browser.as_ref(), response))
 }
 
 /// Whether there is nothing to write of a browser that signs in again: no failure, and noted within a day.
