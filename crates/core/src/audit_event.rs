@@ -45,6 +45,8 @@ audit_actions! {
     AccountName = "account.name", "An account's person changed the name that is shown.", "before, after";
     AccountPassword = "account.password", "An account's password was changed; its other sessions and its access tokens ended.", "name";
     AccountEmail = "account.email", "An e-mail address of an account was proved, by the operator's word.", "name, address";
+    AccountDisable = "account.disable", "An account was switched off: its sessions ended, and nobody signs in to it.", "name";
+    AccountEnable = "account.enable", "An account was switched on again.", "name";
     AccountDelete = "account.delete", "An account was deleted with all that was its own; neither its id nor its name is given again.", "name";
     AccountSessionEnd = "account.session_end", "One or all sessions of an account were ended.", "count";
     AccountTokenCreate = "account.token.create", "A personal access token was made.", "token, name, role, expires_at";

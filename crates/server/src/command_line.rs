@@ -254,6 +254,10 @@ enum AccountCommand {
     Password(AccountPassword),
     /// Give an account one more address; your word proves it
     Email(AccountEmail),
+    /// Switch an account off: its sessions end, and nobody signs in to it
+    Disable(AccountSwitch),
+    /// Switch an account on again
+    Enable(AccountSwitch),
     /// Delete an account with all that is its own; its name is never given again
     Delete(AccountDelete),
     /// List an account's access tokens, or revoke one
@@ -307,6 +311,13 @@ pub struct AccountEmail {
     /// E-mail address
     #[arg(long, value_name = "ADDRESS")]
     pub add: String,
+}
+
+/// `account disable` and `account enable`.
+#[derive(Args, Debug)]
+pub struct AccountSwitch {
+    /// User name
+    pub name: String,
 }
 
 /// `account delete`.
@@ -787,6 +798,12 @@ fn execute(
             }
             Command::Account(AccountCommand::Email(email)) => {
                 commands::add_email(&context, email, output).await.map_err(one)
+            }
+            Command::Account(AccountCommand::Disable(switch)) => {
+                commands::disable_account(&context, switch, output).await.map_err(one)
+            }
+            Command::Account(AccountCommand::Enable(switch)) => {
+                commands::enable_account(&context, switch, output).await.map_err(one)
             }
             Command::Account(AccountCommand::Delete(delete)) => {
                 commands::delete_account(&context, delete, output).await.map_err(one)

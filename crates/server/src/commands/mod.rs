@@ -16,7 +16,10 @@ mod organizations;
 mod sso;
 mod tokens;
 
-pub use accounts::{add_email, create_account, delete_account, list_or_revoke_tokens, set_password};
+pub use accounts::{
+    add_email, create_account, delete_account, disable_account, enable_account, list_or_revoke_tokens,
+    set_password,
+};
 pub use audit_log::{
     VerifyFile, export_audit_log, make_audit_key, print_checkpoints, print_public_key, verify_audit_file,
     verify_audit_logs,

@@ -825,6 +825,63 @@ async fn rule_12_an_admins_account_is_not_deleted_without_sso_nor_the_last_admin
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v34_an_account_that_the_operator_switches_off_is_out_at_once_and_comes_back_by_a_new_login() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        give_password(&world, "mira").await;
+        let mira = world.browser_of("mira").await;
+        let secret = format!("{}/acme/secret", world.hub);
+        assert!(world.visit(&mira, &secret).await.says("the application's page"), "{on:?}");
+        let sign_in = async || {
+            let fields = [("username", "mira"), ("password", PASSWORD)];
+            Browser::new().post(&page_of(&world, "/login"), &fields).await
+        };
+
+        let output = world.good_command("account disable mira").await;
+        assert!(output.contains("mira is switched off"), "{output}");
+        world.app.store.read_changes(world.app.clock.now()).await.unwrap();
+        assert!(!mira.fetch(&secret).await.says("the application's page"), "{on:?}");
+        assert_eq!(sign_in().await.code().as_deref(), Some("account.disabled"), "{on:?}");
+        let output = world.good_command("account disable mira").await;
+        assert!(output.contains("already"), "{output}");
+
+        let output = world.good_command("account enable mira").await;
+        assert!(output.contains("mira can sign in again"), "{output}");
+        world.app.store.read_changes(world.app.clock.now()).await.unwrap();
+        assert!(!mira.fetch(&secret).await.says("the application's page"), "no session of before revives");
+        assert_eq!(sign_in().await.status, 303, "{on:?}");
+        let output = world.good_command("account enable mira").await;
+        assert!(output.contains("already"), "{output}");
+
+        // No organization is left without an admin who can govern it.
+        let (code, _, errors) = world.operate("account disable ada").await;
+        assert!(code == 1 && errors.contains("the last admin of acme"), "{errors}");
+        give_password(&world, "ada").await;
+        world.set_role("acme", "mira", Role::Admin).await;
+        world.good_command("account disable ada").await;
+        let (code, _, errors) = world.operate("account disable mira").await;
+        assert!(code == 1 && errors.contains("the last admin of acme"), "{errors}");
+        assert_eq!(sign_in().await.status, 303, "{on:?}: nothing was changed");
+
+        let events = world.app.store.reader().audit_of_scope_after("system", 0, 1000).await.unwrap();
+        let told: Vec<_> = events
+            .iter()
+            .filter(|event| event.action.ends_with("able"))
+            .map(|event| (&*event.action, event.details["name"].as_str().unwrap(), &*event.actor_kind))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("account.disable", "mira", "operator"),
+                ("account.enable", "mira", "operator"),
+                ("account.disable", "ada", "operator")
+            ],
+            "{on:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn v35_each_organization_is_told_of_the_links_that_go_with_an_account() {
     for on in On::all() {
         let world = world_on(on).await;
