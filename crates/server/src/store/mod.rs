@@ -88,7 +88,7 @@ pub use organizations::{
     load_resources, load_role, owes_sso,
 };
 pub use recovery::{RECOVERY_LIFETIME, count_recovery_codes, load_recovery};
-pub use sealed_columns::{Resealed, SEALED_COLUMNS, SealedColumn};
+pub use sealed_columns::{Resealed, SEALED_COLUMNS, SealedColumn, Spoiled};
 pub use sessions::{
     BrowserSession, HOST_SESSIONS_MAX, NewTicket, SESSION_ABSOLUTE, SESSION_IDLE, Ticket,
     load_browser_sessions, ticket_is_there,

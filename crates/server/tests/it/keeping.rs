@@ -272,6 +272,42 @@ async fn f24_of_two_first_starts_at_once_with_keys_of_their_own_one_is_refused()
 }
 
 #[tokio::test]
+async fn f24_a_row_under_a_key_that_is_gone_is_named_and_keeps_no_rotation_from_its_end() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        world.enable_sso("acme", "ada").await;
+        world.good_command("sso join-link acme --rotate --role read").await;
+        let gone = key_ids(&world)[0].clone();
+        let sql = "SELECT connection_id, client_secret FROM revision";
+        let before = world.app.store.reader().fetch_optional(sql, Vec::new()).await.unwrap().unwrap();
+        let (connection, secret) =
+            (before.text("connection_id").unwrap(), before.text("client_secret").unwrap());
+        world.good_command("key rotate").await;
+        world.pass(Lifetime::from_minutes(2));
+        world.good_command("key rotate --drop-old").await;
+
+        // Somebody mends the table with a row of an old dump.
+        let mut tx = world.app.store.begin().await.unwrap();
+        let sql = "UPDATE revision SET client_secret = $1 RETURNING number";
+        tx.fetch_optional(sql, doorward::values![&secret]).await.unwrap().unwrap();
+        tx.commit(world.app.clock.now()).await.unwrap();
+        for line in ["key rotate", "key rotate", "key rotate --drop-old"] {
+            let told = world.good_command(line).await;
+            assert!(
+                told.contains(&format!("revision.client_secret ({connection}.1)")) && told.contains(&gone),
+                "{on:?}, {line}: {told}"
+            );
+            let sql = "SELECT sealed FROM join_link";
+            let link = world.app.store.reader().fetch_optional(sql, Vec::new()).await.unwrap().unwrap();
+            let newest = key_ids(&world)[0].clone();
+            assert_eq!(sealed_with(&link.text("sealed").unwrap()), Some(&*newest), "{on:?}, {line}");
+            world.pass(Lifetime::from_minutes(2));
+        }
+        assert_eq!(key_ids(&world).len(), 1, "{on:?}");
+    }
+}
+
+#[tokio::test]
 async fn rule_6_what_a_straggler_sealed_with_the_old_key_is_sealed_anew_before_that_key_goes() {
     for on in On::all() {
         let world = world_on(on).await;
