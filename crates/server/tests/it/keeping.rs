@@ -254,6 +254,40 @@ async fn f24_a_service_with_an_older_copy_of_the_key_file_opens_and_seals_nothin
 }
 
 #[tokio::test]
+async fn f24_a_node_with_an_older_copy_of_the_key_file_is_not_ready_and_says_try_again() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        world.enable_sso("acme", "ada").await;
+        let (here, older, newer) = (
+            world.folder().join("master.key"),
+            world.folder().join("older.key"),
+            world.folder().join("newer.key"),
+        );
+        std::fs::copy(&here, &older).unwrap();
+        world.good_command("key rotate").await;
+        std::fs::copy(&here, &newer).unwrap();
+        let (mira, readyz) = (world.browser_of("mira").await, format!("{}/readyz", world.base));
+        let sso = format!("{}/organizations/acme/sso", world.base);
+        for (file, ready) in [(&newer, true), (&older, false), (&newer, true)] {
+            std::fs::copy(file, &here).unwrap();
+            // As every node does every five seconds; the first time it hears of a missing key, it says so.
+            drop(world.app.store.look_at_keys(&world.app.sealing).await);
+            let probe = mira.get(&readyz).await;
+            let started = mira.post(&sso, &[("next", "/")]).await;
+            if ready {
+                assert_eq!(probe.status, 200, "{on:?}: {}", probe.text());
+                assert!(started.meta_refresh().is_some(), "{on:?}: {}", started.text());
+            } else {
+                assert_eq!(probe.status, 503, "{on:?}");
+                assert!(probe.says("master key file is an older copy"), "{on:?}: {}", probe.text());
+                assert_eq!(started.code().as_deref(), Some("service.unavailable"), "{on:?}");
+                assert!(started.header("retry-after").is_some(), "{on:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn f24_of_two_first_starts_at_once_with_keys_of_their_own_one_is_refused() {
     for on in On::all() {
         for _ in 0..10 {
