@@ -335,6 +335,8 @@ enum OrgCommand {
     List,
     /// Put an organization on another plan; what is enabled stays enabled
     Plan(OrgPlan),
+    /// Delete an organization: it is closed to everybody; its name is never given again
+    Delete(OrgDelete),
     /// Make an invitation and print its link, this once
     Invite(OrgInvite),
     /// List the invitations that still work
@@ -370,6 +372,13 @@ pub struct OrgPlan {
     /// free, team or enterprise
     #[arg(value_parser = parse_plan)]
     pub plan: Plan,
+}
+
+/// `org delete`.
+#[derive(Args, Debug)]
+pub struct OrgDelete {
+    /// The organization
+    pub organization: String,
 }
 
 /// `org invite`.
@@ -815,6 +824,7 @@ fn execute(
                 OrgCommand::Create(create) => commands::create_organization(&context, create, output).await,
                 OrgCommand::List => commands::list_organizations(&context, output).await,
                 OrgCommand::Plan(plan) => commands::set_plan(&context, plan, output).await,
+                OrgCommand::Delete(delete) => commands::delete_organization(&context, delete, output).await,
                 OrgCommand::Invite(invite) => commands::invite(&context, invite, output).await,
                 OrgCommand::Invitations(list) => commands::list_invitations(&context, list, output).await,
                 OrgCommand::InviteRevoke(revoke) => {

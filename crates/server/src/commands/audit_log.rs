@@ -1,6 +1,6 @@
 //! `audit …`: export, check, sign, show the key and make another.
 
-use super::{Context, organization};
+use super::{Context, no_organization};
 use crate::audit_chain::{
     AuditKeys, ChainWalk, Checkpoint, Damage, Signed, Wrong, checkpoint_is_due, is_signed_by,
 };
@@ -10,9 +10,12 @@ use crate::failure::Failure;
 use crate::opening::{open_master_key, open_store};
 use crate::store::{
     Actor, AuditRecord, Reader, SYSTEM_SCOPE, Store, StoreError, load_audit_sequence, load_name,
+    load_organization_of_log,
 };
 use doorward_core::audit_event::AuditAction;
 use doorward_core::error_code::ErrorCode;
+use doorward_core::ids::OrganizationId;
+use doorward_core::name::Name;
 use doorward_core::time::Timestamp;
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
@@ -35,16 +38,16 @@ pub async fn export_audit_log(
     output: &mut dyn Write,
 ) -> Result<(), Failure> {
     let store = context.store().await?;
-    let organization = organization(&mut store.reader(), &export.organization).await?;
-    let until = load_audit_sequence(&mut store.reader(), &organization.id.to_string()).await?;
+    let (id, name) = organization_of_log(&store, &export.organization).await?;
+    let until = load_audit_sequence(&mut store.reader(), &id.to_string()).await?;
     let until = until.map_or(0, |sequence| sequence.count);
     // Told before it happens: whoever reads the first lines only has read them too.
     let now = context.clock.now();
     let mut tx = store.begin().await?;
     let details = vec![("count", until.to_string())];
-    tx.audit(context.entry(Some(organization.id), AuditAction::OrgAuditLogExport, details), now).await?;
+    tx.audit(context.entry(Some(id), AuditAction::OrgAuditLogExport, details), now).await?;
     tx.commit(now).await?;
-    let mut export = AuditExport::new(store.clone(), organization.id, organization.name.as_str(), until);
+    let mut export = AuditExport::new(store.clone(), id, name.as_str(), until);
     let mut after = 0;
     loop {
         let events = export.next(&mut after).await?;
@@ -58,7 +61,13 @@ pub async fn export_audit_log(
     let (end, wrong) = export.end(context.clock.now())?;
     writeln!(output, "{end}")?;
     output.flush()?;
-    wrong.map_or(Ok(()), |wrong| Err(broken(organization.name.as_str(), wrong)))
+    wrong.map_or(Ok(()), |wrong| Err(broken(name.as_str(), wrong)))
+}
+
+/// The organization whose log that is; a deleted one's log outlives it.
+async fn organization_of_log(store: &Store, name: &str) -> Result<(OrganizationId, Name), Failure> {
+    let found = load_organization_of_log(&mut store.reader(), name).await?;
+    found.ok_or_else(|| no_organization(name))
 }
 
 fn broken(log: &str, wrong: Wrong) -> Failure {
@@ -157,11 +166,11 @@ struct Scopes {
 
 impl Scopes {
     async fn of(store: &Store, name: Option<&str>) -> Result<Self, Failure> {
-        let mut reader = store.reader();
+        let reader = store.reader();
         let one = match name {
             Some(name) => {
-                let organization = organization(&mut reader, name).await?;
-                Some((organization.id.to_string(), organization.name.as_str().to_owned()))
+                let (id, name) = organization_of_log(store, name).await?;
+                Some((id.to_string(), name.as_str().to_owned()))
             }
             None => None,
         };
