@@ -59,7 +59,7 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// Wrong passwords that may wait to be written down: half a minute of all that can be looked at.
+/// Wrong passwords that may wait to be written down: those that can be looked at in half a minute.
 pub const NOTES_OF_FAILURES_MAX: usize = 4096;
 
 /// How handlers hold the app.

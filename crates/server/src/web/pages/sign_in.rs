@@ -20,6 +20,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::app::{App, SharedApp};
 use crate::cookies::Cookie;
@@ -42,6 +43,10 @@ const USERNAME_BYTES_MAX: usize = 254;
 pub(super) const PASSWORD_BYTES_MAX: usize = 1024;
 /// How long the first operator's link works.
 pub const OPERATOR_LINK_LIFETIME: Lifetime = Lifetime::from_days(1);
+/// How often a failed sign-in is tried to be written down: each try waits up to five seconds for the store.
+const NOTE_TRIES: u32 = 6;
+/// The pause between two tries.
+const NOTE_AGAIN: Duration = Duration::from_secs(1);
 /// Where the first operator's link leads, under the base URL; `token` is its only parameter.
 pub const OPERATOR_LINK_PATH: &str = "/login/first";
 
@@ -211,17 +216,28 @@ pub(super) fn note_failure(app: &SharedApp, guess: Guess, entry: Option<AuditEnt
     tokio::spawn(async move {
         let _place = place;
         let now = app.clock.now();
-        let noted = async {
-            let _turn = app.failures_being_noted.acquire().await;
-            let mut tx = app.store.begin().await?;
-            tx.note_failed_sign_in(account, browser, guess.counted).await?;
-            if let Some(entry) = entry {
-                tx.note_sign_in_failure(account, entry, now).await?;
+        let _turn = app.failures_being_noted.acquire().await;
+        for tries_left in (0..NOTE_TRIES).rev() {
+            let noted = async {
+                let mut tx = app.store.begin().await?;
+                tx.note_failed_sign_in(account, browser, guess.counted).await?;
+                if let Some(entry) = entry.clone() {
+                    tx.note_sign_in_failure(account, entry, now).await?;
+                }
+                tx.commit(now).await
+            };
+            match noted.await {
+                Ok(()) => return,
+                // Somebody keeps the store from writing for a while; this must not be how one guesses unseen.
+                Err(StoreError::Unavailable(error)) if tries_left > 0 => {
+                    tracing::debug!(%error, "a failed sign-in will be written down later");
+                    tokio::time::sleep(NOTE_AGAIN).await;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a failed sign-in could not be written down");
+                    return;
+                }
             }
-            tx.commit(now).await
-        };
-        if let Err(error) = noted.await {
-            tracing::error!(%error, "a failed sign-in could not be written down");
         }
     });
 }
