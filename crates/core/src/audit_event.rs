@@ -52,7 +52,7 @@ audit_actions! {
     AccountTokenCreate = "account.token.create", "A personal access token was made.", "token, name, role, expires_at";
     AccountTokenRevoke = "account.token.revoke", "Personal access tokens were revoked: one, or all by a new password.", "account, token, name, count";
     OrgCreate = "org.create", "An organization was made.", "name, plan";
-    OrgDelete = "org.delete", "The organization was deleted with its members, its connection and whatever let somebody in; its name is never given again.", "name";
+    OrgDelete = "org.delete", "The organization was deleted with its members, its settings and whatever let somebody in; its name is never given again.", "name";
     OrgSettings = "org.settings", "General settings of the organization were changed.", "before, after";
     OrgAddUser = "org.add_user", "An account became a member.", "account, role";
     OrgRemoveUser = "org.remove_user", "A member was removed; what he could open is closed, and the invitations and join link that he made are void.", "account, role";

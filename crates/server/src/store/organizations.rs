@@ -581,8 +581,8 @@ impl Transaction {
         Ok(())
     }
 
-    /// Deletes an organization: its members, its connection and whatever lets somebody in are gone. Its id and name stay
-    /// taken, and closed at the gate (rule 7). `false`: somebody else has deleted it.
+    /// Deletes an organization: its members, its settings and whatever lets somebody in are gone. Its id and name stay
+    /// taken, and closed at the gate (rule 7); so does the connection's bare row, to which what is left of trips refers. `false`: somebody else has deleted it.
     pub async fn delete_organization(
         &mut self,
         organization: &Organization,
@@ -604,7 +604,7 @@ impl Transaction {
             "DELETE FROM identity WHERE connection_id IN (SELECT id FROM connection WHERE organization_id = $1)",
             "DELETE FROM revision_test WHERE connection_id IN (SELECT id FROM connection WHERE organization_id = $1)",
             "DELETE FROM revision WHERE connection_id IN (SELECT id FROM connection WHERE organization_id = $1)",
-            "DELETE FROM connection WHERE organization_id = $1",
+            "UPDATE connection SET draft = NULL, live = NULL, epoch = epoch + 1 WHERE organization_id = $1",
             "DELETE FROM membership WHERE organization_id = $1",
             "DELETE FROM resource WHERE organization_id = $1",
         ] {

@@ -925,12 +925,12 @@ async fn rule_7_an_organization_that_the_operator_deletes_is_closed_and_lets_its
         assert!(!eve.get(&page_of(&world, "/")).await.says("acme"), "{on:?}");
         assert_eq!(role(&world, "globex", "mira").await, Some(Role::Read));
 
-        // Nothing of it is left but its name and its log, and for a day what became of trips that had ended.
+        // Nothing of it is left but its name and its log, the connection's id, and for a day what became of trips.
         if on == On::Sqlite {
             let kept = world.everything_stored().await;
             let kept = kept.iter().filter(|(_, rows)| rows.iter().any(|row| row.contains(&id)));
             let kept: Vec<_> = kept.map(|(table, _)| &**table).filter(|t| !t.starts_with("audit")).collect();
-            assert_eq!(kept, ["name", "organization", "spent_attempt"]);
+            assert_eq!(kept, ["connection", "name", "organization", "spent_attempt"]);
         }
         let (code, _, errors) = world.operate("org create acme --name Acme --admin ben").await;
         assert!(code == 1 && errors.starts_with("error[organization.name_taken]"), "{errors}");
