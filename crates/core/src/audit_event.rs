@@ -45,11 +45,14 @@ audit_actions! {
     AccountName = "account.name", "An account's person changed the name that is shown.", "before, after";
     AccountPassword = "account.password", "An account's password was changed; its other sessions and its access tokens ended.", "name";
     AccountEmail = "account.email", "An e-mail address of an account was proved, by the operator's word.", "name, address";
+    AccountDisable = "account.disable", "An account was switched off: its sessions ended, and nobody signs in to it.", "name";
+    AccountEnable = "account.enable", "An account was switched on again.", "name";
     AccountDelete = "account.delete", "An account was deleted with all that was its own; neither its id nor its name is given again.", "name";
     AccountSessionEnd = "account.session_end", "One or all sessions of an account were ended.", "count";
     AccountTokenCreate = "account.token.create", "A personal access token was made.", "token, name, role, expires_at";
     AccountTokenRevoke = "account.token.revoke", "Personal access tokens were revoked: one, or all by a new password.", "account, token, name, count";
     OrgCreate = "org.create", "An organization was made.", "name, plan";
+    OrgDelete = "org.delete", "The organization was deleted with its members, its settings and whatever let somebody in; its name is never given again.", "name";
     OrgSettings = "org.settings", "General settings of the organization were changed.", "before, after";
     OrgAddUser = "org.add_user", "An account became a member.", "account, role";
     OrgRemoveUser = "org.remove_user", "A member was removed; what he could open is closed, and the invitations and join link that he made are void.", "account, role";

@@ -47,8 +47,10 @@ pub struct App {
     pub proxy: UpstreamProxy,
     /// Places for noting beside a request that a session was used.
     pub notes_of_use: Arc<Semaphore>,
-    /// Places for noting a wrong password after its answer.
+    /// Places for noting a wrong password after its answer: [`NOTES_OF_FAILURES_MAX`].
     pub notes_of_failures: Arc<Semaphore>,
+    /// Of those, the ones that are being written: few, so that no rush of them keeps another writer waiting.
+    pub failures_being_noted: Semaphore,
 }
 
 impl std::fmt::Debug for App {
@@ -56,6 +58,9 @@ impl std::fmt::Debug for App {
         f.debug_struct("App").field("base_url", &self.configuration.base_url.origin).finish_non_exhaustive()
     }
 }
+
+/// Wrong passwords that may wait to be written down: those that can be looked at in half a minute.
+pub const NOTES_OF_FAILURES_MAX: usize = 4096;
 
 /// How handlers hold the app.
 pub type SharedApp = Arc<App>;
@@ -95,7 +100,8 @@ impl App {
             metrics,
             proxy: UpstreamProxy::new(),
             notes_of_use: Arc::new(Semaphore::new(4)),
-            notes_of_failures: Arc::new(Semaphore::new(64)),
+            notes_of_failures: Arc::new(Semaphore::new(NOTES_OF_FAILURES_MAX)),
+            failures_being_noted: Semaphore::new(4),
             outbound,
             configuration,
             store,

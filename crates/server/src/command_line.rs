@@ -254,6 +254,10 @@ enum AccountCommand {
     Password(AccountPassword),
     /// Give an account one more address; your word proves it
     Email(AccountEmail),
+    /// Switch an account off: its sessions end, and nobody signs in to it
+    Disable(AccountSwitch),
+    /// Switch an account on again
+    Enable(AccountSwitch),
     /// Delete an account with all that is its own; its name is never given again
     Delete(AccountDelete),
     /// List an account's access tokens, or revoke one
@@ -309,6 +313,13 @@ pub struct AccountEmail {
     pub add: String,
 }
 
+/// `account disable` and `account enable`.
+#[derive(Args, Debug)]
+pub struct AccountSwitch {
+    /// User name
+    pub name: String,
+}
+
 /// `account delete`.
 #[derive(Args, Debug)]
 pub struct AccountDelete {
@@ -324,6 +335,8 @@ enum OrgCommand {
     List,
     /// Put an organization on another plan; what is enabled stays enabled
     Plan(OrgPlan),
+    /// Delete an organization: it is closed to everybody; its name is never given again
+    Delete(OrgDelete),
     /// Make an invitation and print its link, this once
     Invite(OrgInvite),
     /// List the invitations that still work
@@ -359,6 +372,13 @@ pub struct OrgPlan {
     /// free, team or enterprise
     #[arg(value_parser = parse_plan)]
     pub plan: Plan,
+}
+
+/// `org delete`.
+#[derive(Args, Debug)]
+pub struct OrgDelete {
+    /// The organization
+    pub organization: String,
 }
 
 /// `org invite`.
@@ -792,6 +812,12 @@ fn execute(
             Command::Account(AccountCommand::Email(email)) => {
                 commands::add_email(&context, email, output).await.map_err(one)
             }
+            Command::Account(AccountCommand::Disable(switch)) => {
+                commands::disable_account(&context, switch, output).await.map_err(one)
+            }
+            Command::Account(AccountCommand::Enable(switch)) => {
+                commands::enable_account(&context, switch, output).await.map_err(one)
+            }
             Command::Account(AccountCommand::Delete(delete)) => {
                 commands::delete_account(&context, delete, output).await.map_err(one)
             }
@@ -802,6 +828,7 @@ fn execute(
                 OrgCommand::Create(create) => commands::create_organization(&context, create, output).await,
                 OrgCommand::List => commands::list_organizations(&context, output).await,
                 OrgCommand::Plan(plan) => commands::set_plan(&context, plan, output).await,
+                OrgCommand::Delete(delete) => commands::delete_organization(&context, delete, output).await,
                 OrgCommand::Invite(invite) => commands::invite(&context, invite, output).await,
                 OrgCommand::Invitations(list) => commands::list_invitations(&context, list, output).await,
                 OrgCommand::InviteRevoke(revoke) => {

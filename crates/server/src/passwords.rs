@@ -165,8 +165,15 @@ pub fn judge_foreign_hash(hash: &str) -> Result<(), &'static str> {
     let is_argon2 = Algorithm::try_from(parsed.algorithm.as_str()).is_ok();
     let params = Params::try_from(&parsed).map_err(|_| NEITHER)?;
     let bytes = parsed.hash.as_ref().map_or(0, |hash| hash.as_bytes().len());
-    if !is_argon2 || parsed.salt.is_none() || bytes < 16 {
+    let salt_bytes = parsed.salt.as_ref().map_or(0, |salt| salt.len());
+    if !is_argon2 || salt_bytes < argon2::MIN_SALT_LEN || bytes < 16 {
         return Err(NEITHER);
+    }
+    if Version::try_from(version_of(&parsed)).is_err() {
+        return Err("password_hash is of an unknown version of Argon2: there are v=16 and v=19");
+    }
+    if !params.keyid().is_empty() {
+        return Err("password_hash was made with a secret key besides the password (keyid)");
     }
     let blocks = u64::from(params.m_cost()).saturating_mul(u64::from(params.t_cost()));
     let too_much = params.m_cost() > FOREIGN_MEMORY_KIB_MAX
@@ -177,6 +184,11 @@ pub fn judge_foreign_hash(hash: &str) -> Result<(), &'static str> {
     } else {
         Ok(())
     }
+}
+
+/// The version of an Argon2 hash: one that names none is of the time before there were two, as the reference code reads it.
+fn version_of(hash: &PasswordHash) -> u32 {
+    hash.version.unwrap_or(Version::V0x10.into())
 }
 
 /// Whether a hash is one that we would make today; another one is replaced when its password is known.
@@ -193,7 +205,9 @@ fn fits(password: &Secret, hash: &str) -> Result<bool, PasswordError> {
     if hash.starts_with("$2") {
         return bcrypt::verify(password.expose(), hash).map_err(|_| PasswordError::Library);
     }
-    let parsed = PasswordHash::new(hash).map_err(|_| PasswordError::Library)?;
+    let mut parsed = PasswordHash::new(hash).map_err(|_| PasswordError::Library)?;
+    // The library would take the newer version for one that names none.
+    parsed.version = Some(version_of(&parsed));
     match argon2()?.verify_password(password.expose().as_bytes(), &parsed) {
         Ok(()) => Ok(true),
         Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
@@ -355,6 +369,10 @@ mod tests {
 
     const ARGON2_OF_PYTHON: &str =
         "$argon2id$v=19$m=8192,t=3,p=4$A/kg6oJfiniFJ65BLHrUjg$3x/E4fLF7PWXUEk5KUzJ3ro44bbc5/SjzKLcv6BOQ0E";
+    const ARGON2_OF_2015: &str =
+        "$argon2id$v=16$m=1024,t=2,p=2$c2FsdHNhbHRzYWx0c2FsdA$91xeK+/gQOP9DPSaDVpgUWPDsfa6WyQRY9OqKhkw8QU";
+    const ARGON2_WITHOUT_A_VERSION: &str =
+        "$argon2i$m=1024,t=2,p=2$c2FsdHNhbHRzYWx0c2FsdA$VnTiqqifJBNDeH28CZ3JsUjW0zI7O4zte1M4NThRhI0";
     const BCRYPT_OF_PHP: &str = "$2y$06$EzS..Ydm7qrE2PNXdDGzfecCxqlugA1MCl7TM1/74yMzRYGmb2rH6";
 
     fn secret(text: &str) -> Secret {
@@ -442,7 +460,7 @@ mod tests {
     async fn a_hash_of_another_system_fits_its_password_within_bounds() {
         let passwords = Passwords::new(&Random::seeded(1)).unwrap();
         // Made by Python's argon2-cffi and by PHP's password_hash.
-        for hash in [ARGON2_OF_PYTHON, BCRYPT_OF_PHP] {
+        for hash in [ARGON2_OF_PYTHON, ARGON2_OF_2015, ARGON2_WITHOUT_A_VERSION, BCRYPT_OF_PHP] {
             assert_eq!(judge_foreign_hash(hash), Ok(()), "{hash}");
             assert!(!is_ours(hash));
             assert!(passwords.verify(secret("correct horse battery"), Some(hash.to_owned())).await.unwrap());
@@ -467,6 +485,22 @@ mod tests {
             "5f4dcc3b5aa765d61d8327deb882cf99".into(),
             String::new(),
             "$".repeat(300),
+        ] {
+            assert!(judge_foreign_hash(&hash).is_err(), "{hash}");
+            assert!(!passwords.verify(secret("x"), Some(hash)).await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hash_that_no_password_could_ever_be_compared_with_is_not_taken() {
+        let hash = "aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNo";
+        let passwords = Passwords::new(&Random::seeded(1)).unwrap();
+        for hash in [
+            format!("$argon2id$v=18$m=1024,t=2,p=1$c2FsdHNhbHRzYWx0${hash}"),
+            format!("$argon2id$v=20$m=1024,t=2,p=1$c2FsdHNhbHRzYWx0${hash}"),
+            // A salt of four octets; a secret key that is kept elsewhere.
+            format!("$argon2id$v=19$m=1024,t=2,p=1$c2FsdA${hash}"),
+            format!("$argon2id$v=19$m=1024,t=2,p=1,keyid=YWJj$c2FsdHNhbHRzYWx0${hash}"),
         ] {
             assert!(judge_foreign_hash(&hash).is_err(), "{hash}");
             assert!(!passwords.verify(secret("x"), Some(hash)).await.unwrap());

@@ -118,6 +118,9 @@ impl From<ErrorCode> for Refusal {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
+        if let StoreError::Sealing(error) = error {
+            return error.into();
+        }
         tracing::error!(%error, "the store did not do what was asked");
         match error {
             StoreError::Unavailable(_) | StoreError::Schema(_) => Self::new(ErrorCode::ServiceUnavailable),
@@ -140,8 +143,14 @@ impl From<NoRandomness> for Refusal {
 
 impl From<SealingError> for Refusal {
     fn from(error: SealingError) -> Self {
-        tracing::error!(%error, "a secret could not be sealed or opened");
-        Self::new(ErrorCode::ServiceInternal)
+        tracing::error!(remedy = error.remedy(), %error, "a secret could not be sealed or opened");
+        match error {
+            // This node's file lacks a key: good again as soon as it is copied, and at other nodes meanwhile.
+            SealingError::OlderCopy { .. } | SealingError::OtherKey { .. } => {
+                Self::new(ErrorCode::ServiceUnavailable)
+            }
+            _ => Self::new(ErrorCode::ServiceInternal),
+        }
     }
 }
 

@@ -269,6 +269,11 @@ impl Sealing {
         sealer.map_or_else(|| self.first_key_id(), |id| (*id).to_owned())
     }
 
+    /// Whether the file has the key that seals.
+    pub fn can_seal(&self) -> bool {
+        self.current_ring().find(&self.key_id()).is_some()
+    }
+
     /// Names the file's first key, which seals as soon as the store knows it; safe to show.
     pub fn first_key_id(&self) -> String {
         self.current_ring().newest.id.clone()

@@ -1,12 +1,14 @@
 //! `account …`.
 
 use super::{Context, account};
-use crate::account_end::{self, load_ties};
-use crate::command_line::{AccountCreate, AccountDelete, AccountEmail, AccountPassword, AccountTokens};
+use crate::account_end::{self, Tie, load_ties};
+use crate::command_line::{
+    AccountCreate, AccountDelete, AccountEmail, AccountPassword, AccountSwitch, AccountTokens,
+};
 use crate::failure::Failure;
 use crate::passwords::{Passwords, judge_new_password};
 use crate::sso::enable::NotDone;
-use crate::store::{self, NewAccount, StoreError};
+use crate::store::{self, Account, NewAccount, StoreError};
 use crate::web::page::Moment;
 use doorward_core::audit_event::AuditAction;
 use doorward_core::email::Email;
@@ -169,6 +171,67 @@ pub async fn add_email(context: &Context, add: AccountEmail, output: &mut dyn Wr
     Ok(())
 }
 
+/// `account disable`: refused while an organization would be left without an admin who can govern it.
+pub async fn disable_account(
+    context: &Context,
+    switch: AccountSwitch,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let store = context.store().await?;
+    let now = context.clock.now();
+    let mut tx = store.begin().await?;
+    let account = account(&mut tx, &switch.name).await?;
+    // Of two admins who are switched off at once, one is found to be the last.
+    for (organization, _) in store::load_bonds(&mut tx, account.id).await? {
+        tx.lock_organization(organization).await?;
+    }
+    let governs_alone = !store::load_governed_alone(&mut tx, account.id, now).await?.is_empty();
+    if !account.disabled && governs_alone {
+        let ties = load_ties(&mut tx, account.id, now).await?;
+        return Err(last_admin(&account, &ties, "nothing was changed"));
+    }
+    if !tx.set_disabled(account.id, true).await? {
+        writeln!(output, "{} is switched off already.", account.name)?;
+        return Ok(());
+    }
+    let details = vec![("name", account.name.to_string())];
+    tx.audit(context.entry(None, AuditAction::AccountDisable, details), now).await?;
+    tx.commit(now).await?;
+    writeln!(output, "{} is switched off; its sessions have ended.", account.name)?;
+    Ok(())
+}
+
+/// `account enable`: nothing that ended comes back.
+pub async fn enable_account(
+    context: &Context,
+    switch: AccountSwitch,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let store = context.store().await?;
+    let now = context.clock.now();
+    let mut tx = store.begin().await?;
+    let account = account(&mut tx, &switch.name).await?;
+    if !tx.set_disabled(account.id, false).await? {
+        writeln!(output, "{} is switched on already.", account.name)?;
+        return Ok(());
+    }
+    let details = vec![("name", account.name.to_string())];
+    tx.audit(context.entry(None, AuditAction::AccountEnable, details), now).await?;
+    tx.commit(now).await?;
+    writeln!(output, "{} can sign in again.", account.name)?;
+    Ok(())
+}
+
+fn last_admin(account: &Account, ties: &[Tie], so: &str) -> Failure {
+    let alone = ties.iter().filter(|tie| tie.is_last_admin);
+    let alone: Vec<String> = alone.map(|tie| tie.member.organization.name.to_string()).collect();
+    Failure::new(
+        ErrorCode::OrganizationLastAdmin,
+        format!("{} is the last admin of {}; {so}", account.name, alone.join(", ")),
+        "Give somebody else the role: doorward org member set ORG ACCOUNT --role admin",
+    )
+}
+
 /// `account delete`: refused while an organization would be left without an admin.
 pub async fn delete_account(
     context: &Context,
@@ -182,16 +245,7 @@ pub async fn delete_account(
         Ok(()) => {}
         Err(NotDone::Refused(ErrorCode::OrganizationLastAdmin)) => {
             let ties = load_ties(&mut store.reader(), account.id, context.clock.now()).await?;
-            let left: Vec<String> = ties
-                .iter()
-                .filter(|tie| tie.is_last_admin)
-                .map(|tie| tie.member.organization.name.to_string())
-                .collect();
-            return Err(Failure::new(
-                ErrorCode::OrganizationLastAdmin,
-                format!("{} is the last admin of {}; nothing was deleted", account.name, left.join(", ")),
-                "Give somebody else the role: doorward org member set ORG ACCOUNT --role admin",
-            ));
+            return Err(last_admin(&account, &ties, "nothing was deleted"));
         }
         Err(NotDone::Refused(code)) => return Err(code.into()),
         Err(NotDone::Store(error)) => return Err(error.into()),

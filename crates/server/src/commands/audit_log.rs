@@ -1,6 +1,6 @@
 //! `audit …`: export, check, sign, show the key and make another.
 
-use super::{Context, organization};
+use super::{Context, no_organization};
 use crate::audit_chain::{
     AuditKeys, ChainWalk, Checkpoint, Damage, Signed, Wrong, checkpoint_is_due, is_signed_by,
 };
@@ -9,10 +9,13 @@ use crate::command_line::{AuditCheckpoint, AuditExported, AuditNewKey, AuditVeri
 use crate::failure::Failure;
 use crate::opening::{open_master_key, open_store};
 use crate::store::{
-    Actor, AuditRecord, Organization, Reader, SYSTEM_SCOPE, Store, StoreError, load_audit_sequence, load_name,
+    Actor, AuditRecord, Reader, SYSTEM_SCOPE, Store, StoreError, load_audit_sequence, load_name,
+    load_organization_of_log,
 };
 use doorward_core::audit_event::AuditAction;
 use doorward_core::error_code::ErrorCode;
+use doorward_core::ids::OrganizationId;
+use doorward_core::name::Name;
 use doorward_core::time::Timestamp;
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
@@ -37,7 +40,7 @@ pub async fn export_audit_log(
     let store = context.store().await?;
     let (id, action, scope, name) = match &export.organization {
         Some(name) => {
-            let Organization { id, name, .. } = organization(&mut store.reader(), name).await?;
+            let (id, name) = organization_of_log(&store, name).await?;
             (Some(id), AuditAction::OrgAuditLogExport, id.to_string(), name.as_str().to_owned())
         }
         None => (None, AuditAction::AuditExport, SYSTEM_SCOPE.to_owned(), SYSTEM_SCOPE.to_owned()),
@@ -65,6 +68,12 @@ pub async fn export_audit_log(
     writeln!(output, "{end}")?;
     output.flush()?;
     wrong.map_or(Ok(()), |wrong| Err(broken(&name, wrong)))
+}
+
+/// The organization whose log that is; a deleted one's log outlives it.
+async fn organization_of_log(store: &Store, name: &str) -> Result<(OrganizationId, Name), Failure> {
+    let found = load_organization_of_log(&mut store.reader(), name).await?;
+    found.ok_or_else(|| no_organization(name))
 }
 
 fn broken(log: &str, wrong: Wrong) -> Failure {
@@ -174,11 +183,11 @@ struct Scopes {
 
 impl Scopes {
     async fn of(store: &Store, name: Option<&str>) -> Result<Self, Failure> {
-        let mut reader = store.reader();
+        let reader = store.reader();
         let one = match name {
             Some(name) => {
-                let organization = organization(&mut reader, name).await?;
-                Some((organization.id.to_string(), organization.name.as_str().to_owned()))
+                let (id, name) = organization_of_log(store, name).await?;
+                Some((id.to_string(), name.as_str().to_owned()))
             }
             None => None,
         };

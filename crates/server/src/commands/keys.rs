@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::key_file::{self, MasterKey};
 use crate::opening::{key_is_missing, open_sealing, open_store};
 use crate::sealing::{Sealing, key_id};
-use crate::store::{self, KnownKey, Store};
+use crate::store::{self, KnownKey, Spoiled, Store};
 use doorward_core::audit_event::AuditAction;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::time::Lifetime;
@@ -169,8 +169,18 @@ async fn reseal(
 ) -> Result<(), Failure> {
     let report = store.reseal(sealing, context.clock.now()).await?;
     writeln!(output, "{} of {} sealed values were sealed anew.", report.resealed, report.seen)?;
-    for place in &report.spoiled {
-        writeln!(output, "A value of {place} does not open: it was changed or moved, and is left as it is.")?;
+    for Spoiled { place, row, sealed_with } in &report.spoiled {
+        match sealed_with {
+            None => writeln!(
+                output,
+                "A value of {place} ({row}) does not open: it was changed or moved, and is left as it is."
+            )?,
+            Some(key) => writeln!(
+                output,
+                "A value of {place} ({row}) is of an older database: master key {key} sealed it, which this one uses no \
+                 more. It is left as it is: save it anew, or put the copy of that key into the file and rotate again."
+            )?,
+        }
     }
     Ok(())
 }

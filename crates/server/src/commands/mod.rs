@@ -16,7 +16,10 @@ mod organizations;
 mod sso;
 mod tokens;
 
-pub use accounts::{add_email, create_account, delete_account, list_or_revoke_tokens, set_password};
+pub use accounts::{
+    add_email, create_account, delete_account, disable_account, enable_account, list_or_revoke_tokens,
+    set_password,
+};
 pub use audit_log::{
     VerifyFile, export_audit_log, make_audit_key, print_checkpoints, print_public_key, verify_audit_file,
     verify_audit_logs,
@@ -28,7 +31,8 @@ pub use joining::{invite, join_link, list_invitations, revoke_invitation};
 pub use keys::{fingerprint, rotate_key};
 pub use linking::{approve_link, list_link_requests, make_recovery_codes, unlink};
 pub use organizations::{
-    create_organization, list_organizations, remove_member, set_member, set_plan, set_resource,
+    create_organization, delete_organization, list_organizations, remove_member, set_member, set_plan,
+    set_resource,
 };
 pub use sso::{disable_sso, enable_sso, set_sso, show_sso};
 pub use tokens::{create_token, list_tokens, revoke_token};
@@ -142,13 +146,15 @@ fn name_of_user(users: &str, uid: u32) -> Option<String> {
 
 /// The organization of that name, or the failure that names it.
 async fn organization(query: &mut impl Query, name: &str) -> Result<Organization, Failure> {
-    store::load_organization(query, name).await?.ok_or_else(|| {
-        Failure::new(
-            ErrorCode::OrganizationUnknown,
-            format!("there is no organization {name:?}"),
-            "List them with: doorward org list",
-        )
-    })
+    store::load_organization(query, name).await?.ok_or_else(|| no_organization(name))
+}
+
+fn no_organization(name: &str) -> Failure {
+    Failure::new(
+        ErrorCode::OrganizationUnknown,
+        format!("there is no organization {name:?}"),
+        "List them with: doorward org list",
+    )
 }
 
 /// The account of that name, or the failure that names it.

@@ -1,7 +1,7 @@
 //! `org …` and `resource …`.
 
 use super::{Context, account, organization};
-use crate::command_line::{MemberRemove, MemberSet, OrgCreate, OrgPlan, ResourceSet};
+use crate::command_line::{MemberRemove, MemberSet, OrgCreate, OrgDelete, OrgPlan, ResourceSet};
 use crate::failure::Failure;
 use crate::store::{self, StoreError};
 use doorward_core::audit_event::AuditAction;
@@ -86,6 +86,26 @@ pub async fn set_plan(context: &Context, set: OrgPlan, output: &mut dyn Write) -
     tx.audit(context.entry(Some(organization.id), AuditAction::OrgSettings, details), now).await?;
     tx.commit(now).await?;
     writeln!(output, "{} is on the plan {}.", organization.name, set.plan.as_str())?;
+    Ok(())
+}
+
+/// `org delete`: its audit log stays.
+pub async fn delete_organization(
+    context: &Context,
+    delete: OrgDelete,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let store = context.store().await?;
+    let now = context.clock.now();
+    let mut tx = store.begin().await?;
+    let organization = organization(&mut tx, &delete.organization).await?;
+    if !tx.delete_organization(&organization, now).await? {
+        return Err(ErrorCode::OrganizationUnknown.into());
+    }
+    let details = vec![("name", organization.name.to_string())];
+    tx.audit(context.entry(Some(organization.id), AuditAction::OrgDelete, details), now).await?;
+    tx.commit(now).await?;
+    writeln!(output, "The organization {} is deleted; its name is never given again.", organization.name)?;
     Ok(())
 }
 

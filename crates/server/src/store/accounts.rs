@@ -296,6 +296,23 @@ impl Transaction {
         self.delete_access_tokens_of(id).await
     }
 
+    /// Switches an account off, or on again; whether it was the other way. Off, its sessions and open attempts end and come
+    /// back with nothing; its access tokens and the links that it made open nothing for as long (`facts.rs`,
+    /// `invitations.rs`).
+    pub async fn set_disabled(&mut self, id: AccountId, disabled: bool) -> Result<bool, StoreError> {
+        let sql = "UPDATE account SET disabled = $2 WHERE id = $1 AND disabled <> $2";
+        if self.execute(sql, values![id, disabled]).await? == 0 {
+            return Ok(false);
+        }
+        if disabled {
+            self.delete_sso_sessions_before_the_rest(id, "").await?;
+            self.execute("DELETE FROM attempt WHERE account_id = $1", values![id]).await?;
+            self.execute("DELETE FROM browser_session WHERE account_id = $1", values![id]).await?;
+        }
+        self.changed(Change::Account(id));
+        Ok(true)
+    }
+
     /// Holds an account's browser sessions but one, and ends their SSO sessions: first, as whoever ends single sign-on
     /// (`end_sso_of`) takes those before the attempts; each would else wait for the other (PostgreSQL).
     async fn delete_sso_sessions_before_the_rest(

@@ -567,7 +567,7 @@ impl Transaction {
 
     /// Deletes the SSO sessions, the open attempts, the held identities and the authorisations of tokens of an
     /// organization. The new epoch already voids sessions and authorisations in every cache, so accounts need no word each.
-    async fn end_sso_sessions(&mut self, organization: OrganizationId) -> Result<(), StoreError> {
+    pub(super) async fn end_sso_sessions(&mut self, organization: OrganizationId) -> Result<(), StoreError> {
         self.execute("DELETE FROM sso_session WHERE organization_id = $1", values![organization]).await?;
         self.delete_attempts_of(organization).await?;
         self.end_token_authorizations(organization).await?;

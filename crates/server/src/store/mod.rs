@@ -85,11 +85,11 @@ pub use key_check::{KnownKey, keys_fit, load_every_key_id, load_known_keys};
 pub use organizations::{
     Member, MemberOrganization, Organization, Plan, RESOURCE_NAME_BYTES_MAX, Resource, SEARCH_CHARS_MAX,
     count_members, count_other_admins, load_bonds, load_collaborators, load_external_collaborator,
-    load_governed_alone, load_members, load_organization, load_organizations, load_organizations_of,
-    load_owing_sso, load_resources, load_role, owes_sso,
+    load_governed_alone, load_members, load_organization, load_organization_of_log, load_organizations,
+    load_organizations_of, load_owing_sso, load_resources, load_role, owes_sso,
 };
 pub use recovery::{RECOVERY_LIFETIME, count_recovery_codes, load_recovery};
-pub use sealed_columns::{Resealed, SEALED_COLUMNS, SealedColumn};
+pub use sealed_columns::{Resealed, SEALED_COLUMNS, SealedColumn, Spoiled};
 pub use sessions::{
     BrowserSession, HOST_SESSIONS_MAX, NewTicket, SESSION_ABSOLUTE, SESSION_IDLE, Ticket,
     load_browser_sessions, ticket_is_there,

@@ -149,6 +149,17 @@ pub async fn load_organization(
     query.fetch_optional(ORGANIZATION, values![key]).await?.as_ref().map(organization).transpose()
 }
 
+/// Id and name of the organization that has or had that name, whatever its spelling: a log outlives its organization.
+pub async fn load_organization_of_log(
+    query: &mut impl Query,
+    name: &str,
+) -> Result<Option<(OrganizationId, Name)>, StoreError> {
+    let sql = "SELECT o.id, n.spelled FROM organization o JOIN name n ON n.name_key = o.name_key \
+               WHERE o.name_key = $1";
+    let row = query.fetch_optional(sql, values![name.to_ascii_lowercase()]).await?;
+    row.map(|row| Ok((row.parsed("id")?, Name::from_store(row.text("spelled")?)))).transpose()
+}
+
 /// All organizations by name, for the operator; at most 1000 after `after`.
 pub async fn load_organizations(
     query: &mut impl Query,
@@ -601,6 +612,40 @@ impl Transaction {
             self.put_link_question(connection.id, &frozen.issuer, account, now).await?;
         }
         Ok(())
+    }
+
+    /// Deletes an organization: its members, its settings and whatever lets somebody in are gone. Its id and name stay
+    /// taken, and closed at the gate (rule 7); so does the connection's bare row, to which what is left of trips refers. `false`: somebody else has deleted it.
+    pub async fn delete_organization(
+        &mut self,
+        organization: &Organization,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let id = organization.id;
+        let sql = "UPDATE organization SET deleted_at = $2 WHERE id = $1 AND deleted_at IS NULL";
+        if self.execute(sql, values![id, now]).await? == 0 {
+            return Ok(false);
+        }
+        self.end_sso_sessions(id).await?;
+        for sql in [
+            "DELETE FROM invitation WHERE organization_id = $1",
+            "DELETE FROM join_link WHERE organization_id = $1",
+            "DELETE FROM api_token WHERE organization_id = $1",
+            "DELETE FROM recovery WHERE organization_id = $1",
+            "DELETE FROM recovery_code WHERE organization_id = $1",
+            "DELETE FROM link_question WHERE connection_id IN (SELECT id FROM connection WHERE organization_id = $1)",
+            "DELETE FROM identity WHERE connection_id IN (SELECT id FROM connection WHERE organization_id = $1)",
+            "DELETE FROM revision_test WHERE connection_id IN (SELECT id FROM connection WHERE organization_id = $1)",
+            "DELETE FROM revision WHERE connection_id IN (SELECT id FROM connection WHERE organization_id = $1)",
+            "UPDATE connection SET draft = NULL, live = NULL, epoch = epoch + 1 WHERE organization_id = $1",
+            "DELETE FROM membership WHERE organization_id = $1",
+            "DELETE FROM resource WHERE organization_id = $1",
+        ] {
+            self.execute(sql, values![id]).await?;
+        }
+        // Every cache forgets it; what one still knows of its members opens nothing of an organization that is deleted.
+        self.changed(Change::Organization(organization.name.key().to_owned()));
+        Ok(true)
     }
 
     /// Registers a resource as public or private.

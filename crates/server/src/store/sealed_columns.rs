@@ -4,7 +4,7 @@
 //! whole run leaves in the database, so a column that is forgotten here is found.
 
 use super::database::{Query as _, StoreError};
-use super::{Store, Transaction};
+use super::{Store, Transaction, load_known_keys};
 use crate::sealing::{Place, Sealing, SealingError, sealed_with};
 use crate::values;
 use doorward_core::time::Timestamp;
@@ -87,8 +87,20 @@ pub struct Resealed {
     pub seen: u64,
     /// Values sealed anew.
     pub resealed: u64,
-    /// Where values do not open under their own key, as `table.column`: changed or moved, and lost either way.
-    pub spoiled: Vec<String>,
+    /// What did not open and is left as it is: it keeps nothing else from being sealed anew.
+    pub spoiled: Vec<Spoiled>,
+}
+
+/// A sealed value that does not open.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Spoiled {
+    /// Where, as `table.column`.
+    pub place: String,
+    /// The row, as the seal names it.
+    pub row: String,
+    /// The key that sealed it, if the store uses it no more: somebody put an old row back. `None`: it was changed or
+    /// moved.
+    pub sealed_with: Option<String>,
 }
 
 impl Store {
@@ -96,6 +108,7 @@ impl Store {
     /// what is done is seen by its key id. A value that somebody replaces meanwhile is left as he made it.
     pub async fn reseal(&self, sealing: &Sealing, now: Timestamp) -> Result<Resealed, StoreError> {
         let newest = sealing.key_id();
+        let known = load_known_keys(&mut self.reader()).await?;
         let mut report = Resealed::default();
         for column in SEALED_COLUMNS {
             let (mut a, mut b) = (String::new(), 0);
@@ -110,14 +123,23 @@ impl Store {
                     if sealed_with(&sealed) == Some(&*newest) {
                         continue;
                     }
-                    match tx.reseal_one(column, sealing, (row.text("a")?, row.int("b")?), &sealed).await {
-                        Ok(true) => report.resealed += 1,
-                        Ok(false) => {}
-                        Err(StoreError::Sealing(SealingError::DoesNotOpen)) => {
-                            report.spoiled.push(format!("{}.{}", column.table, column.column));
+                    let (a, b) = (row.text("a")?, row.int("b")?);
+                    let sealed_with = match tx.reseal_one(column, sealing, (&a, b), &sealed).await {
+                        Ok(done) => {
+                            report.resealed += u64::from(done);
+                            continue;
+                        }
+                        Err(StoreError::Sealing(SealingError::DoesNotOpen)) => None,
+                        // A key that the store does use is missing here: that is no fault of the row.
+                        Err(StoreError::Sealing(SealingError::OtherKey { found, .. }))
+                            if known.iter().all(|known| known.id != found) =>
+                        {
+                            Some(found)
                         }
                         Err(error) => return Err(error),
-                    }
+                    };
+                    let place = format!("{}.{}", column.table, column.column);
+                    report.spoiled.push(Spoiled { place, row: (column.row)(&a, b), sealed_with });
                 }
                 tx.commit(now).await?;
             }
@@ -131,10 +153,10 @@ impl Transaction {
         &mut self,
         column: &SealedColumn,
         sealing: &Sealing,
-        (a, b): (String, i64),
+        (a, b): (&str, i64),
         sealed: &str,
     ) -> Result<bool, StoreError> {
-        let row = (column.row)(&a, b);
+        let row = (column.row)(a, b);
         let place = Place { table: column.table, column: column.column, row: &row };
         let anew = sealing.seal(place, &sealing.open_sealed(place, sealed)?)?;
         Ok(self.execute(column.replace, values![a, b, anew, sealed]).await? > 0)

@@ -299,13 +299,16 @@ fn without_body(response: Response) -> Response {
     Response::from_parts(parts, Body::empty())
 }
 
-/// Whether this node can serve: the store answers, its schema is ours, and changes are read.
+/// Whether this node can serve: the store answers, its schema is ours, changes are read, and secrets can be sealed.
 async fn ready(State(app): State<SharedApp>) -> Response {
     let now = app.clock.now();
     let reason = match app.store.ping().await {
         Err(StoreError::Schema(_)) => Some("the database's schema is not current"),
         Err(_) => Some("the database does not answer"),
         Ok(()) if !app.store.facts().is_trusted(now) => Some("changes have not been read lately"),
+        Ok(()) if !app.sealing.can_seal() => {
+            Some("the master key file is an older copy: copy it from a node that is ready")
+        }
         Ok(()) => None,
     };
     match reason {

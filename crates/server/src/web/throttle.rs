@@ -176,6 +176,41 @@ impl Drop for AddressPlace<'_> {
     }
 }
 
+/// One of the accounts that a link makes in an hour; given back when dropped, unless the account was made.
+pub struct SignUpPlace<'a> {
+    throttle: &'a SignInThrottle,
+    link: TokenHash,
+    hour_began: i64,
+    made: bool,
+}
+
+impl std::fmt::Debug for SignUpPlace<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignUpPlace").finish_non_exhaustive()
+    }
+}
+
+impl SignUpPlace<'_> {
+    /// The account was made.
+    pub fn made(mut self) {
+        self.made = true;
+    }
+}
+
+impl Drop for SignUpPlace<'_> {
+    fn drop(&mut self) {
+        if self.made {
+            return;
+        }
+        let _step = self.throttle.step();
+        let sign_ups = &self.throttle.sign_ups;
+        if let Some(mut hour) = sign_ups.get(&self.link).filter(|hour| hour.hour_began == self.hour_began) {
+            hour.made = hour.made.saturating_sub(1);
+            sign_ups.insert(self.link, hour);
+        }
+    }
+}
+
 impl Address {
     fn may_fail(&self, now: Timestamp) -> Result<(), Lifetime> {
         if self.failures < ADDRESS_FAILURES_MAX {
@@ -258,7 +293,7 @@ impl SignInThrottle {
 
     /// Takes one of the places for making accounts by a link in this hour, whatever the address: whoever holds a link
     /// makes a few accounts and not thousands. `Err`: how long to wait.
-    pub fn take_sign_up(&self, link: TokenHash, now: Timestamp) -> Result<(), Lifetime> {
+    pub fn take_sign_up(&self, link: TokenHash, now: Timestamp) -> Result<SignUpPlace<'_>, Lifetime> {
         let _step = self.step();
         let kept = self.sign_ups.get(&link).filter(|hour| {
             let age = now.since(Timestamp::from_millis(hour.hour_began));
@@ -270,7 +305,7 @@ impl SignInThrottle {
         }
         hour.made += 1;
         self.sign_ups.insert(link, hour);
-        Ok(())
+        Ok(SignUpPlace { throttle: self, link, hour_began: hour.hour_began, made: false })
     }
 
     /// The password was right: the count begins anew.
@@ -394,11 +429,22 @@ mod tests {
         let throttle = SignInThrottle::default();
         let (one, other) = (TokenHash::of("one"), TokenHash::of("other"));
         for _ in 0..100 {
-            throttle.take_sign_up(one, START).unwrap();
+            // No account came of it: the place is given back.
+            drop(throttle.take_sign_up(one, START).unwrap());
+            throttle.take_sign_up(one, START).unwrap().made();
         }
         let later = START.plus(Lifetime::from_minutes(20));
-        assert_eq!(throttle.take_sign_up(one, later), Err(Lifetime::from_minutes(40)));
-        throttle.take_sign_up(other, later).unwrap();
-        throttle.take_sign_up(one, START.plus(SIGN_UP_SPAN)).unwrap();
+        assert_eq!(throttle.take_sign_up(one, later).unwrap_err(), Lifetime::from_minutes(40));
+        throttle.take_sign_up(other, later).unwrap().made();
+        let (before, next) = (throttle.take_sign_up(other, later).unwrap(), later.plus(SIGN_UP_SPAN));
+        for _ in 0..100 {
+            throttle.take_sign_up(other, next).unwrap().made();
+        }
+        drop(before);
+        assert!(
+            throttle.take_sign_up(other, next).is_err(),
+            "a place of the hour before is none of this one's"
+        );
+        throttle.take_sign_up(one, START.plus(SIGN_UP_SPAN)).unwrap().made();
     }
 }

@@ -929,6 +929,126 @@ async fn rule_12_an_admins_account_is_not_deleted_without_sso_nor_the_last_admin
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v34_an_account_that_the_operator_switches_off_is_out_at_once_and_comes_back_by_a_new_login() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        give_password(&world, "mira").await;
+        let mira = world.browser_of("mira").await;
+        let secret = format!("{}/acme/secret", world.hub);
+        assert!(world.visit(&mira, &secret).await.says("the application's page"), "{on:?}");
+        let sign_in = async || {
+            let fields = [("username", "mira"), ("password", PASSWORD)];
+            Browser::new().post(&page_of(&world, "/login"), &fields).await
+        };
+
+        let output = world.good_command("account disable mira").await;
+        assert!(output.contains("mira is switched off"), "{output}");
+        world.app.store.read_changes(world.app.clock.now()).await.unwrap();
+        assert!(!mira.fetch(&secret).await.says("the application's page"), "{on:?}");
+        assert_eq!(sign_in().await.code().as_deref(), Some("account.disabled"), "{on:?}");
+        let output = world.good_command("account disable mira").await;
+        assert!(output.contains("already"), "{output}");
+
+        let output = world.good_command("account enable mira").await;
+        assert!(output.contains("mira can sign in again"), "{output}");
+        world.app.store.read_changes(world.app.clock.now()).await.unwrap();
+        assert!(!mira.fetch(&secret).await.says("the application's page"), "no session of before revives");
+        assert_eq!(sign_in().await.status, 303, "{on:?}");
+        let output = world.good_command("account enable mira").await;
+        assert!(output.contains("already"), "{output}");
+
+        // No organization is left without an admin who can govern it.
+        let (code, _, errors) = world.operate("account disable ada").await;
+        assert!(code == 1 && errors.contains("the last admin of acme"), "{errors}");
+        give_password(&world, "ada").await;
+        world.set_role("acme", "mira", Role::Admin).await;
+        world.good_command("account disable ada").await;
+        let (code, _, errors) = world.operate("account disable mira").await;
+        assert!(code == 1 && errors.contains("the last admin of acme"), "{errors}");
+        assert_eq!(sign_in().await.status, 303, "{on:?}: nothing was changed");
+
+        let events = world.app.store.reader().audit_of_scope_after("system", 0, 1000).await.unwrap();
+        let told: Vec<_> = events
+            .iter()
+            .filter(|event| event.action.ends_with("able"))
+            .map(|event| (&*event.action, event.details["name"].as_str().unwrap(), &*event.actor_kind))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("account.disable", "mira", "operator"),
+                ("account.enable", "mira", "operator"),
+                ("account.disable", "ada", "operator")
+            ],
+            "{on:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_7_an_organization_that_the_operator_deletes_is_closed_and_lets_its_last_admin_go() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        give_password(&world, "eve").await;
+        let (ada, _) = world.enable_sso("acme", "ada").await;
+        world.idp.signs_in("mira");
+        let mira = world.browser_of("mira").await;
+        let secret = format!("{}/acme/secret", world.hub);
+        assert!(world.visit(&mira, &secret).await.says("the application's page"), "{}", mira.history());
+        let printed = world.good_command("sso join-link acme --rotate --role read").await;
+        let link = printed.split_whitespace().find(|word| word.contains("/join/")).unwrap();
+        let link = page_of(&world, &link[link.find("/organizations/").unwrap()..]);
+        let token = world.good_command("token create --organization acme --name bi --scope members").await;
+        let token = token.split_whitespace().find(|word| word.len() > 40).unwrap().to_owned();
+        world.returning(&world.browser_of("mira").await, "acme").await;
+
+        // Ada makes eve, whom nobody asked, the admin of it all, and leaves.
+        world.set_role("acme", "eve", Role::Admin).await;
+        let page = ada.post(&page_of(&world, "/organizations/acme/leave"), &[]).await;
+        assert_eq!(page.status, 303, "{} {}", page.text(), ada.history());
+        let eve = world.browser_of("eve").await;
+        let delete = page_of(&world, "/settings/account/delete");
+        let fields = [("current_password", PASSWORD)];
+        let page = eve.post(&delete, &fields).await;
+        assert!(page.codes().contains(&"organization.last_admin".to_owned()), "{}", page.text());
+
+        let id = world.organization("acme").await.id.to_string();
+        let output = world.good_command("org delete Acme").await;
+        assert!(output.contains("acme is deleted"), "{output}");
+        world.app.store.read_changes(world.app.clock.now()).await.unwrap();
+        assert!(!mira.fetch(&secret).await.says("the application's page"), "{on:?}");
+        let website = format!("{}/acme/website", world.hub);
+        assert!(!Browser::new().fetch(&website).await.says("the application's page"), "what was public, too");
+        let settings = page_of(&world, "/organizations/acme/settings");
+        assert_eq!(eve.get(&settings).await.code().as_deref(), Some("organization.unknown"));
+        assert_eq!(mira.get(&link).await.code().as_deref(), Some("join.unknown"));
+        let headers = [("authorization", &*format!("Bearer {token}"))];
+        let members = page_of(&world, "/api/organizations/acme/members");
+        let page = Browser::new().request(Method::GET, &members, &headers, "").await;
+        assert_eq!(page.status, 401, "{}", page.text());
+        assert!(!eve.get(&page_of(&world, "/")).await.says("acme"), "{on:?}");
+        assert_eq!(role(&world, "globex", "mira").await, Some(Role::Read));
+
+        // Nothing of it is left but its name and its log, the connection's id, and for a day what became of trips.
+        if on == On::Sqlite {
+            let kept = world.everything_stored().await;
+            let kept = kept.iter().filter(|(_, rows)| rows.iter().any(|row| row.contains(&id)));
+            let kept: Vec<_> = kept.map(|(table, _)| &**table).filter(|t| !t.starts_with("audit")).collect();
+            assert_eq!(kept, ["connection", "name", "organization", "spent_attempt"]);
+        }
+        let (code, _, errors) = world.operate("org create acme --name Acme --admin ben").await;
+        assert!(code == 1 && errors.starts_with("error[organization.name_taken]"), "{errors}");
+        let (code, _, errors) = world.operate("org delete acme").await;
+        assert!(code == 1 && errors.starts_with("error[organization.unknown]"), "{errors}");
+        let exported = world.good_command("audit export acme").await;
+        assert!(exported.contains("\"org.delete\"") && exported.contains("\"operator\""), "{exported}");
+        world.good_command("audit verify acme").await;
+        world.good_command("audit verify --all").await;
+        assert_eq!(eve.post(&delete, &fields).await.status, 303, "{on:?}: she may go");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn v35_each_organization_is_told_of_the_links_that_go_with_an_account() {
     for on in On::all() {
         let world = world_on(on).await;

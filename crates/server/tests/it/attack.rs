@@ -5,8 +5,10 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use doorward::store::{Query as _, Store, Transaction};
+use doorward::passwords::Caller;
+use doorward::store::{FailureCount, Query as _, Store, Transaction};
 use doorward::values;
+use doorward::web::throttle::Budget;
 use doorward_core::ids::SessionId;
 use doorward_core::membership::Role;
 use doorward_core::secret::{Secret, TokenHash};
@@ -167,6 +169,152 @@ async fn rule_8_whoever_hangs_up_at_the_callback_is_in_the_audit_log_all_the_sam
     };
     tokio::time::timeout(Duration::from_secs(10), told).await.expect("an event");
     assert_eq!(world.audit("acme").await.last().unwrap().action, "org.sso_login_failed");
+}
+
+/// A form as this browser would post it, for the router itself.
+fn posted(world: &World, browser: &Browser, path: &str, fields: &[(&str, &str)]) -> http::Request<Body> {
+    let cookies = ["doorward-session", "doorward-browser"]
+        .map(|name| browser.cookie("localhost", name).map(|value| format!("{name}={value}")));
+    let cookies: Vec<_> = cookies.into_iter().flatten().collect();
+    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    http::Request::post(path)
+        .header("host", world.base.trim_start_matches("http://"))
+        .header("origin", &world.base)
+        .header("cookie", cookies.join("; "))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("sec-fetch-mode", "navigate")
+        .body(Body::from(body))
+        .unwrap()
+}
+
+/// Failures that this node counts for this budget.
+fn counted(world: &World, budget: Budget) -> i64 {
+    let now = world.app.clock.now();
+    let Ok(guess) = world.app.sign_ins.take(budget, FailureCount::default(), now) else { return i64::MAX };
+    world.app.sign_ins.give_back(guess, now);
+    guess.counted.failures - 1
+}
+
+/// Asks, and hangs up as soon as a guess was counted.
+async fn hang_up(world: &World, request: http::Request<Body>, budget: Budget) {
+    let before = counted(world, budget);
+    let taken = async {
+        while counted(world, budget) == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = taken => {}
+        _ = doorward::web::router(&world.app).oneshot(request) => panic!("answered"),
+    }
+}
+
+/// Waits until there are so many.
+async fn until(world: &World, sql: &'static str, count: i64) {
+    let there = async {
+        while world.count(sql).await != count {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(30), there).await;
+    assert!(waited.is_ok(), "{} instead of {count}: {sql}", world.count(sql).await);
+}
+
+const FAILED_SIGN_INS: &str =
+    "SELECT CAST(SUM(failed_sign_ins) AS BIGINT) AS n FROM account WHERE name_key = 'mira'";
+
+// One thread: nothing happens between the look at a count and the hanging up.
+#[tokio::test]
+async fn rule_9_whoever_hangs_up_while_a_password_is_looked_at_has_failed_like_everybody() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        give_password(&world, "mira", PASSWORD).await;
+        let mira = world.account("mira").await;
+        for guesses in 1..=5 {
+            // No password is looked at before the guesser has hung up.
+            let places = [
+                world.app.passwords.turn(Caller::Stranger).await,
+                world.app.passwords.turn(Caller::Known).await,
+            ];
+            let fields = [("username", "mira"), ("password", "one guess of many")];
+            let request = posted(&world, &Browser::new(), "/login", &fields);
+            hang_up(&world, request, Budget::Account(mira)).await;
+            drop(places);
+            until(&world, FAILED_SIGN_INS, guesses).await;
+        }
+        let events = world.app.store.reader().audit_of_scope_after("system", 0, 1000).await.unwrap();
+        assert!(events.iter().any(|event| event.action == "account.sign_in_failed"), "{on:?}");
+        // The address has failed five times, and fails fifteen times more.
+        let now = world.app.clock.now();
+        let nowhere = std::net::Ipv4Addr::UNSPECIFIED.into();
+        for _ in 0..15 {
+            world.app.sign_ins.enter(nowhere, now).unwrap().failed(now);
+        }
+        assert!(world.app.sign_ins.enter(nowhere, now).is_err(), "{on:?}");
+    }
+}
+
+#[tokio::test]
+async fn rule_9_whoever_hangs_up_while_he_proves_his_password_has_failed_like_everybody() {
+    let world = World::new().await;
+    give_password(&world, "mira", PASSWORD).await;
+    let thief = world.browser_of("mira").await;
+    let mira = world.account("mira").await;
+    let places =
+        [world.app.passwords.turn(Caller::Stranger).await, world.app.passwords.turn(Caller::Known).await];
+    let fields = [("current_password", "one guess of many"), ("new_password", "four loud lanterns")];
+    let request = posted(&world, &thief, "/settings/account/password", &fields);
+    hang_up(&world, request, Budget::Account(mira)).await;
+    drop(places);
+    until(&world, FAILED_SIGN_INS, 1).await;
+}
+
+#[tokio::test]
+async fn rule_12_whoever_hangs_up_while_a_recovery_code_is_looked_at_is_in_the_audit_log() {
+    let world = World::with(Options { on: On::Sqlite, ..Options::default() }).await;
+    world.enable_sso("acme", "ada").await;
+    let ada = world.browser_of("ada").await;
+    // The one that has not completed single sign-on.
+    let sql = "SELECT id FROM browser_session WHERE id NOT IN (SELECT session_id FROM sso_session)";
+    let row = world.app.store.reader().fetch_optional(sql, Vec::new()).await.unwrap().unwrap();
+    let session: SessionId = row.parsed("id").unwrap();
+    let request =
+        posted(&world, &ada, "/organizations/acme/settings/sso/recover", &[("code", "0000-0000-0000-0000")]);
+    // Nothing is written before the guesser has hung up.
+    let writing = world.app.store.begin().await.unwrap();
+    hang_up(&world, request, Budget::Recovery(session)).await;
+    drop(writing);
+    until(&world, "SELECT COUNT(*) AS n FROM audit_event WHERE action = 'org.recovery.failed'", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rush_of_wrong_passwords_hides_none_from_the_audit_log() {
+    let world = World::with(Options { on: On::Sqlite, ..Options::default() }).await;
+    let names: Vec<String> = (0..14).map(|n| format!("somebody-{n}")).collect();
+    for name in &names {
+        world.add_account(name, "Somebody").await;
+        give_password(&world, name, PASSWORD).await;
+    }
+    // The store writes nothing meanwhile, so that the notes of all wait.
+    let writing = world.app.store.begin().await.unwrap();
+    for _ in 0..5 {
+        for name in &names {
+            let fields = [("username", &**name), ("password", "one guess of many")];
+            let page = Browser::new().post(&format!("{}/login", world.base), &fields).await;
+            assert_eq!(page.code().as_deref(), Some("account.wrong_password"));
+        }
+        world.pass(Lifetime::from_minutes(1));
+    }
+    drop(writing);
+    let all = u32::try_from(doorward::app::NOTES_OF_FAILURES_MAX).unwrap();
+    drop(world.app.notes_of_failures.acquire_many(all).await.unwrap());
+    world.pass(Lifetime::from_hours(2));
+    world.app.store.clean_up(world.app.clock.now()).await.unwrap();
+    let events = world.app.store.reader().audit_of_scope_after("system", 0, 1000).await.unwrap();
+    let told = events.iter().filter(|event| event.action == "account.sign_in_failed");
+    let told: i64 = told.map(|event| event.details["count"].as_str().unwrap().parse::<i64>().unwrap()).sum();
+    assert_eq!(told, 70);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1093,7 +1093,8 @@ async fn a_trip_that_ends_before_somebody_else_still_says_whose_it_was() {
 
 /// Wrong passwords are written down after their answer: waits until none is on the way.
 async fn all_noted(world: &World) {
-    let places = world.app.notes_of_failures.acquire_many(64).await.unwrap();
+    let all = u32::try_from(doorward::app::NOTES_OF_FAILURES_MAX).unwrap();
+    let places = world.app.notes_of_failures.acquire_many(all).await.unwrap();
     drop(places);
 }
 

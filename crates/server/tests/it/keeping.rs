@@ -254,6 +254,40 @@ async fn f24_a_service_with_an_older_copy_of_the_key_file_opens_and_seals_nothin
 }
 
 #[tokio::test]
+async fn f24_a_node_with_an_older_copy_of_the_key_file_is_not_ready_and_says_try_again() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        world.enable_sso("acme", "ada").await;
+        let (here, older, newer) = (
+            world.folder().join("master.key"),
+            world.folder().join("older.key"),
+            world.folder().join("newer.key"),
+        );
+        std::fs::copy(&here, &older).unwrap();
+        world.good_command("key rotate").await;
+        std::fs::copy(&here, &newer).unwrap();
+        let (mira, readyz) = (world.browser_of("mira").await, format!("{}/readyz", world.base));
+        let sso = format!("{}/organizations/acme/sso", world.base);
+        for (file, ready) in [(&newer, true), (&older, false), (&newer, true)] {
+            std::fs::copy(file, &here).unwrap();
+            // As every node does every five seconds; the first time it hears of a missing key, it says so.
+            drop(world.app.store.look_at_keys(&world.app.sealing).await);
+            let probe = mira.get(&readyz).await;
+            let started = mira.post(&sso, &[("next", "/")]).await;
+            if ready {
+                assert_eq!(probe.status, 200, "{on:?}: {}", probe.text());
+                assert!(started.meta_refresh().is_some(), "{on:?}: {}", started.text());
+            } else {
+                assert_eq!(probe.status, 503, "{on:?}");
+                assert!(probe.says("master key file is an older copy"), "{on:?}: {}", probe.text());
+                assert_eq!(started.code().as_deref(), Some("service.unavailable"), "{on:?}");
+                assert!(started.header("retry-after").is_some(), "{on:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn f24_of_two_first_starts_at_once_with_keys_of_their_own_one_is_refused() {
     for on in On::all() {
         for _ in 0..10 {
@@ -268,6 +302,42 @@ async fn f24_of_two_first_starts_at_once_with_keys_of_their_own_one_is_refused()
             let known = doorward::store::load_known_keys(&mut store.reader()).await.unwrap();
             assert_eq!(known.len(), 1, "{on:?}: {known:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn f24_a_row_under_a_key_that_is_gone_is_named_and_keeps_no_rotation_from_its_end() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        world.enable_sso("acme", "ada").await;
+        world.good_command("sso join-link acme --rotate --role read").await;
+        let gone = key_ids(&world)[0].clone();
+        let sql = "SELECT connection_id, client_secret FROM revision";
+        let before = world.app.store.reader().fetch_optional(sql, Vec::new()).await.unwrap().unwrap();
+        let (connection, secret) =
+            (before.text("connection_id").unwrap(), before.text("client_secret").unwrap());
+        world.good_command("key rotate").await;
+        world.pass(Lifetime::from_minutes(2));
+        world.good_command("key rotate --drop-old").await;
+
+        // Somebody mends the table with a row of an old dump.
+        let mut tx = world.app.store.begin().await.unwrap();
+        let sql = "UPDATE revision SET client_secret = $1 RETURNING number";
+        tx.fetch_optional(sql, doorward::values![&secret]).await.unwrap().unwrap();
+        tx.commit(world.app.clock.now()).await.unwrap();
+        for line in ["key rotate", "key rotate", "key rotate --drop-old"] {
+            let told = world.good_command(line).await;
+            assert!(
+                told.contains(&format!("revision.client_secret ({connection}.1)")) && told.contains(&gone),
+                "{on:?}, {line}: {told}"
+            );
+            let sql = "SELECT sealed FROM join_link";
+            let link = world.app.store.reader().fetch_optional(sql, Vec::new()).await.unwrap().unwrap();
+            let newest = key_ids(&world)[0].clone();
+            assert_eq!(sealed_with(&link.text("sealed").unwrap()), Some(&*newest), "{on:?}, {line}");
+            world.pass(Lifetime::from_minutes(2));
+        }
+        assert_eq!(key_ids(&world).len(), 1, "{on:?}");
     }
 }
 

@@ -449,6 +449,26 @@ async fn rule_9_nobody_makes_an_account_without_a_link_that_works() {
     assert_eq!(last.as_deref(), Some("account.throttled"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_9_names_that_are_taken_use_up_nothing_of_what_a_link_may_make() {
+    let world = World::new().await;
+    let link = invite(&world, &world.browser_of("ada").await, &[("role", "read"), ("uses", "5")]).await;
+    let sign_up = async |name: &str| {
+        let mut fields = SIGN_UP.to_vec();
+        fields[0].1 = name;
+        fields.push(("next", path_of(&link)));
+        Browser::new().post(&format!("{}/join", world.base), &fields).await
+    };
+    // More than the accounts that a link makes in an hour.
+    for _ in 0..6 {
+        for _ in 0..20 {
+            assert_eq!(sign_up("mira").await.code().as_deref(), Some("account.name_taken"));
+        }
+        world.pass(Lifetime::from_minutes(1));
+    }
+    assert_eq!(sign_up("nora").await.status, 303);
+}
+
 // The SSO join link.
 
 /// Makes or rotates the join link in the Members tab: its whole address.

@@ -13,11 +13,11 @@ use http::StatusCode;
 use http::header::SET_COOKIE;
 use serde::Deserialize;
 
-use super::audited;
 use super::sign_in::{failed, note_failure, take_place};
+use super::{audited, to_its_end};
 use crate::app::{App, SharedApp};
 use crate::cookies::Cookie;
-use crate::passwords::{Caller, PasswordError, judge_new_password};
+use crate::passwords::{Caller, judge_new_password};
 use crate::refusal::Refusal;
 use crate::session::session_is_alive;
 use crate::store::{load_account, load_emails, load_sign_in_from};
@@ -161,6 +161,11 @@ pub(super) async fn prove_password(
     visit: &Visit,
     current: Secret,
 ) -> Result<Option<String>, Refusal> {
+    let (app, visit) = (SharedApp::clone(app), visit.clone());
+    to_its_end(async move { look_at(&app, &visit, current).await }).await?
+}
+
+async fn look_at(app: &SharedApp, visit: &Visit, current: Secret) -> Result<Option<String>, Refusal> {
     let account = &visit.account()?.account;
     let facts = load_sign_in_from(&mut app.store.reader(), account.name(), visit.browser).await?;
     let facts = facts.ok_or(ErrorCode::AccountSignInNeeded)?;
@@ -173,10 +178,9 @@ pub(super) async fn prove_password(
         Ok(turn) => app.passwords.verify_in(turn, current, hash).await,
         Err(error) => Err(error),
     };
-    if matches!(verified, Err(PasswordError::Busy)) {
-        app.sign_ins.give_back(guess, app.clock.now());
-    }
-    if !(fits && verified?) {
+    // Not looked at, or not computed, is not wrong.
+    let right = verified.inspect_err(|_| app.sign_ins.give_back(guess, app.clock.now()))?;
+    if !(fits && right) {
         note_failure(app, guess, failed(visit, &facts.account));
         return Ok(None);
     }

@@ -25,6 +25,7 @@ use super::sign_in::{PASSWORD_BYTES_MAX, make_and_sign_in, parameter};
 use super::sso::{by, with_browser};
 use super::sso_link::shown;
 use super::sso_settings::IdentityShown;
+use super::to_its_end;
 use crate::app::{App, SharedApp};
 use crate::joining::{Offer, accept, look};
 use crate::passwords::judge_new_password;
@@ -438,14 +439,19 @@ pub async fn sign_up(
     visit: Visit,
     Form(form): Form<SignUpForm>,
 ) -> Result<Response, Refusal> {
+    // Whoever hangs up while the account is made has made it.
+    to_its_end(async move { make_account(&app, &visit, form).await }).await?
+}
+
+async fn make_account(app: &SharedApp, visit: &Visit, form: SignUpForm) -> Result<Response, Refusal> {
     let now = app.clock.now();
-    let found = find_by_page(&app, &form.next, now).await?;
+    let found = find_by_page(app, &form.next, now).await?;
     if visit.signed_in.is_some() {
         return Ok(redirect(&found.here));
     }
     let again = |problems: Vec<Problem>| {
         let page = SignUpPage {
-            frame: Frame::of(&app, &visit),
+            frame: Frame::of(app, visit),
             display_name: found.organization.display_name.clone(),
             next: found.here.clone(),
             name: bounded(&form.name, 100),
@@ -470,7 +476,7 @@ pub async fn sign_up(
     })?;
     // Counted as a failure, whatever comes of it.
     place.failed(now);
-    app.sign_ins.take_sign_up(found.token, now).map_err(throttled)?;
+    let of_the_link = app.sign_ins.take_sign_up(found.token, now).map_err(throttled)?;
     let hash = app.passwords.hash(wanted.password, &app.random).await?;
 
     let now = app.clock.now();
@@ -488,9 +494,12 @@ pub async fn sign_up(
     look(&mut tx, found.organization.id, found.token, now).await?;
     if !tx.take_sign_up(found.organization.id, found.token).await? {
         return Err(
-            Refusal::new(ErrorCode::JoinSignUpsUsed).with_action("Sign in", sign_in_page(&app, &found.here))
+            Refusal::new(ErrorCode::JoinSignUpsUsed).with_action("Sign in", sign_in_page(app, &found.here))
         );
     }
-    let made = make_and_sign_in(&app, tx, &visit, &account, &found.here, now).await?;
-    Ok(made.unwrap_or_else(|| again(vec![Problem::new("name", ErrorCode::AccountNameTaken)])))
+    let Some(made) = make_and_sign_in(app, tx, visit, &account, &found.here, now).await? else {
+        return Ok(again(vec![Problem::new("name", ErrorCode::AccountNameTaken)]));
+    };
+    of_the_link.made();
+    Ok(made)
 }

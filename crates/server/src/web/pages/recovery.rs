@@ -11,6 +11,7 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::sso::{by, plan_allows, settings_page};
+use super::to_its_end;
 use crate::app::{App, SharedApp};
 use crate::refusal::Refusal;
 use crate::sso::enable::NotDone;
@@ -151,7 +152,14 @@ pub async fn use_code(
     let session = signed_in.session().ok_or(ErrorCode::AccountSignInNeeded)?.id;
     let guess =
         app.sign_ins.take(Budget::Recovery(session), FailureCount::default(), now).map_err(throttled)?;
-    match recover(&app, &place.organization, signed_in, &form.code, &by(&visit)?).await {
+    // Whoever hangs up meanwhile is in the log as everybody is.
+    let trying = {
+        let (app, organization, admin) =
+            (SharedApp::clone(&app), place.organization.clone(), signed_in.clone());
+        let (by, code) = (by(&visit)?, Secret::new(form.code));
+        async move { recover(&app, &organization, &admin, code.expose(), &by).await }
+    };
+    match to_its_end(trying).await? {
         Ok(()) => {
             app.sign_ins.forget(guess);
             let page = settings_page(&app, &place.organization);

@@ -20,6 +20,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::app::{App, SharedApp};
 use crate::cookies::Cookie;
@@ -34,12 +35,18 @@ use crate::web::page::{Done, Frame, Problem, Problems, going_on, host_of, show, 
 use crate::web::throttle::{AddressRefused, Budget, Guess};
 use crate::web::visit::Visit;
 
+use super::to_its_end;
+
 /// Longest user name or address that is looked up, in bytes.
 const USERNAME_BYTES_MAX: usize = 254;
 /// Longest password that is looked at, in bytes: 256 characters of at most 4.
 pub(super) const PASSWORD_BYTES_MAX: usize = 1024;
 /// How long the first operator's link works.
 pub const OPERATOR_LINK_LIFETIME: Lifetime = Lifetime::from_days(1);
+/// How often a failed sign-in is tried to be written down: each try waits up to five seconds for the store.
+const NOTE_TRIES: u32 = 6;
+/// The pause between two tries.
+const NOTE_AGAIN: Duration = Duration::from_secs(1);
 /// Where the first operator's link leads, under the base URL; `token` is its only parameter.
 pub const OPERATOR_LINK_PATH: &str = "/login/first";
 
@@ -201,19 +208,34 @@ pub(super) fn note_failure(app: &SharedApp, guess: Guess, entry: AuditEntry) {
         Budget::Nobody(_) | Budget::Recovery(_) => return,
     };
     // Where so many wait, this node counts it alone.
-    let Ok(place) = Arc::clone(&app.notes_of_failures).try_acquire_owned() else { return };
+    let Ok(place) = Arc::clone(&app.notes_of_failures).try_acquire_owned() else {
+        tracing::warn!("so many failed sign-ins wait to be written down that this one is not");
+        return;
+    };
     let app = SharedApp::clone(app);
     tokio::spawn(async move {
         let _place = place;
         let now = app.clock.now();
-        let noted = async {
-            let mut tx = app.store.begin().await?;
-            tx.note_failed_sign_in(account, browser, guess.counted).await?;
-            tx.note_sign_in_failure(account, entry, now).await?;
-            tx.commit(now).await
-        };
-        if let Err(error) = noted.await {
-            tracing::error!(%error, "a failed sign-in could not be written down");
+        let _turn = app.failures_being_noted.acquire().await;
+        for tries_left in (0..NOTE_TRIES).rev() {
+            let noted = async {
+                let mut tx = app.store.begin().await?;
+                tx.note_failed_sign_in(account, browser, guess.counted).await?;
+                tx.note_sign_in_failure(account, entry.clone(), now).await?;
+                tx.commit(now).await
+            };
+            match noted.await {
+                Ok(()) => return,
+                // Somebody keeps the store from writing for a while; this must not be how one guesses unseen.
+                Err(StoreError::Unavailable(error)) if tries_left > 0 => {
+                    tracing::debug!(%error, "a failed sign-in will be written down later");
+                    tokio::time::sleep(NOTE_AGAIN).await;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a failed sign-in could not be written down");
+                    return;
+                }
+            }
         }
     });
 }
@@ -224,12 +246,17 @@ pub async fn sign_in(
     visit: Visit,
     Form(form): Form<SignInForm>,
 ) -> Result<Response, Refusal> {
-    let to = go_on(&app, &form.next)?;
+    // Whoever hangs up meanwhile has failed as everybody does: in the log, and against his address.
+    to_its_end(async move { look_at(&app, &visit, &form).await }).await?
+}
+
+async fn look_at(app: &SharedApp, visit: &Visit, form: &SignInForm) -> Result<Response, Refusal> {
+    let to = go_on(app, &form.next)?;
     let username = form.username.trim();
     let again = |code: ErrorCode, wait: Option<Lifetime>| {
         app.metrics.sign_in(Err(code));
         let page = SignInPage {
-            frame: Frame::of(&app, &visit),
+            frame: Frame::of(app, visit),
             // As typed; a page has no place for control characters.
             username: username.chars().filter(|c| !c.is_control()).take(USERNAME_BYTES_MAX).collect(),
             next: form.next.clone(),
@@ -264,7 +291,7 @@ pub async fn sign_in(
         Err(AddressRefused::Failures(wait)) => return Ok(again(ErrorCode::AccountThrottled, Some(wait))),
         Err(AddressRefused::Crowded) => return Ok(again(ErrorCode::AccountBusy, None)),
     };
-    let guess = match take_place(&app, facts.as_ref(), username, visit.browser) {
+    let guess = match take_place(app, facts.as_ref(), username, visit.browser) {
         Ok(guess) => guess,
         Err(wait) => return Ok(again(ErrorCode::AccountThrottled, Some(wait))),
     };
@@ -282,24 +309,26 @@ pub async fn sign_in(
         return Ok(again(ErrorCode::AccountThrottled, Some(wait)));
     }
     let hash = facts.as_ref().and_then(|facts| facts.password_hash.clone());
-    let right = app.passwords.verify_in(turn, Secret::new(form.password.clone()), hash.clone()).await?;
-    let (Some(facts), Some(hash), true) = (&facts, hash, right) else {
+    let verified = app.passwords.verify_in(turn, Secret::new(form.password.clone()), hash.clone()).await;
+    // Not computed is not wrong.
+    let right = verified.inspect_err(|_| app.sign_ins.give_back(guess, app.clock.now()))?;
+    let (Some(facts), Some(hash), true) = (facts.as_ref(), hash, right) else {
         tracing::info!("a sign-in failed");
         if let Some(address) = address {
             address.failed(app.clock.now());
         }
         // Of a name that nobody has there is nothing to write.
         if let Some(facts) = &facts {
-            note_failure(&app, guess, failed(&visit, &facts.account));
+            note_failure(app, guess, failed(visit, &facts.account));
         }
         return Ok(again(ErrorCode::AccountWrongPassword, None));
     };
     drop(address);
     if facts.account.disabled {
         // It opens nothing, so it counts as every failure does, and the log tells of it.
-        let mut entry = failed(&visit, &facts.account);
+        let mut entry = failed(visit, &facts.account);
         entry.details.push(("code", ErrorCode::AccountDisabled.to_string()));
-        note_failure(&app, guess, entry);
+        note_failure(app, guess, entry);
         return Ok(again(ErrorCode::AccountDisabled, None));
     }
     app.sign_ins.forget(guess);
@@ -317,7 +346,7 @@ pub async fn sign_in(
     };
 
     let now = app.clock.now();
-    let (browser, new_browser) = browser_of(&app, &visit)?;
+    let (browser, new_browser) = browser_of(app, visit)?;
     let mut tx = app.store.begin().await?;
     if !tx.confirm_sign_in(facts.account.id, &hash).await? {
         drop(tx);
@@ -326,17 +355,17 @@ pub async fn sign_in(
     if let Some(own_hash) = own_hash {
         tx.replace_password_hash(facts.account.id, &hash, &own_hash).await?;
     }
-    let token = begin_session(&app, &mut tx, &visit, facts.account.id, now).await?;
+    let token = begin_session(app, &mut tx, visit, facts.account.id, now).await?;
     if !facts.known_browser.is_some_and(|known| is_remembered(known, now)) {
         tx.remember_browser(facts.account.id, browser, now).await?;
     }
     let actor = Actor::Account(facts.account.id, facts.account.name.as_str().to_owned());
-    tx.audit(own_entry(&visit, actor, AuditAction::AccountSignIn), now).await?;
+    tx.audit(own_entry(visit, actor, AuditAction::AccountSignIn), now).await?;
     tx.commit(now).await?;
     app.metrics.sign_in(Ok(()));
 
-    let response = if to.leads_on() { going_on(&app, &visit, &to.location) } else { redirect(&to.location) };
-    Ok(with_cookies(&app, &token, new_browser.as_ref(), response))
+    let response = if to.leads_on() { going_on(app, visit, &to.location) } else { redirect(&to.location) };
+    Ok(with_cookies(app, &token, new_browser.as_ref(), response))
 }
 
 /// Whether there is nothing to write of a browser that signs in again: no failure, and noted within a day.

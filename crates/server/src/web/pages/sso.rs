@@ -12,7 +12,6 @@ use doorward_core::time::Lifetime;
 use http::HeaderMap;
 use http::header::SET_COOKIE;
 use serde::Deserialize;
-use tracing::Instrument as _;
 
 use crate::app::{App, SharedApp};
 use crate::cookies::Cookie;
@@ -31,7 +30,7 @@ use crate::web::page::{Done, Frame, going_on, host_of, show};
 use crate::web::visit::{OrganizationVisit, Visit};
 
 use super::sso_start::SsoStartPage;
-use super::{recovery, sso_settings, sso_users};
+use super::{recovery, sso_settings, sso_users, to_its_end};
 
 /// What every deed of a visitor leaves in the audit log.
 pub(super) fn by(visit: &Visit) -> Result<By, Refusal> {
@@ -517,12 +516,7 @@ pub async fn consume(
     // On a task of its own: whoever hangs up meanwhile ends the trip no earlier, nor without its audit event.
     let trip =
         async move { callback(&app, &organization, &visit, query.as_deref().unwrap_or_default()).await };
-    let trip = tokio::spawn(trip.in_current_span());
-    let ending = trip.await.map_err(|error| {
-        tracing::error!(%error, "a callback broke off");
-        Refusal::new(ErrorCode::ServiceInternal)
-    })?;
-    Ok(match ending {
+    Ok(match to_its_end(trip).await? {
         Ending::GoTo(next) => redirect(&next),
         Ending::Stop(refusal) => refusal.into_response(),
     })
