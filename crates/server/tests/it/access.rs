@@ -16,6 +16,9 @@ use crate::stolen_password::from_environment;
 
 const PASSWORD: &str = "three quiet lanterns";
 
+/// Below an organization.
+const DOWNLOAD: &str = "/settings/audit-log/download";
+
 async fn world_on(on: On) -> World {
     World::with(Options { on, ..Options::default() }).await
 }
@@ -221,6 +224,9 @@ async fn rule_12_v45_who_is_no_admin_any_more_when_his_turn_comes_does_nothing()
                 let page = ada.post(&format!("{organization}{path}"), fields).await;
                 assert_eq!(page.code().as_deref(), Some(code), "{path} on {on:?}: {}", page.text());
             }
+            // No form, but a deed all the same: it is written down in his name.
+            let page = ada.get(&format!("{organization}{DOWNLOAD}")).await;
+            assert_eq!(page.code().as_deref(), Some(code), "{on:?}: {}", page.text());
             assert_eq!(world.audit("acme").await.len(), before, "{on:?}");
             assert_eq!(world.state("acme").await, "live");
         }
@@ -291,6 +297,8 @@ async fn rule_12_v45_whose_single_sign_on_is_over_when_his_turn_comes_widens_not
                 );
                 assert!(!page.says("Mira Holt"), "{path}: its page is not hers any more: {}", page.text());
             }
+            let page = ada.get(&format!("{organization}{DOWNLOAD}")).await;
+            assert_eq!(page.code().as_deref(), Some("settings.sso_needed"), "{on:?}, {ended}: {}", page.text());
             let page = save(&other.id, other.secret()).await;
             assert_eq!(page.code().as_deref(), Some("settings.secret_only"), "{on:?}: {}", page.text());
             assert_eq!(world.audit("acme").await.len(), before, "{on:?}");
@@ -298,6 +306,25 @@ async fn rule_12_v45_whose_single_sign_on_is_over_when_his_turn_comes_widens_not
             assert_eq!(save(&client.id, &secret).await.status, 200, "a dead secret is replaced: {ended}");
             assert_eq!(world.draft("acme").await, "3");
         }
+    }
+}
+
+/// Reading asks for less than a form: single sign-on where it is enforced, of whoever is not spared it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admin_who_reads_the_audit_log_without_single_sign_on_downloads_it_too() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let (ada, _) = world.enable_sso("acme", "ada").await;
+        world.set_role("acme", "mira", Role::Admin).await;
+        let download = page_of(&world, &format!("/organizations/acme{DOWNLOAD}"));
+        let mira = world.browser_of("mira").await;
+        assert!(mira.get(&download).await.location().unwrap().path().ends_with("/sso"), "{}", mira.history());
+        let page = ada.post(&world.settings("acme", "/users/collaborators"), &[("account", "mira")]).await;
+        assert_eq!(page.status, 303, "{}", page.text());
+        assert!(mira.get(&download).await.says("org.create"), "spared: {}", mira.history());
+        ada.post(&world.settings("acme", "/users/collaborators/remove"), &[("account", "mira")]).await;
+        ada.post(&world.settings("acme", "/enforcement"), &[("enforcement", "optional")]).await;
+        assert!(mira.get(&download).await.says("org.create"), "optional: {}", mira.history());
     }
 }
 
