@@ -135,7 +135,8 @@ async fn a_join_link_that_does_not_open_is_told_with_the_command_that_makes_anot
             world.behind_its_back(spoiled).await;
             let (code, output, errors) = world.operate("sso join-link acme").await;
             assert_eq!((code, &*output), (1, ""), "{spoiled}");
-            assert!(errors.starts_with("error[join.link_unreadable]: "), "{spoiled}: {errors}");
+            let told = errors.strip_prefix("error[").and_then(|rest| rest.split(']').next());
+            assert_eq!(told, Some("join.link_unreadable"), "{spoiled}: {errors}");
             assert!(errors.trim_end().ends_with(&format!("doorward {remedy}")), "{spoiled}: {errors}");
 
             // Whoever has the link comes in by it as before, which the page says too.
