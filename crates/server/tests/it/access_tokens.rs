@@ -343,6 +343,18 @@ async fn until_one_waits(world: &World, on: On) {
     }
 }
 
+/// What is written down of a token that an admin takes back.
+fn taken_back() -> AuditEntry {
+    AuditEntry {
+        organization: None,
+        action: AuditAction::OrgTokenRevoke,
+        actor: Actor::System,
+        details: Vec::new(),
+        address: None,
+        request_id: None,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_ends_while_it_is_authorised_ends_in_that_organizations_log_too() {
     for on in On::all() {
@@ -410,17 +422,38 @@ async fn a_token_that_is_taken_back_while_its_owners_account_ends_and_neither_fa
             doorward::account_end::delete_account(&other, (owner, "mira"), None, &by, now).await
         });
         until_one_waits(&world, on).await;
-        let entry = AuditEntry {
-            organization: None,
-            action: AuditAction::OrgTokenRevoke,
-            actor: Actor::System,
-            details: Vec::new(),
-            address: None,
-            request_id: None,
-        };
-        tx.audit_ended_tokens(&[ended], "mira", &entry, now).await.unwrap();
+        tx.audit_ended_tokens(&[ended], "mira", &taken_back(), now).await.unwrap();
         tx.commit(now).await.unwrap();
         ending.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_is_taken_back_while_other_settings_are_enabled_and_neither_fails() {
+    for on in On::all().into_iter().filter(|on| *on == On::Postgres) {
+        let (world, _mira, token) = authorised(on).await;
+        let ada = world.browser_of("ada").await;
+        world.idp.signs_in("ada");
+        world.visit(&ada, &format!("{}/organizations/acme/sso", world.base)).await;
+        // Another client, so that Enable ends what rests on the one before; and a link of hers to write down.
+        world.connect_and_test(&ada, "acme", "ada").await;
+        world.behind_its_back("DELETE FROM identity").await;
+
+        let (now, acme) = (world.app.clock.now(), world.organization("acme").await.id);
+        let store = world.app.store.clone();
+        let (account, place) = store.access_token_facts(TokenHash::of(&token), now).await.unwrap().unwrap();
+        let mut tx = store.begin().await.unwrap();
+        let id = account.access_tokens[place].id;
+        let ended = tx.delete_token_authorization(id, acme, None).await.unwrap().unwrap();
+        let enable = world.settings("acme", "/enable");
+        let enabling = tokio::spawn(async move { ada.post(&enable, &[("revision", "2")]).await });
+        until_one_waits(&world, on).await;
+        tx.audit_ended_tokens(&[ended], "mira", &taken_back(), now).await.unwrap();
+        tx.commit(now).await.unwrap();
+        let page = enabling.await.unwrap();
+        assert_eq!(page.status, 303, "{} {:?}", page.text(), page.code());
+        let log: Vec<String> = world.audit("acme").await.into_iter().map(|event| event.action).collect();
+        assert!(log.ends_with(&["org.token.revoke", "org.sso_link", "org.settings.sso.enable"].map(String::from)), "{log:?}");
     }
 }
 

@@ -876,6 +876,41 @@ async fn a_long_log_needs_no_memory(on: On) {
     }
 }
 
+/// A command's output; once the first of it comes, an operator makes another audit key beside it.
+struct NewKeyMeanwhile<'a> {
+    world: &'a World,
+    told: Vec<u8>,
+}
+
+impl std::io::Write for NewKeyMeanwhile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.told.is_empty() {
+            // On a thread of its own: this one runs the command whose output it is.
+            let make = || self.world.command("audit new-key");
+            let (code, _, errors) = std::thread::scope(|scope| scope.spawn(make).join().unwrap());
+            assert_eq!((code, errors.as_str()), (0, ""));
+        }
+        self.told.extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_made_while_the_logs_are_verified_is_no_strangers() {
+    for on in On::all() {
+        let world = world_with_events(on, 3).await;
+        // Organizations first, the system's log last: its newest event, that the key was made, has that key's code.
+        let output = NewKeyMeanwhile { world: &world, told: Vec::new() };
+        let told = String::from_utf8(world.command_into("audit verify --all", output).told).unwrap();
+        assert_eq!((told.lines().count(), told.matches(": intact, ").count()), (3, 3), "{on:?}: {told}");
+        assert!(told.lines().last().unwrap().contains("(system): intact, 2 events"), "{on:?}: {told}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_is_written_to_while_it_is_verified_is_intact() {
     for on in On::all() {
