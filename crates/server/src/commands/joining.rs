@@ -6,9 +6,7 @@ use crate::command_line::{OrgInvitations, OrgInvite, OrgInviteRevoke, SsoJoinLin
 use crate::failure::Failure;
 use crate::joining::{Wish, link_path, make_join_link, revoke, turn_off_join_link};
 use crate::sso::enable::NotDone;
-use crate::store::{
-    JoinLink, Organization, StoreError, load_join_link, load_live, load_open_invitations,
-};
+use crate::store::{JoinLink, Organization, StoreError, load_join_link, load_live, load_open_invitations};
 use doorward_core::error_code::ErrorCode;
 use std::io::Write;
 

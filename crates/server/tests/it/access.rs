@@ -298,7 +298,12 @@ async fn rule_12_v45_whose_single_sign_on_is_over_when_his_turn_comes_widens_not
                 assert!(!page.says("Mira Holt"), "{path}: its page is not hers any more: {}", page.text());
             }
             let page = ada.get(&format!("{organization}{DOWNLOAD}")).await;
-            assert_eq!(page.code().as_deref(), Some("settings.sso_needed"), "{on:?}, {ended}: {}", page.text());
+            assert_eq!(
+                page.code().as_deref(),
+                Some("settings.sso_needed"),
+                "{on:?}, {ended}: {}",
+                page.text()
+            );
             let page = save(&other.id, other.secret()).await;
             assert_eq!(page.code().as_deref(), Some("settings.secret_only"), "{on:?}: {}", page.text());
             assert_eq!(world.audit("acme").await.len(), before, "{on:?}");

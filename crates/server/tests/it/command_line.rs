@@ -107,11 +107,7 @@ fn an_account_that_the_operator_makes_is_in_the_systems_log() {
     let folder = Folder::new();
     folder.good("account create mira --email mira@acme.example --password-stdin", PASSWORD);
     folder.good("account create omar --email omar@acme.example --password-stdin --operator", PASSWORD);
-    folder.bad(
-        "account create mira --email m@acme.example --password-stdin",
-        PASSWORD,
-        "account.name_taken",
-    );
+    folder.bad("account create mira --email m@acme.example --password-stdin", PASSWORD, "account.name_taken");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let log = runtime.block_on(async {
         let database = folder.0.join("doorward.db");

@@ -127,7 +127,11 @@ async fn a_join_link_that_does_not_open_is_told_with_the_command_that_makes_anot
                 &[("role", "contributor")],
                 "sso join-link acme --rotate --role contributor",
             ),
-            ("UPDATE join_link SET sealed = ''", &[("role", "read")], "sso join-link acme --rotate --role read"),
+            (
+                "UPDATE join_link SET sealed = ''",
+                &[("role", "read")],
+                "sso join-link acme --rotate --role read",
+            ),
         ] {
             let page = ada.post(&world.settings("acme", "/join-link"), fields).await;
             assert_eq!(page.status, 303, "{}", page.text());
@@ -149,7 +153,11 @@ async fn a_join_link_that_does_not_open_is_told_with_the_command_that_makes_anot
             assert_eq!(world.good_command("sso join-link acme").await, made);
             let page = ada.get(&members).await;
             assert!(page.body.contains(&format!("value=\"{}\"", here(&made))), "{spoiled}: {}", page.text());
-            assert_eq!(stranger.get(&here(&before)).await.code().as_deref(), Some("join.unknown"), "{spoiled}");
+            assert_eq!(
+                stranger.get(&here(&before)).await.code().as_deref(),
+                Some("join.unknown"),
+                "{spoiled}"
+            );
         }
     }
 }
