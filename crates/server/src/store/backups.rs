@@ -82,7 +82,7 @@ const KEPT: &[Table] = tables![
 const LEFT_OUT: &[Table] = tables![
     "operator_link",
     "sign_in_failure",
-    "sso_failure",
+    "counted_event",
     "known_browser",
     "browser_session",
     "sso_session",

@@ -986,6 +986,7 @@ const OF_AN_ACCOUNT: &[&str] = &[
     "account_email",
     "attempt",
     "browser_session",
+    "counted_event",
     "held_identity",
     "identity",
     "invitation",
@@ -994,7 +995,6 @@ const OF_AN_ACCOUNT: &[&str] = &[
     "link_question",
     "membership",
     "sign_in_failure",
-    "sso_failure",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use doorward::store::{Actor, AuditEntry, AuditRecord, Query as _, Store, StoreEr
 use doorward::web::pages::sign_in::make_operator_link;
 use doorward_core::audit_event::AuditAction;
 use doorward_core::time::{Lifetime, Timestamp};
-use doorward_testkit::{Browser, TempDir};
+use doorward_testkit::{Browser, Person, TempDir};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -1012,7 +1012,7 @@ async fn rule_9_failed_trips_are_written_down_by_the_hour_and_not_by_the_trip() 
         world.app.store.clean_up(world.app.clock.now()).await.unwrap();
         told.push("mira 3".to_owned());
         assert_eq!(failed_trips(&world).await, told, "{on:?}");
-        assert_eq!(world.count("SELECT COUNT(*) AS n FROM sso_failure").await, 0);
+        assert_eq!(world.count("SELECT COUNT(*) AS n FROM counted_event").await, 0);
 
         // The next failure tells of an hour that is over, too, and the end of the account of the one that runs.
         turn_back(&world, &mira, 7).await;
@@ -1025,6 +1025,36 @@ async fn rule_9_failed_trips_are_written_down_by_the_hour_and_not_by_the_trip() 
         world.good_command("account delete mira").await;
         told.push("mira 1".to_owned());
         assert_eq!(failed_trips(&world).await, told, "{on:?}");
+    }
+}
+
+/// Who is named by the provider as one person and then as another is asked each time whether the admins shall decide.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_9_questions_to_the_admins_are_written_down_by_the_hour_and_not_by_the_question() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let (ada, _) = world.enable_sso("acme", "ada").await;
+        let mira = world.browser_of("mira").await;
+        for name in ["one", "two"] {
+            world.idp.add_person(Person::new(name, name, &format!("{name}@corp.example")));
+        }
+        let asked = async || {
+            let log = world.audit("acme").await.into_iter();
+            let asked = log.filter(|event| event.action == "org.sso_link.request");
+            asked.map(|event| event.details.get("count").cloned()).collect::<Vec<_>>()
+        };
+        for name in ["one", "two"].into_iter().cycle().take(8) {
+            world.idp.signs_in(name);
+            let page = world.visit(&mira, &format!("{}/organizations/acme/sso", world.base)).await;
+            let page = mira.submit(page.form("/sso/link")).await;
+            assert_eq!(page.status, 303, "{}", page.text());
+        }
+        assert_eq!(asked().await, [const { None }; 5], "{on:?}");
+        let members = ada.get(&format!("{}/organizations/acme/settings/members", world.base)).await;
+        assert!(members.says("two@corp.example"), "the newest is asked all the same: {}", members.text());
+        world.pass(Lifetime::from_hours(1));
+        world.app.store.clean_up(world.app.clock.now()).await.unwrap();
+        assert_eq!(asked().await.pop().flatten(), Some("3".into()), "{on:?}: none is lost");
     }
 }
 
