@@ -11,6 +11,7 @@ error_codes! {
     // Accounts.
     AccountWrongPassword = "account.wrong_password", Member, 422, "User name or password is wrong", "The user name and the password don't belong together.", "Type both again. Ask your operator for a new password if you can't remember it.";
     AccountThrottled = "account.throttled", Member, 429, "Too many attempts", "There were too many failed sign-ins; further ones wait for a while.", "Wait for the time shown, then try again.";
+    AccountBeginsTooOften = "account.begins_too_often", Member, 429, "Too many sign-ins were begun", "Your account has begun several hundred sign-ins at applications or at an identity provider within a minute.", "Wait a minute, then go on. If that was not you, look for a page that loads itself again and again, and end your other sessions on your account's page.";
     AccountBusy = "account.busy", Nobody, 503, "Many people are signing in right now", "All places for checking passwords are taken at the moment.", "Wait a few seconds and press the button again.";
     AccountSignInNeeded = "account.sign_in_needed", Member, 401, "Please sign in", "This is only shown to somebody who is signed in.", "Sign in and try again.";
     AccountDisabled = "account.disabled", Operator, 403, "This account is switched off", "The account exists, but the operator has switched it off.", "Ask the operator of this site to switch the account on again.";
