@@ -67,6 +67,7 @@ const KEPT: &[Table] = tables![
     "revision_test",
     "identity",
     "link_question",
+    "former_member",
     "audit_sequence",
     "audit_event",
     "audit_checkpoint",

@@ -170,16 +170,18 @@ pub async fn count_link_requests(
     query.fetch_optional(sql, values![organization, now]).await?.map_or(Ok(0), |row| row.int("n"))
 }
 
-/// Whether it is a question whose identity at this issuer is the account's: one that a member's sign-in has left to the
-/// admins, or that they have opened by unlinking him, and that no link has answered yet (ADR 0036).
+/// Whether it is a question whose identity at this issuer is that of an account which is not linked there: one that a
+/// member's sign-in has left to the admins, that they have opened by unlinking him, or that his membership's end has opened
+/// (ADR 0036).
 pub async fn is_in_question(
     query: &mut impl Query,
     connection: ConnectionId,
     issuer: &str,
     account: AccountId,
 ) -> Result<bool, StoreError> {
-    let sql =
-        "SELECT asked_at FROM link_question WHERE connection_id = $1 AND account_id = $2 AND issuer = $3";
+    let sql = "SELECT asked_at FROM link_question WHERE connection_id = $1 AND account_id = $2 AND issuer = $3 \
+               UNION ALL SELECT f.left_at FROM former_member f \
+               JOIN connection c ON c.organization_id = f.organization_id WHERE c.id = $1 AND f.account_id = $2";
     Ok(query.fetch_optional(sql, values![connection, account, issuer]).await?.is_some())
 }
 

@@ -7,7 +7,7 @@ use doorward::store::{Query as _, load_role};
 use doorward_core::membership::Role;
 use doorward_core::secret::Secret;
 use doorward_core::time::Lifetime;
-use doorward_testkit::{Browser, Page, Person, TempDir};
+use doorward_testkit::{Browser, FakeIdp, Page, Person, TempDir};
 use http::Method;
 use serde_json::json;
 
@@ -564,6 +564,78 @@ async fn v37_a_member_who_was_never_linked_does_not_link_himself_by_leaving_and_
     }
 }
 
+/// Connects acme to this provider and enables it, whatever there was before.
+async fn enable_at(world: &World, idp: &FakeIdp, ada: &Browser) {
+    let client = idp.new_client(&page_of(world, "/organizations/acme/oidc/consume"));
+    idp.signs_in("ada");
+    let issuer = idp.issuer();
+    let fields = [("client_id", &*client.id), ("client_secret", client.secret()), ("issuer_url", &*issuer)];
+    let page = world.update_and_test(ada, "acme", &fields).await;
+    ada.follow_all(page).await;
+    let revision = world.draft("acme").await;
+    ada.post(&world.settings("acme", "/enable"), &[("revision", &revision)]).await;
+    assert_eq!(world.state("acme").await, "live", "{}", ada.history());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v37_nor_by_leaving_before_single_sign_on_is_live_whatever_there_is_of_it() {
+    for on in On::all() {
+        for before in ["nothing", "a draft", "switched off", "another provider"] {
+            let world = World::with(Options { on, second_provider: true, ..Options::default() }).await;
+            let idp = if before == "another provider" { world.second_idp() } else { &world.idp };
+            for name in ["ada", "mira"] {
+                world.second_idp().add_person(Person::new(name, name, &format!("{name}@acme.example")));
+            }
+            for idp in [&world.idp, world.second_idp()] {
+                idp.add_person(Person::new("thief", "Tom Thief", "tom@corp.example"));
+            }
+            let ada = world.browser_of("ada").await;
+            let thief = world.browser_of("mira").await;
+            match before {
+                "nothing" => {}
+                "a draft" => drop(world.connect_and_test(&ada, "acme", "ada").await),
+                _ => {
+                    enable_at(&world, &world.idp, &ada).await;
+                    if before == "another provider" {
+                        // There she was linked, which says nothing of whom the next one names.
+                        let mira = world.browser_of("mira").await;
+                        world.idp.signs_in("mira");
+                        world.visit(&mira, &page_of(&world, "/organizations/acme/sso")).await;
+                        assert_eq!(links(&world).await, ["ada@acme.example ada", "mira@acme.example mira"]);
+                    }
+                    ada.post(&world.settings("acme", "/disable"), &[]).await;
+                    assert_ne!(world.state("acme").await, "live");
+                }
+            }
+            let page = thief.post(&page_of(&world, "/organizations/acme/leave"), &[]).await;
+            assert_eq!(page.status, 303, "{}", page.text());
+
+            enable_at(&world, idp, &ada).await;
+            let link = make_join_link(&world, &ada, &[("role", "write")]).await;
+            let known = links(&world).await;
+            idp.signs_in("thief");
+            let page = go_to_confirm(&world, &thief, &link, "thief").await;
+            assert_eq!(page.code().as_deref(), Some("join.link_in_question"), "{before}: {}", page.text());
+            assert_eq!((links(&world).await, role(&world, "acme", "mira").await), (known, None), "{before}");
+
+            // Her proved address answers it; once it is answered, she comes back by the link as who she is.
+            for address in ["mira@acme.example", "m.holt@corp.example"] {
+                idp.add_person(Person::new("mira", "Mira Holt", address));
+                idp.signs_in("mira");
+                let page = go_to_confirm(&world, &thief, &link, "mira").await;
+                thief.submit(page.form("/join")).await;
+                assert_eq!(
+                    role(&world, "acme", "mira").await,
+                    Some(Role::Write),
+                    "{before}: {}",
+                    thief.history()
+                );
+                world.remove_member("acme", "mira").await;
+            }
+        }
+    }
+}
+
 // An admin's leaving (ADR 0037).
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -987,6 +1059,7 @@ const OF_AN_ACCOUNT: &[&str] = &[
     "attempt",
     "browser_session",
     "counted_event",
+    "former_member",
     "held_identity",
     "identity",
     "invitation",

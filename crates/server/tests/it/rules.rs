@@ -412,7 +412,12 @@ async fn rule_9_an_account_begins_a_few_hundred_ways_a_minute_and_its_neighbour_
                 refused = Some((n, page));
                 break;
             }
-            assert!(page.status.is_redirection() || page.has_form("/sso"), "{n}: {} {}", page.status, page.text());
+            assert!(
+                page.status.is_redirection() || page.has_form("/sso"),
+                "{n}: {} {}",
+                page.status,
+                page.text()
+            );
         }
         let (n, page) = refused.expect("a limit");
         assert_eq!((n, page.code().as_deref()), (102, Some("account.begins_too_often")), "{}", page.text());

@@ -14,3 +14,13 @@ INSERT INTO counted_event (organization_id, account_id, action, began_at, events
 DROP TABLE sso_failure;
 CREATE INDEX counted_event_account ON counted_event (account_id);
 CREATE INDEX counted_event_began ON counted_event (began_at);
+
+-- Whoever was a member once. While he is none and not linked, it is a question whose identity his is, whatever there was of
+-- single sign-on when he left (ADR 0036).
+CREATE TABLE former_member (
+    organization_id TEXT NOT NULL REFERENCES organization (id),
+    account_id TEXT NOT NULL REFERENCES account (id),
+    left_at BIGINT NOT NULL,
+    PRIMARY KEY (organization_id, account_id)
+);
+CREATE INDEX former_member_account ON former_member (account_id);
