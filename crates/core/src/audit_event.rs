@@ -74,10 +74,10 @@ audit_actions! {
     OrgSettingsSsoCollaborator = "org.settings.sso.collaborator", "Whether a member is an external collaborator, who needs no SSO, was changed. A day: until its end.", "account, before, after";
     OrgRecoveryCodes = "org.recovery.codes", "Recovery codes were made; older ones are void.", "count";
     OrgRecoveryUse = "org.recovery.use", "A recovery code was used: for 60 minutes it stands in for SSO in this browser, on settings pages alone.", "number, left";
-    OrgRecoveryFailed = "org.recovery.failed", "A recovery code was refused.", "";
+    OrgRecoveryFailed = "org.recovery.failed", "A recovery code was refused. After five of an account in an hour, the others of that hour are counted in one more entry.", "account, count";
     OrgSsoLogin = "org.sso_login", "A member completed SSO.", "issuer, subject, email";
     OrgSsoLink = "org.sso_link", "An identity of the provider was linked to an account: by its proved address, by the admin's own Enable, or by an approval.", "account, issuer, subject, email, how";
-    OrgSsoLinkRequest = "org.sso_link.request", "A member asked the admins to approve a first link.", "account, issuer, subject, email, code";
+    OrgSsoLinkRequest = "org.sso_link.request", "A member asked the admins to approve a first link. After five of an account in an hour, the others of that hour are counted in one more entry.", "account, issuer, subject, email, code; account, count";
     OrgSsoLinkRefuse = "org.sso_link.refuse", "An admin refused a first link.", "account, issuer, subject, email";
     OrgSsoUnlink = "org.sso_unlink", "An account was unlinked from an identity; its SSO sessions ended.", "account, issuer, subject, email";
     OrgSsoLoginFailed = "org.sso_login_failed", "A member's SSO ended without a session. `account`: whose it was, if he was not signed in any more when it ended. After five of an account in an hour, the others of that hour are counted in one more entry.", "code, step, purpose, account; account, count";

@@ -11,6 +11,7 @@ error_codes! {
     // Accounts.
     AccountWrongPassword = "account.wrong_password", Member, 422, "User name or password is wrong", "The user name and the password don't belong together.", "Type both again. Ask your operator for a new password if you can't remember it.";
     AccountThrottled = "account.throttled", Member, 429, "Too many attempts", "There were too many failed sign-ins; further ones wait for a while.", "Wait for the time shown, then try again.";
+    AccountBeginsTooOften = "account.begins_too_often", Member, 429, "Too many sign-ins were begun", "Your account has begun several hundred sign-ins at applications or at an identity provider within a minute.", "Wait a minute, then go on. If that was not you, look for a page that loads itself again and again, and end your other sessions on your account's page.";
     AccountBusy = "account.busy", Nobody, 503, "Many people are signing in right now", "All places for checking passwords are taken at the moment.", "Wait a few seconds and press the button again.";
     AccountSignInNeeded = "account.sign_in_needed", Member, 401, "Please sign in", "This is only shown to somebody who is signed in.", "Sign in and try again.";
     AccountDisabled = "account.disabled", Operator, 403, "This account is switched off", "The account exists, but the operator has switched it off.", "Ask the operator of this site to switch the account on again.";
@@ -49,6 +50,7 @@ error_codes! {
     JoinInvitationVoided = "join.invitation_voided", Member, 410, "This invitation counts no longer", "Whoever made it may not invite people to the organization any more.", "Ask another admin of the organization for a new one.";
     JoinInvitationsOff = "join.invitations_off", Admin, 409, "People join through single sign-on here", "While the organization uses single sign-on, invitations by link don't work: people join by its SSO join link.", "Use the SSO join link; an admin finds it in the tabs Members and SSO.";
     JoinLinkOff = "join.link_off", Admin, 409, "This link doesn't work right now", "It leads through the organization's single sign-on, which is switched off.", "Ask an admin of the organization for an invitation.";
+    JoinLinkUnreadable = "join.link_unreadable", Operator, 500, "The join link can't be shown", "What is stored of it does not open with the master key in use. Whoever has the link can still join by it.", "Make another one in its place: doorward sso join-link ORG --rotate.";
     JoinLinkUsedUp = "join.link_used_up", Admin, 410, "This link has let in everybody it was meant for", "An admin has limited how many people may join by it.", "Ask an admin of the organization for a new link.";
     JoinOtherAccount = "join.other_account", Member, 403, "This invitation is for another account", "It was made for one account, which is not the one that is signed in.", "Sign in with the account that was invited.";
     JoinChanged = "join.changed", Member, 409, "Something has changed since the page was shown", "The button was for another account, organization or identity than those of now.", "Look at the page again and press the button once more.";

@@ -103,7 +103,7 @@ pub async fn delete_account(
     {
         return Err(ErrorCode::AccountSignInNeeded.into());
     }
-    told.extend(tx.take_sso_failures_of(account).await?);
+    told.extend(tx.take_counted_events_of(account).await?);
     told.extend(tx.take_sign_in_failures_of(account).await?);
     if !tx.delete_account(account).await? {
         return Err(ErrorCode::AccountSignInNeeded.into());

@@ -94,7 +94,13 @@ impl Refusal {
 
     /// Sets what every answer of a refusal carries beside its body.
     pub fn finish(&self, mut response: Response) -> Response {
-        if let Some(seconds) = self.retry_after.or((self.code.status() == 503).then_some(5)) {
+        let usual = match self.code.status() {
+            503 => Some(5),
+            // What is counted is counted by the minute, unless somebody says otherwise.
+            429 => Some(60),
+            _ => None,
+        };
+        if let Some(seconds) = self.retry_after.or(usual) {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         response

@@ -6,7 +6,7 @@ use crate::command_line::{OrgInvitations, OrgInvite, OrgInviteRevoke, SsoJoinLin
 use crate::failure::Failure;
 use crate::joining::{Wish, link_path, make_join_link, revoke, turn_off_join_link};
 use crate::sso::enable::NotDone;
-use crate::store::{load_join_link, load_live, load_open_invitations};
+use crate::store::{JoinLink, Organization, StoreError, load_join_link, load_live, load_open_invitations};
 use doorward_core::error_code::ErrorCode;
 use std::io::Write;
 
@@ -63,6 +63,19 @@ pub async fn revoke_invitation(
     Ok(())
 }
 
+/// That a link can't be printed, with the command that puts one like it in its place.
+fn unreadable(organization: &Organization, link: &JoinLink, error: &StoreError) -> Failure {
+    let uses = link.uses_left.map_or_else(String::new, |uses| format!(" --uses {}", uses.max(1)));
+    let (name, role) = (&organization.name, link.role);
+    Failure::new(
+        ErrorCode::JoinLinkUnreadable,
+        format!("the join link of {name} can't be shown: {error}. Whoever has it can still join by it"),
+        format!(
+            "Make another one in its place, which ends this one: doorward sso join-link {name} --rotate --role {role}{uses}"
+        ),
+    )
+}
+
 /// `sso join-link`: prints the link that is turned on, makes one, or turns it off.
 pub async fn join_link(context: Context, wanted: SsoJoinLink, output: &mut dyn Write) -> Result<(), Failure> {
     let (by, now) = (context.by(), context.clock.now());
@@ -90,7 +103,7 @@ pub async fn join_link(context: Context, wanted: SsoJoinLink, output: &mut dyn W
                 "Make one with: doorward sso join-link ORG --rotate",
             ));
         };
-        link.open(organization.id, &app.sealing)?
+        link.open(organization.id, &app.sealing).map_err(|error| unreadable(&organization, &link, &error))?
     };
     let path = link_path(organization.name.as_str(), &token);
     writeln!(output, "{}", app.configuration.base_url.join(&path))?;

@@ -2,7 +2,7 @@
 //!
 //! Order matters (rules 2, 3, 9): the attempt is taken by its state before the code is redeemed; no transaction is
 //! open while the provider is asked; what was true at the start is read again in the transaction that ends the trip.
-//! Invariant: every ending leaves one audit event, or is counted in one (`store/sso_failures.rs`), and one outcome on the
+//! Invariant: every ending leaves one audit event, or is counted in one (`store/counted_events.rs`), and one outcome on the
 //! spent attempt.
 
 use doorward_core::audit_event::AuditAction;
@@ -465,7 +465,7 @@ impl Trip<'_> {
         };
         let details = vec![("code", finding.code.to_string()), ("step", finding.step.as_str().to_owned())];
         let failed = entry(organization, AuditAction::OrgSsoLoginFailed, by, details);
-        tx.note_sso_failure(organization.id, attempt.account, failed, now).await?;
+        tx.audit_or_count(organization.id, attempt.account, failed, now).await?;
         tx.note_outcome(attempt.state, finding.code.as_str()).await?;
         tx.commit(now).await?;
         Ok(Ended::Held { why: finding.code, decide_at })
@@ -542,14 +542,14 @@ async fn fail(
         }
         Purpose::SignIn => {
             let failed = entry(organization, AuditAction::OrgSsoLoginFailed, &by, details);
-            tx.note_sso_failure(organization.id, attempt.account, failed, now).await?;
+            tx.audit_or_count(organization.id, attempt.account, failed, now).await?;
             let again = sso_page(app, organization.name.as_str(), &attempt.next);
             Ending::Stop(Refusal::of(&finding).with_action("Start again", again))
         }
         Purpose::Join => {
             details.push(("purpose", attempt.purpose.as_str().to_owned()));
             let failed = entry(organization, AuditAction::OrgSsoLoginFailed, &by, details);
-            tx.note_sso_failure(organization.id, attempt.account, failed, now).await?;
+            tx.audit_or_count(organization.id, attempt.account, failed, now).await?;
             Ending::Stop(Refusal::of(&finding).with_action("Your organizations", app.page("/")))
         }
     };

@@ -222,7 +222,8 @@ pub async fn ask(
     }
     let mut details = identity_details(signed_in.account.name(), &held.identity);
     details.push(("code", code.to_string()));
-    tx.audit(entry(organization, AuditAction::OrgSsoLinkRequest, by, details), now).await?;
+    let asked = entry(organization, AuditAction::OrgSsoLinkRequest, by, details);
+    tx.audit_or_count(organization.id, account, asked, now).await?;
     tx.commit(now).await?;
     Ok(Asked::Waiting)
 }

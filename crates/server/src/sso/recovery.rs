@@ -74,7 +74,8 @@ pub async fn recover(
         Some(code) => tx.use_recovery_code(organization.id, code, now).await?,
     };
     let Some(number) = number else {
-        tx.audit(entry(organization, AuditAction::OrgRecoveryFailed, by, Vec::new()), now).await?;
+        let refused = entry(organization, AuditAction::OrgRecoveryFailed, by, Vec::new());
+        tx.audit_or_count(organization.id, admin.account.id, refused, now).await?;
         tx.commit(now).await?;
         return Err(ErrorCode::SettingsRecoveryCodeWrong.into());
     };

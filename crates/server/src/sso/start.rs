@@ -80,6 +80,9 @@ async fn start_by(
         return Ok(Err(Finding::new(Step::Settings, ErrorCode::AccountSignInNeeded)));
     };
     let now = app.clock.now();
+    if app.sign_ins.take_beginning(signed_in.account.id, now).is_err() {
+        return Ok(Err(Finding::new(Step::Settings, ErrorCode::AccountBeginsTooOften)));
+    }
     let (state, nonce, verifier) = (app.random.token()?, app.random.token()?, app.random.token()?);
     let (browser, new_browser) = match browser {
         Some(hash) => (hash, None),

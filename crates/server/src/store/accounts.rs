@@ -351,7 +351,8 @@ impl Transaction {
         self.delete_sso_sessions_before_the_rest(id, "").await?;
         for sql in [
             "DELETE FROM link_question WHERE account_id = $1",
-            "DELETE FROM sso_failure WHERE account_id = $1",
+            "DELETE FROM former_member WHERE account_id = $1",
+            "DELETE FROM counted_event WHERE account_id = $1",
             "DELETE FROM sign_in_failure WHERE account_id = $1",
             "DELETE FROM attempt WHERE account_id = $1",
             "DELETE FROM held_identity WHERE account_id = $1",

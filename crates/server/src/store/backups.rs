@@ -67,6 +67,7 @@ const KEPT: &[Table] = tables![
     "revision_test",
     "identity",
     "link_question",
+    "former_member",
     "audit_sequence",
     "audit_event",
     "audit_checkpoint",
@@ -82,7 +83,7 @@ const KEPT: &[Table] = tables![
 const LEFT_OUT: &[Table] = tables![
     "operator_link",
     "sign_in_failure",
-    "sso_failure",
+    "counted_event",
     "known_browser",
     "browser_session",
     "sso_session",

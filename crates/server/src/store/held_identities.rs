@@ -236,9 +236,10 @@ pub async fn count_link_requests(
     query.fetch_optional(sql, values![organization, now]).await?.map_or(Ok(0), |row| row.int("n"))
 }
 
-/// Whether it is a question whose identity the account's is at this issuer: one that a member's sign-in has left to the
-/// admins, or that they have opened by unlinking him, at whichever issuer, and that no link has answered yet; or his own
-/// identity at another issuer, from before the provider was changed (ADR 0036).
+/// Whether it is a question whose identity at this issuer is that of an account which is not linked there: one that a
+/// member's sign-in has left to the admins or that they have opened by unlinking him, at whichever issuer, and that no link
+/// has answered yet; that his membership's end has opened; or his own identity at another issuer, from before the provider
+/// was changed (ADR 0036).
 pub async fn is_in_question(
     query: &mut impl Query,
     connection: ConnectionId,
@@ -247,7 +248,9 @@ pub async fn is_in_question(
 ) -> Result<bool, StoreError> {
     let sql = "SELECT issuer FROM link_question WHERE connection_id = $1 AND account_id = $2 \
                UNION ALL \
-               SELECT issuer FROM identity WHERE connection_id = $1 AND account_id = $2 AND issuer <> $3";
+               SELECT issuer FROM identity WHERE connection_id = $1 AND account_id = $2 AND issuer <> $3 \
+               UNION ALL SELECT c.id FROM former_member f \
+               JOIN connection c ON c.organization_id = f.organization_id WHERE c.id = $1 AND f.account_id = $2";
     Ok(query.fetch_optional(sql, values![connection, account, issuer]).await?.is_some())
 }
 

@@ -69,7 +69,7 @@ impl Store {
         let mut tx = self.begin().await?;
         gone += tx.report_sign_in_failures(BATCH, now).await?;
         tx.commit(now).await?;
-        gone += self.report_sso_failures(BATCH, now).await?;
+        gone += self.report_counted_events(BATCH, now).await?;
         self.delete_old_changes(now).await?;
         Ok(gone)
     }

@@ -20,6 +20,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (12, "access_tokens", include_str!("../../../../migrations/0012_access_tokens.sql")),
     (13, "api_tokens", include_str!("../../../../migrations/0013_api_tokens.sql")),
     (15, "sso_failures", include_str!("../../../../migrations/0015_sso_failures.sql")),
+    (
+        16,
+        "counts_and_former_members",
+        include_str!("../../../../migrations/0016_counts_and_former_members.sql"),
+    ),
 ];
 
 fn migrator() -> Migrator {

@@ -15,6 +15,7 @@ mod audit_log;
 mod backups;
 mod changes;
 mod connections;
+mod counted_events;
 mod crash;
 mod database;
 mod facts;
@@ -32,7 +33,6 @@ mod organizations;
 mod recovery;
 mod sealed_columns;
 mod sessions;
-mod sso_failures;
 mod texts;
 
 pub use access_tokens::{

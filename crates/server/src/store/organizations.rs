@@ -8,7 +8,6 @@ use doorward_core::membership::Role;
 use doorward_core::name::Name;
 use doorward_core::time::{Lifetime, Timestamp};
 
-use super::connections::{load_account_subject, load_connection, load_revision};
 use super::database::{Query, Row, StoreError};
 use super::{Change, Transaction};
 use crate::values;
@@ -572,7 +571,7 @@ impl Transaction {
 
     /// Removes a member with what the membership opened: SSO sessions, attempts, held identities, recovery; the
     /// invitations and the join link that he made (rule 14); and invitations that name him. Whose identity his is, is a
-    /// question from then on if nothing has answered it (ADR 0036). Whether there was one.
+    /// question from then on, until a link answers it (ADR 0036). Whether there was one.
     pub async fn delete_membership(
         &mut self,
         organization: OrganizationId,
@@ -582,7 +581,10 @@ impl Transaction {
         let sql = "DELETE FROM membership WHERE organization_id = $1 AND account_id = $2";
         let removed = self.execute(sql, values![organization, account]).await? > 0;
         if removed {
-            self.ask_whose_identity(organization, account, now).await?;
+            // Whose identity his is, he would else answer himself by the join link, with his password alone.
+            let sql = "INSERT INTO former_member (organization_id, account_id, left_at) VALUES ($1, $2, $3) \
+                       ON CONFLICT (organization_id, account_id) DO UPDATE SET left_at = $3";
+            self.execute(sql, values![organization, account, now]).await?;
         }
         self.end_sso_of(organization, account).await?;
         self.execute(
@@ -594,24 +596,6 @@ impl Transaction {
         self.void_links_made_by(organization, account).await?;
         self.void_invitations_for(organization, account).await?;
         Ok(removed)
-    }
-
-    /// Opens the question whose identity a former member's is, where single sign-on is live and he was never linked: he
-    /// who has his password alone would else answer it himself, by the join link.
-    async fn ask_whose_identity(
-        &mut self,
-        organization: OrganizationId,
-        account: AccountId,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let Some(connection) = load_connection(self, organization).await? else { return Ok(()) };
-        let Some(live) = connection.live else { return Ok(()) };
-        let revision = load_revision(self, organization, live).await?;
-        let Some(frozen) = revision.and_then(|revision| revision.endpoints) else { return Ok(()) };
-        if load_account_subject(self, connection.id, &frozen.issuer, account).await?.is_none() {
-            self.put_link_question(connection.id, &frozen.issuer, account, now).await?;
-        }
-        Ok(())
     }
 
     /// Deletes an organization: its members, its settings and whatever lets somebody in are gone. Its id and name stay

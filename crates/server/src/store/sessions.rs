@@ -90,6 +90,13 @@ pub async fn ticket_is_there(
     Ok(query.fetch_optional(sql, values![hash, host, handover]).await?.is_some())
 }
 
+/// Of the account `$1`: the session `$2`, or with `$3` = 1 all but that one.
+macro_rules! these_sessions {
+    () => {
+        "account_id = $1 AND (id <> $2) = ($3 = 1)"
+    };
+}
+
 impl Transaction {
     /// Begins a browser session and lets the longest unused ones of the account go.
     pub async fn insert_browser_session(
@@ -141,10 +148,7 @@ impl Transaction {
         id: SessionId,
         account: AccountId,
     ) -> Result<bool, StoreError> {
-        let sql = "DELETE FROM browser_session WHERE id = $1 AND account_id = $2";
-        let ended = self.execute(sql, values![id, account]).await? > 0;
-        self.changed(Change::Account(account));
-        Ok(ended)
+        Ok(self.delete_browser_sessions(account, id, false).await? > 0)
     }
 
     /// Ends all browser sessions of an account but one; how many.
@@ -153,8 +157,40 @@ impl Transaction {
         keep: SessionId,
         account: AccountId,
     ) -> Result<u64, StoreError> {
-        let sql = "DELETE FROM browser_session WHERE account_id = $1 AND id <> $2";
-        let ended = self.execute(sql, values![account, keep]).await?;
+        self.delete_browser_sessions(account, keep, true).await
+    }
+
+    /// Ends one browser session of an account, or all others; how many. Holds them, and ends what hangs on them in the order
+    /// in which whoever ends single sign-on takes it (`end_sso_of`). Their own end would take it session by session, and
+    /// what is held before the attempts: each would wait for the other (PostgreSQL).
+    async fn delete_browser_sessions(
+        &mut self,
+        account: AccountId,
+        id: SessionId,
+        others: bool,
+    ) -> Result<u64, StoreError> {
+        for sql in [
+            concat!("UPDATE browser_session SET account_id = account_id WHERE ", these_sessions!()),
+            concat!(
+                "DELETE FROM sso_session WHERE session_id IN (SELECT id FROM browser_session WHERE ",
+                these_sessions!(),
+                ")"
+            ),
+            concat!(
+                "DELETE FROM attempt WHERE session_id IN (SELECT id FROM browser_session WHERE ",
+                these_sessions!(),
+                ")"
+            ),
+            concat!(
+                "DELETE FROM held_identity WHERE session_id IN (SELECT id FROM browser_session WHERE ",
+                these_sessions!(),
+                ")"
+            ),
+        ] {
+            self.execute(sql, values![account, id, others]).await?;
+        }
+        let sql = concat!("DELETE FROM browser_session WHERE ", these_sessions!());
+        let ended = self.execute(sql, values![account, id, others]).await?;
         self.changed(Change::Account(account));
         Ok(ended)
     }

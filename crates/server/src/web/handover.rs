@@ -160,6 +160,12 @@ async fn handover(app: &SharedApp, parts: &Parts) -> Result<Response, Refusal> {
         return Err(Refusal::new(code).with("host", &*host).with_action("Try again", again));
     }
     let now = app.clock.now();
+    app.sign_ins.take_beginning(account.id, now).map_err(|wait| {
+        let again = format!("{}{next}", origin(app, &host));
+        Refusal::new(ErrorCode::AccountBeginsTooOften)
+            .with_action("Go on", again)
+            .with_retry_after(wait.seconds() + 1)
+    })?;
     let ticket = app.random.token()?;
     let mut tx = app.store.begin().await?;
     tx.insert_ticket(&NewTicket {

@@ -2,7 +2,8 @@
 //!
 //! An account: 5 failures, then one a minute, doubling to one in 15. A browser in which the account signed in before
 //! has a budget of its own, so that strangers who guess lock nobody out. Both are kept in the store, and written after
-//! the answer; names that nobody has are counted like accounts, here alone. An address: 20 failures a minute.
+//! the answer; names that nobody has are counted like accounts, here alone. An address: 20 failures a minute. Whoever is
+//! signed in: 300 ways to an application or a provider a minute, each of which is a write.
 //! Never here: the store; what is asked costs the same whoever has the name.
 //! Invariant: a place is taken before the password is looked at, so that many guesses at once gain nothing.
 
@@ -25,6 +26,9 @@ const ADDRESS_AT_ONCE_MAX: u32 = 32;
 /// Accounts that one link makes within `SIGN_UP_SPAN`.
 const SIGN_UPS_MAX: u32 = 100;
 const SIGN_UP_SPAN: Lifetime = Lifetime::from_hours(1);
+/// Hand-overs to an application and trips to a provider that an account begins within a minute: a browser that opens a
+/// hundred pages again at once begins two for each at most.
+const BEGINNINGS_MAX: u32 = 300;
 const MINUTE: Lifetime = Lifetime::from_minutes(1);
 /// The longest that one waits, twice over: so far the clocks of two nodes may differ.
 const BLOCKED_MAX: Lifetime = Lifetime::from_minutes(30);
@@ -87,11 +91,24 @@ struct Address {
     at_once: u32,
 }
 
-/// The accounts that a link made lately.
+/// What was done lately, in a span of fixed length.
 #[derive(Clone, Copy)]
-struct SignUps {
-    hour_began: i64,
-    made: u32,
+struct Span {
+    began: Timestamp,
+    count: u32,
+}
+
+impl Span {
+    /// One more, at most `max` within `length`. `Err`: how long to wait.
+    fn one_more(known: Option<Self>, max: u32, length: Lifetime, now: Timestamp) -> Result<Self, Lifetime> {
+        // A span that has not begun yet was begun by a clock that ran ahead.
+        let runs = |span: &Self| (Lifetime::from_millis(0)..length).contains(&now.since(span.began));
+        let span = known.filter(runs).unwrap_or(Self { began: now, count: 0 });
+        if span.count >= max {
+            return Err(span.began.plus(length).since(now));
+        }
+        Ok(Self { count: span.count + 1, ..span })
+    }
 }
 
 /// Why nobody at an address may try now.
@@ -109,7 +126,8 @@ pub struct SignInThrottle {
     step: Mutex<()>,
     addresses: Cache<IpAddr, Address>,
     budgets: Cache<Budget, FailureCount>,
-    sign_ups: Cache<TokenHash, SignUps>,
+    sign_ups: Cache<TokenHash, Span>,
+    beginnings: Cache<AccountId, Span>,
 }
 
 impl std::fmt::Debug for SignInThrottle {
@@ -125,6 +143,7 @@ impl Default for SignInThrottle {
             addresses: Cache::new(REMEMBERED_MAX),
             budgets: Cache::new(REMEMBERED_MAX),
             sign_ups: Cache::new(REMEMBERED_MAX),
+            beginnings: Cache::new(REMEMBERED_MAX),
         }
     }
 }
@@ -180,7 +199,7 @@ impl Drop for AddressPlace<'_> {
 pub struct SignUpPlace<'a> {
     throttle: &'a SignInThrottle,
     link: TokenHash,
-    hour_began: i64,
+    hour_began: Timestamp,
     made: bool,
 }
 
@@ -204,8 +223,8 @@ impl Drop for SignUpPlace<'_> {
         }
         let _step = self.throttle.step();
         let sign_ups = &self.throttle.sign_ups;
-        if let Some(mut hour) = sign_ups.get(&self.link).filter(|hour| hour.hour_began == self.hour_began) {
-            hour.made = hour.made.saturating_sub(1);
+        if let Some(mut hour) = sign_ups.get(&self.link).filter(|hour| hour.began == self.hour_began) {
+            hour.count = hour.count.saturating_sub(1);
             sign_ups.insert(self.link, hour);
         }
     }
@@ -295,17 +314,18 @@ impl SignInThrottle {
     /// makes a few accounts and not thousands. `Err`: how long to wait.
     pub fn take_sign_up(&self, link: TokenHash, now: Timestamp) -> Result<SignUpPlace<'_>, Lifetime> {
         let _step = self.step();
-        let kept = self.sign_ups.get(&link).filter(|hour| {
-            let age = now.since(Timestamp::from_millis(hour.hour_began));
-            (Lifetime::from_millis(0)..SIGN_UP_SPAN).contains(&age)
-        });
-        let mut hour = kept.unwrap_or(SignUps { hour_began: now.millis(), made: 0 });
-        if hour.made >= SIGN_UPS_MAX {
-            return Err(Timestamp::from_millis(hour.hour_began).plus(SIGN_UP_SPAN).since(now));
-        }
-        hour.made += 1;
+        let hour = Span::one_more(self.sign_ups.get(&link), SIGN_UPS_MAX, SIGN_UP_SPAN, now)?;
         self.sign_ups.insert(link, hour);
-        Ok(SignUpPlace { throttle: self, link, hour_began: hour.hour_began, made: false })
+        Ok(SignUpPlace { throttle: self, link, hour_began: hour.began, made: false })
+    }
+
+    /// Takes one of an account's places of this minute for going to an application or to a provider. `Err`: how long to
+    /// wait.
+    pub fn take_beginning(&self, account: AccountId, now: Timestamp) -> Result<(), Lifetime> {
+        let _step = self.step();
+        let minute = Span::one_more(self.beginnings.get(&account), BEGINNINGS_MAX, MINUTE, now)?;
+        self.beginnings.insert(account, minute);
+        Ok(())
     }
 
     /// The password was right: the count begins anew.

@@ -10,7 +10,7 @@ use doorward_core::ids::AccessTokenId;
 use doorward_core::membership::Role;
 use doorward_core::secret::TokenHash;
 use doorward_core::time::{Lifetime, Timestamp};
-use doorward_testkit::{Browser, Page};
+use doorward_testkit::{Browser, Page, Person};
 use http::Method;
 use std::collections::BTreeSet;
 
@@ -343,6 +343,18 @@ pub async fn until_one_waits(world: &World, on: On) {
     }
 }
 
+/// What is written down of a token that an admin takes back.
+fn taken_back() -> AuditEntry {
+    AuditEntry {
+        organization: None,
+        action: AuditAction::OrgTokenRevoke,
+        actor: Actor::System,
+        details: Vec::new(),
+        address: None,
+        request_id: None,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_ends_while_it_is_authorised_ends_in_that_organizations_log_too() {
     for on in On::all() {
@@ -410,17 +422,41 @@ async fn a_token_that_is_taken_back_while_its_owners_account_ends_and_neither_fa
             doorward::account_end::delete_account(&other, (owner, "mira"), None, &by, now).await
         });
         until_one_waits(&world, on).await;
-        let entry = AuditEntry {
-            organization: None,
-            action: AuditAction::OrgTokenRevoke,
-            actor: Actor::System,
-            details: Vec::new(),
-            address: None,
-            request_id: None,
-        };
-        tx.audit_ended_tokens(&[ended], "mira", &entry, now).await.unwrap();
+        tx.audit_ended_tokens(&[ended], "mira", &taken_back(), now).await.unwrap();
         tx.commit(now).await.unwrap();
         ending.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_is_taken_back_while_other_settings_are_enabled_and_neither_fails() {
+    for on in On::all().into_iter().filter(|on| *on == On::Postgres) {
+        let (world, _mira, token) = authorised(on).await;
+        let ada = world.browser_of("ada").await;
+        world.idp.signs_in("ada");
+        world.visit(&ada, &format!("{}/organizations/acme/sso", world.base)).await;
+        // Another client, so that Enable ends what rests on the one before; and a link of hers to write down.
+        world.connect_and_test(&ada, "acme", "ada").await;
+        world.behind_its_back("DELETE FROM identity").await;
+
+        let (now, acme) = (world.app.clock.now(), world.organization("acme").await.id);
+        let store = world.app.store.clone();
+        let (account, place) = store.access_token_facts(TokenHash::of(&token), now).await.unwrap().unwrap();
+        let mut tx = store.begin().await.unwrap();
+        let id = account.access_tokens[place].id;
+        let ended = tx.delete_token_authorization(id, acme, None).await.unwrap().unwrap();
+        let enable = world.settings("acme", "/enable");
+        let enabling = tokio::spawn(async move { ada.post(&enable, &[("revision", "2")]).await });
+        until_one_waits(&world, on).await;
+        tx.audit_ended_tokens(&[ended], "mira", &taken_back(), now).await.unwrap();
+        tx.commit(now).await.unwrap();
+        let page = enabling.await.unwrap();
+        assert_eq!(page.status, 303, "{} {:?}", page.text(), page.code());
+        let log: Vec<String> = world.audit("acme").await.into_iter().map(|event| event.action).collect();
+        assert!(
+            log.ends_with(&["org.token.revoke", "org.sso_link", "org.settings.sso.enable"].map(String::from)),
+            "{log:?}"
+        );
     }
 }
 
@@ -446,6 +482,73 @@ async fn a_new_password_while_single_sign_on_is_ended_and_neither_fails() {
         assert_eq!(ended.len(), 1);
         tx.commit(now).await.unwrap();
         changing.await.unwrap();
+    }
+}
+
+/// Whoever ends single sign-on (`end_sso_of`) takes SSO sessions, then attempts, then what is held: a session's end must
+/// not take the attempt of one session before the SSO session of another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_sessions_that_are_ended_while_single_sign_on_is_ended_and_neither_fails() {
+    for on in On::all().into_iter().filter(|on| *on == On::Postgres) {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        world.enable_sso("acme", "ada").await;
+        let (now, mira, acme) =
+            (world.app.clock.now(), world.account("mira").await, world.organization("acme").await.id);
+        // An older session on its way to the provider, a newer one that came back, and the one that stays.
+        world.start_sso(&world.browser_of("mira").await, "acme", "/").await;
+        world.idp.signs_in("mira");
+        let newer = world.browser_of("mira").await;
+        world.visit(&newer, &format!("{}/organizations/acme/sso", world.base)).await;
+        let stays = world.browser_of("mira").await.cookie("localhost", "doorward-session").unwrap();
+        let facts = world.app.store.session_facts(TokenHash::of(&stays), now).await.unwrap().unwrap();
+        let keep = facts.0.sessions[facts.1].id;
+
+        let mut tx = world.app.store.begin().await.unwrap();
+        let ended = tx.fetch_all("DELETE FROM sso_session RETURNING session_id", Vec::new()).await.unwrap();
+        assert_eq!(ended.len(), 2, "hers and ada's");
+        let store = world.app.store.clone();
+        let ending = tokio::spawn(async move {
+            let mut tx = store.begin().await.unwrap();
+            let ended = tx.delete_other_browser_sessions(keep, mira).await.unwrap();
+            tx.commit(now).await.unwrap();
+            ended
+        });
+        until_one_waits(&world, on).await;
+        tx.end_sso_of(acme, mira).await.unwrap();
+        tx.commit(now).await.unwrap();
+        assert_eq!(ending.await.unwrap(), 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_signs_out_while_his_single_sign_on_is_ended_and_neither_fails() {
+    for on in On::all().into_iter().filter(|on| *on == On::Postgres) {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        world.enable_sso("acme", "ada").await;
+        let (now, mira, acme) =
+            (world.app.clock.now(), world.account("mira").await, world.organization("acme").await.id);
+        // Somebody else's identity is held for her session, which is on its way to the provider once more.
+        world.idp.add_person(Person::new("corp", "Somebody Else", "somebody@corp.example"));
+        world.idp.signs_in("corp");
+        let browser = world.browser_of("mira").await;
+        let page = world.visit(&browser, &format!("{}/organizations/acme/sso", world.base)).await;
+        assert!(page.has_form("/sso/link"), "{}", page.text());
+        world.start_sso(&browser, "acme", "/").await;
+        let session = world.app.store.account_facts(mira, now).await.unwrap().unwrap().sessions[0].id;
+
+        let mut tx = world.app.store.begin().await.unwrap();
+        let ended = tx.fetch_all("DELETE FROM attempt RETURNING state_hash", Vec::new()).await.unwrap();
+        assert_eq!(ended.len(), 1);
+        let store = world.app.store.clone();
+        let ending = tokio::spawn(async move {
+            let mut tx = store.begin().await.unwrap();
+            assert!(tx.delete_browser_session(session, mira).await.unwrap());
+            tx.commit(now).await.unwrap();
+        });
+        until_one_waits(&world, on).await;
+        tx.end_sso_of(acme, mira).await.unwrap();
+        tx.commit(now).await.unwrap();
+        ending.await.unwrap();
     }
 }
 

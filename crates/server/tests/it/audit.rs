@@ -11,7 +11,7 @@ use doorward::web::pages::sign_in::make_operator_link;
 use doorward_core::audit_event::AuditAction;
 use doorward_core::secret::Secret;
 use doorward_core::time::{Lifetime, Timestamp};
-use doorward_testkit::{Browser, TempDir};
+use doorward_testkit::{Browser, Person, TempDir};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -951,6 +951,41 @@ async fn a_long_log_needs_no_memory(on: On) {
     }
 }
 
+/// A command's output; once the first of it comes, an operator makes another audit key beside it.
+struct NewKeyMeanwhile<'a> {
+    world: &'a World,
+    told: Vec<u8>,
+}
+
+impl std::io::Write for NewKeyMeanwhile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.told.is_empty() {
+            // On a thread of its own: this one runs the command whose output it is.
+            let make = || self.world.command("audit new-key");
+            let (code, _, errors) = std::thread::scope(|scope| scope.spawn(make).join().unwrap());
+            assert_eq!((code, errors.as_str()), (0, ""));
+        }
+        self.told.extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_made_while_the_logs_are_verified_is_no_strangers() {
+    for on in On::all() {
+        let world = world_with_events(on, 3).await;
+        // Organizations first, the system's log last: its newest event, that the key was made, has that key's code.
+        let output = NewKeyMeanwhile { world: &world, told: Vec::new() };
+        let told = String::from_utf8(world.command_into("audit verify --all", output).told).unwrap();
+        assert_eq!((told.lines().count(), told.matches(": intact, ").count()), (3, 3), "{on:?}: {told}");
+        assert!(told.lines().last().unwrap().contains("(system): intact, 2 events"), "{on:?}: {told}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_is_written_to_while_it_is_verified_is_intact() {
     for on in On::all() {
@@ -1052,7 +1087,7 @@ async fn rule_9_failed_trips_are_written_down_by_the_hour_and_not_by_the_trip() 
         world.app.store.clean_up(world.app.clock.now()).await.unwrap();
         told.push("mira 3".to_owned());
         assert_eq!(failed_trips(&world).await, told, "{on:?}");
-        assert_eq!(world.count("SELECT COUNT(*) AS n FROM sso_failure").await, 0);
+        assert_eq!(world.count("SELECT COUNT(*) AS n FROM counted_event").await, 0);
 
         // The next failure tells of an hour that is over, too, and the end of the account of the one that runs.
         turn_back(&world, &mira, 7).await;
@@ -1088,6 +1123,36 @@ async fn a_trip_that_ends_before_somebody_else_still_says_whose_it_was() {
             assert_eq!((last.action.as_str(), last.actor_kind.as_str()), (action, "system"), "{on:?}");
             assert_eq!(last.details.get("account"), Some(&json!(account)), "{on:?} {action}");
         }
+    }
+}
+
+/// Who is named by the provider as one person and then as another is asked each time whether the admins shall decide.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_9_questions_to_the_admins_are_written_down_by_the_hour_and_not_by_the_question() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let (ada, _) = world.enable_sso("acme", "ada").await;
+        let mira = world.browser_of("mira").await;
+        for name in ["one", "two"] {
+            world.idp.add_person(Person::new(name, name, &format!("{name}@corp.example")));
+        }
+        let asked = async || {
+            let log = world.audit("acme").await.into_iter();
+            let asked = log.filter(|event| event.action == "org.sso_link.request");
+            asked.map(|event| event.details.get("count").cloned()).collect::<Vec<_>>()
+        };
+        for name in ["one", "two"].into_iter().cycle().take(8) {
+            world.idp.signs_in(name);
+            let page = world.visit(&mira, &format!("{}/organizations/acme/sso", world.base)).await;
+            let page = mira.submit(page.form("/sso/link")).await;
+            assert_eq!(page.status, 303, "{}", page.text());
+        }
+        assert_eq!(asked().await, [const { None }; 5], "{on:?}");
+        let members = ada.get(&format!("{}/organizations/acme/settings/members", world.base)).await;
+        assert!(members.says("two@corp.example"), "the newest is asked all the same: {}", members.text());
+        world.pass(Lifetime::from_hours(1));
+        world.app.store.clean_up(world.app.clock.now()).await.unwrap();
+        assert_eq!(asked().await.pop().flatten(), Some("3".into()), "{on:?}: none is lost");
     }
 }
 

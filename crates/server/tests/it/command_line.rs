@@ -5,6 +5,7 @@ use doorward::command_line::{Surroundings, run};
 use doorward::commands;
 use doorward::random::Random;
 use doorward::sealing::Sealing;
+use doorward::store::{SYSTEM_SCOPE, Store, Synchronous};
 use doorward_testkit::{FakeIdp, TempDir, clock_at};
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -99,6 +100,32 @@ fn an_account_is_made_once_and_its_password_is_judged() {
         "account.email_taken",
     );
     assert!(taken.contains("of the account mira"), "{taken}");
+}
+
+#[test]
+fn an_account_that_the_operator_makes_is_in_the_systems_log() {
+    let folder = Folder::new();
+    folder.good("account create mira --email mira@acme.example --password-stdin", PASSWORD);
+    folder.good("account create omar --email omar@acme.example --password-stdin --operator", PASSWORD);
+    folder.bad("account create mira --email m@acme.example --password-stdin", PASSWORD, "account.name_taken");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let log = runtime.block_on(async {
+        let database = folder.0.join("doorward.db");
+        let store = Store::open_sqlite(&database, Synchronous::Normal).await.unwrap();
+        store.reader().audit_of_scope_after(SYSTEM_SCOPE, 0, 100).await.unwrap()
+    });
+    let made: Vec<Value> = log
+        .iter()
+        .filter(|event| event.action == "account.create")
+        .map(|event| json!([event.actor_kind, event.details]))
+        .collect();
+    assert_eq!(
+        made,
+        [
+            json!(["operator", { "name": "mira", "operator": "false" }]),
+            json!(["operator", { "name": "omar", "operator": "true" }]),
+        ]
+    );
 }
 
 #[test]

@@ -66,6 +66,7 @@ fn provoked() -> Vec<(ErrorCode, String)> {
         ("proxy_attacks", include_str!("proxy_attacks.rs")),
         ("recovery", include_str!("recovery.rs")),
         ("rules", include_str!("rules.rs")),
+        ("secrets", include_str!("secrets.rs")),
         ("sso", include_str!("sso.rs")),
     ];
     let tests: Vec<(String, String)> = files

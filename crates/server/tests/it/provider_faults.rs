@@ -88,7 +88,7 @@ async fn rule_3_v43_v51_each_misbehaviour_in_a_sign_in_ends_in_its_own_code_with
             }
             // Keys are fetched at most twice a minute.
             // Else what comes after an hour's first five failures would be counted and not told (ADR 0046).
-            world.behind_its_back("DELETE FROM sso_failure").await;
+            world.behind_its_back("DELETE FROM counted_event").await;
             world.pass(doorward_core::time::Lifetime::from_seconds(61));
             let browser = world.browser_of("mira").await;
             let entries = world.audit("acme").await.len();

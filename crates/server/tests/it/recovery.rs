@@ -477,7 +477,7 @@ async fn rule_12_new_codes_void_the_old_and_what_the_old_had_opened_elsewhere() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_12_guesses_at_codes_are_throttled_and_each_is_in_the_log() {
+async fn rule_12_guesses_at_codes_are_throttled_and_in_the_log() {
     let world = World::new().await;
     let (_, codes) = enable(&world).await;
     let ada = world.browser_of("ada").await;
@@ -491,6 +491,46 @@ async fn rule_12_guesses_at_codes_are_throttled_and_each_is_in_the_log() {
     assert_eq!(log.iter().filter(|event| event.action == "org.recovery.failed").count(), 5);
     world.pass(Lifetime::from_minutes(2));
     assert_eq!(recover(&world, &ada, &codes[0]).await.status, 303);
+}
+
+/// A new sign-in is a new budget, so the guesses themselves don't bound the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_9_refused_codes_are_written_down_by_the_hour_and_not_by_the_guess() {
+    for on in On::all() {
+        let world = world_on(on).await;
+        let (_, codes) = enable(&world).await;
+        for _ in 0..3 {
+            let ada = world.browser_of("ada").await;
+            for _ in 0..3 {
+                let page = recover(&world, &ada, "0000-0000-0000-0000").await;
+                assert_eq!(page.code().as_deref(), Some("settings.recovery_code_wrong"));
+            }
+        }
+        let refused = async || {
+            let log = world.audit("acme").await.into_iter();
+            let refused = log.filter(|event| event.action == "org.recovery.failed");
+            refused.map(|event| event.details.get("count").cloned()).collect::<Vec<_>>()
+        };
+        assert_eq!(refused().await, [const { None }; 5], "{on:?}");
+        // Failed trips have a count of their own.
+        let ada = world.browser_of("ada").await;
+        let provider = world.start_sso(&ada, "acme", "/").await;
+        let (_, state) = provider.split_once("state=").unwrap();
+        let state = state.split('&').next().unwrap();
+        let (base, issuer) = (&world.base, world.idp.issuer());
+        ada.get(&format!(
+            "{base}/organizations/acme/oidc/consume?error=access_denied&state={state}&iss={issuer}"
+        ))
+        .await;
+        assert_eq!(world.audit("acme").await.last().unwrap().action, "org.sso_login_failed", "{on:?}");
+
+        world.pass(Lifetime::from_hours(1));
+        world.app.store.clean_up(world.app.clock.now()).await.unwrap();
+        let last = refused().await.pop().flatten();
+        assert_eq!(last, Some("4".into()), "{on:?}: none is lost");
+        let ada = world.browser_of("ada").await;
+        assert_eq!(recover(&world, &ada, &codes[0]).await.status, 303);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

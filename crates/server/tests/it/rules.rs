@@ -12,6 +12,7 @@ use http::Method;
 use crate::harness::{On, Options, World};
 
 const ATTEMPTS: &str = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM attempt";
+const TICKETS: &str = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM ticket";
 const SSO_SESSIONS: &str = "SELECT CAST(COUNT(*) AS BIGINT) AS n FROM sso_session";
 
 // Rule 1: whose answer counts where.
@@ -374,13 +375,70 @@ async fn rule_2_v47_a_session_that_loses_its_other_cookies_piles_up_neither_atte
             mira.lose_cookie("localhost", "doorward-starts");
             handed_over = mira.get(start.as_str()).await;
         }
-        assert_eq!(world.count("SELECT CAST(COUNT(*) AS BIGINT) AS n FROM ticket").await, 32, "{on:?}");
+        assert_eq!(world.count(TICKETS).await, 32, "{on:?}");
         let page = mira.follow(handed_over).await;
         assert!(
             page.body.contains("the application's page"),
             "{on:?}: the newest counts: {}",
             mira.history()
         );
+    }
+}
+
+/// Each is a write, and SQLite has one writer: nobody takes it by opening one page again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_9_an_account_begins_a_few_hundred_ways_a_minute_and_its_neighbour_his_own() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        world.enable_sso("acme", "ada").await;
+        let (mira, ben) = (world.browser_of("mira").await, world.browser_of("ben").await);
+        let start = |host: &str| format!("{host}/.doorward/start?next=/acme/website");
+        let handover = mira.get(&start(&world.hub)).await.location().unwrap();
+        let (sso, globex) = (
+            format!("{}/organizations/acme/sso?next=/", world.base),
+            format!("{}/organizations/globex/settings/sso/test", world.base),
+        );
+        world.connect_and_test(&ben, "globex", "ben").await;
+        // Somebody who opens a hundred tabs again is let through: two ways for each.
+        let account = world.account("mira").await;
+        for _ in 0..198 {
+            world.app.sign_ins.take_beginning(account, world.app.clock.now()).unwrap();
+        }
+        let mut refused = None;
+        for n in 0..130 {
+            mira.lose_cookie("localhost", "doorward-starts");
+            let page = mira.get(if n % 2 == 0 { handover.as_str() } else { &sso }).await;
+            if page.status == 429 {
+                refused = Some((n, page));
+                break;
+            }
+            assert!(
+                page.status.is_redirection() || page.has_form("/sso"),
+                "{n}: {} {}",
+                page.status,
+                page.text()
+            );
+        }
+        let (n, page) = refused.expect("a limit");
+        assert_eq!((n, page.code().as_deref()), (102, Some("account.begins_too_often")), "{}", page.text());
+        let seconds: i64 = page.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=61).contains(&seconds), "{seconds}");
+        assert!(page.says("Wait a minute"), "{}", page.text());
+        let (attempts, tickets) = (world.count(ATTEMPTS).await, world.count(TICKETS).await);
+        mira.lose_cookie("localhost", "doorward-starts");
+        for address in [handover.as_str(), &sso] {
+            let page = mira.visit(address).await;
+            assert_eq!(page.code().as_deref(), Some("account.begins_too_often"), "{}", page.text());
+            assert!(page.header("retry-after").is_some());
+        }
+        assert_eq!((world.count(ATTEMPTS).await, world.count(TICKETS).await), (attempts, tickets), "{on:?}");
+
+        // Nobody else notices, nor does she after the minute.
+        assert_eq!(ben.post(&globex, &[]).await.status, 200, "{}", ben.history());
+        world.pass(Lifetime::from_minutes(1));
+        world.idp.signs_in("mira");
+        let page = world.visit(&mira, &format!("{}/acme/secret", world.hub)).await;
+        assert!(page.says("the application's page"), "{} {}", page.text(), mira.history());
     }
 }
 

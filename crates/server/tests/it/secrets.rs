@@ -105,6 +105,63 @@ async fn a_secret_that_does_not_open_any_more_is_typed_anew_and_so_is_a_join_lin
     }
 }
 
+/// The same at the command line: what is wrong is the link, not the key, and the line that is named mends it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_link_that_does_not_open_is_told_with_the_command_that_makes_another() {
+    for on in On::all() {
+        let world = World::with(Options { on, ..Options::default() }).await;
+        let (ada, _) = world.enable_sso("acme", "ada").await;
+        let members = format!("{}/organizations/acme/settings/members", world.base);
+        // The command knows another base URL than this world's pages.
+        let path_of = |printed: &str| printed.trim().split_once("/organizations").unwrap().1.to_owned();
+        let here = |printed: &str| format!("{}/organizations{}", world.base, path_of(printed));
+        for (spoiled, fields, remedy) in [
+            (
+                "UPDATE join_link SET sealed = (SELECT MIN(sealed) FROM audit_key)",
+                &[("role", "write"), ("uses", "5")][..],
+                "sso join-link acme --rotate --role write --uses 5",
+            ),
+            // Sealed with a key that the file does not hold.
+            (
+                "UPDATE join_link SET sealed = 'v1.AAAAAAAAAAA' || SUBSTR(sealed, 15)",
+                &[("role", "contributor")],
+                "sso join-link acme --rotate --role contributor",
+            ),
+            (
+                "UPDATE join_link SET sealed = ''",
+                &[("role", "read")],
+                "sso join-link acme --rotate --role read",
+            ),
+        ] {
+            let page = ada.post(&world.settings("acme", "/join-link"), fields).await;
+            assert_eq!(page.status, 303, "{}", page.text());
+            let before = world.good_command("sso join-link acme").await;
+            world.behind_its_back(spoiled).await;
+            let (code, output, errors) = world.operate("sso join-link acme").await;
+            assert_eq!((code, &*output), (1, ""), "{spoiled}");
+            let told = errors.strip_prefix("error[").and_then(|rest| rest.split(']').next());
+            assert_eq!(told, Some("join.link_unreadable"), "{spoiled}: {errors}");
+            assert!(errors.trim_end().ends_with(&format!("doorward {remedy}")), "{spoiled}: {errors}");
+
+            // Whoever has the link comes in by it as before, which the page says too.
+            let stranger = Browser::new().with_clock(&world.clock);
+            assert_eq!(stranger.get(&here(&before)).await.status, 200, "{spoiled}");
+            assert!(ada.get(&members).await.says("Whoever has it can still join by it"), "{spoiled}");
+
+            let made = world.good_command(remedy).await;
+            assert_ne!(made, before);
+            assert_eq!(world.good_command("sso join-link acme").await, made);
+            let page = ada.get(&members).await;
+            assert!(page.body.contains(&format!("value=\"{}\"", here(&made))), "{spoiled}: {}", page.text());
+            assert_eq!(
+                stranger.get(&here(&before)).await.code().as_deref(),
+                Some("join.unknown"),
+                "{spoiled}"
+            );
+        }
+    }
+}
+
 /// After a restore by hand, or on a node whose key file is another one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attempt_that_does_not_open_any_more_ends_calmly_and_the_next_one_gets_in() {
