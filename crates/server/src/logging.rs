@@ -205,7 +205,7 @@ mod tests {
         }
     }
 
-    async fn inner(arrival: Arrival) -> Response {
+    fn inner(arrival: Arrival) -> Response {
         tracing::warn!("within");
         Response::new(Body::from(arrival.id.to_string()))
     }
@@ -218,7 +218,7 @@ mod tests {
             clock: Clock::turned(Arc::new(AtomicI64::new(0))),
             trusted_proxies: Arc::from(["10.0.0.1/32".parse().unwrap()]),
         });
-        let answers: Answers = Arc::new(|_, arrival| Box::pin(inner(arrival)));
+        let answers: Answers = Arc::new(|_, arrival| Box::pin(async move { inner(arrival) }));
         let guard = tracing::subscriber::set_default(subscriber(format, level, kept.clone()));
         let peer = SocketAddr::from(([10, 0, 0, 1], 5000));
         let response = super::logged(&log, &answers, request, peer).await;
