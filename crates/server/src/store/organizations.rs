@@ -623,6 +623,7 @@ impl Transaction {
             "DELETE FROM revision WHERE connection_id IN (SELECT id FROM connection WHERE organization_id = $1)",
             "UPDATE connection SET draft = NULL, live = NULL, epoch = epoch + 1 WHERE organization_id = $1",
             "DELETE FROM membership WHERE organization_id = $1",
+            "DELETE FROM former_member WHERE organization_id = $1",
             "DELETE FROM resource WHERE organization_id = $1",
         ] {
             self.execute(sql, values![id]).await?;

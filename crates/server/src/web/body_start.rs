@@ -43,7 +43,12 @@ pub struct BodyStart {
     searched: usize,
     /// How many `<template>`s are open: what they hold is no part of the page.
     templates: usize,
+    /// All bytes so far are those of [`MARK`].
+    in_mark: bool,
 }
+
+/// What may stand before a page that is UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
 
 #[derive(Clone, Copy, Debug)]
 enum State {
@@ -112,7 +117,7 @@ impl Recent {
 impl BodyStart {
     /// Before the first byte.
     pub fn new(markup: Bytes) -> Self {
-        Self { markup, state: State::Text, held: BytesMut::new(), searched: 0, templates: 0 }
+        Self { markup, state: State::Text, held: BytesMut::new(), searched: 0, templates: 0, in_mark: true }
     }
 
     /// The next piece of the page, as it goes on.
@@ -141,6 +146,7 @@ impl BodyStart {
     }
 
     fn read(&mut self, byte: u8, out: &mut BytesMut) {
+        self.in_mark &= self.searched.checked_sub(1).and_then(|place| MARK.get(place)) == Some(&byte);
         match self.state {
             State::Text if byte == b'<' => {
                 self.held.put_u8(byte);
@@ -148,10 +154,9 @@ impl BodyStart {
             }
             State::Text => {
                 // The mark of UTF-8 is the page's own; those of UTF-16 say that nothing here can be read.
-                let is_mark = matches!((self.searched, byte), (1, 0xef) | (2, 0xbb) | (3, 0xbf));
                 if self.searched <= 2 && matches!(byte, 0xfe | 0xff) {
                     self.state = State::Over;
-                } else if self.templates == 0 && !byte.is_ascii_whitespace() && !is_mark {
+                } else if self.templates == 0 && !byte.is_ascii_whitespace() && !self.in_mark {
                     self.put_markup(out);
                 }
                 out.put_u8(byte);
@@ -370,6 +375,10 @@ mod tests {
         b"[B]<x-element-with-a-long-name>x",
         b"[B]\xc3\xa9",
         b"\xef\xbb\xbf<!doctype html><body>[B]x",
+        // Half a mark is text.
+        b"\xef[B]\xbf x",
+        b"\xef \n[B]\xbfx",
+        b" [B]\xbb\xbfx",
         b"<?xml version='1.0'?><html><body>[B]x",
         // Nothing to put it into.
         b"<html><head></head><frameset cols='*,*'><frame></frameset>",
