@@ -40,7 +40,7 @@ macro_rules! audit_actions {
 audit_actions! {
     AccountCreate = "account.create", "An account was made.", "name, operator";
     AccountSignIn = "account.sign_in", "Somebody signed in to an account.", "";
-    AccountSignInFailed = "account.sign_in_failed", "A wrong password was given for an account, at the sign-in or for what asks for it once more; or, with `code`, the right one of an account that is switched off. The first one tells where from; those of the hour after it are counted in one more entry.", "name, code, count";
+    AccountSignInFailed = "account.sign_in_failed", "A wrong password was given for an account, at the sign-in or for what asks for it once more; or, with a code, the right one of an account that is switched off. The first one tells where from; those of the hour after it are counted in one more entry.", "name, code, count";
     AccountSignOut = "account.sign_out", "Somebody signed out.", "";
     AccountName = "account.name", "An account's person changed the name that is shown.", "before, after";
     AccountPassword = "account.password", "An account's password was changed; its other sessions and its access tokens ended.", "name";
@@ -65,7 +65,7 @@ audit_actions! {
     OrgSsoJoin = "org.sso_join", "An account became a member by the SSO join link; its identity was linked.", "account, role, issuer, subject, email";
     OrgUpdateJoinSettings = "org.update_join_settings", "The SSO join link was made, rotated or turned off.", "join_link, role, uses";
     OrgSettingsSso = "org.settings.sso", "A new revision of the SSO settings was saved.", "revision, issuer_url, client_id, changed";
-    OrgSettingsSsoTest = "org.settings.sso.test", "A test of SSO settings ended. `account`: whose it was, if he was not signed in any more by then.", "revision, outcome, code, step, account";
+    OrgSettingsSsoTest = "org.settings.sso.test", "A test of SSO settings ended. With an account, that was whose test it was, who was not signed in any more by then.", "revision, outcome, code, step, account";
     OrgSettingsSsoEnable = "org.settings.sso.enable", "A revision became the live one: members need (or are asked for) its SSO.", "revision, enforcement, issuer, untested";
     OrgSettingsSsoDisable = "org.settings.sso.disable", "SSO was switched off; its sessions ended.", "revision";
     OrgSettingsSsoEnforcement = "org.settings.sso.enforcement", "Enforcement was changed.", "before, after";
@@ -80,7 +80,7 @@ audit_actions! {
     OrgSsoLinkRequest = "org.sso_link.request", "A member asked the admins to approve a first link. After five of an account in an hour, the others of that hour are counted in one more entry.", "account, issuer, subject, email, code; account, count";
     OrgSsoLinkRefuse = "org.sso_link.refuse", "An admin refused a first link.", "account, issuer, subject, email";
     OrgSsoUnlink = "org.sso_unlink", "An account was unlinked from an identity; its SSO sessions ended.", "account, issuer, subject, email";
-    OrgSsoLoginFailed = "org.sso_login_failed", "A member's SSO ended without a session. `account`: whose it was, if he was not signed in any more when it ended. After five of an account in an hour, the others of that hour are counted in one more entry.", "code, step, purpose, account; account, count";
+    OrgSsoLoginFailed = "org.sso_login_failed", "A member's SSO ended without a session. With an account, that was whose it was, who was not signed in any more by then. After five of an account in an hour, the others of that hour are counted in one more entry.", "code, step, purpose, account; account, count";
     OrgApiTokenCreate = "org.api_token.create", "A token for the JSON API was made.", "token, name, scopes, expires_at";
     OrgApiTokenRevoke = "org.api_token.revoke", "A token for the JSON API was revoked.", "token, name";
     OrgTokenAuthorize = "org.token.authorize", "A member authorised a personal access token of his for the organization.", "account, token, name, role";
@@ -96,7 +96,7 @@ audit_actions! {
     AccountImport = "account.import", "Accounts were taken from another system's file.", "count";
     OrgImport = "org.import", "The organization, members or a draft of its connection were taken from another system's file.", "created, members, admins, revision";
     StoreBackup = "store.backup", "A backup of the store was begun; the event is in it.", "keys";
-    StoreRestore = "store.restore", "The store was restored from a backup: what was written after it is gone; sessions, invitations, links and recovery codes of before are void. In the system's log and in each organization's; with `gone`, the organization was made since and nothing but its name is left.", "rows, generation, backup_made_at, gone";
+    StoreRestore = "store.restore", "The store was restored from a backup: what was written after it is gone; sessions, invitations, links and recovery codes of before are void. In the system's log and in each organization's; with the word gone, the organization was made since and nothing but its name is left.", "rows, generation, backup_made_at, gone";
     OrgAuditLogExport = "org.audit_log.export", "The audit log was downloaded. Hidden from the default view.", "count";
 }
 
@@ -129,7 +129,8 @@ mod tests {
         assert_eq!(codes.len(), AuditAction::ALL.len());
         for action in AuditAction::ALL {
             assert_eq!(AuditAction::from_code(action.as_str()), Some(*action));
-            assert!(action.meaning().ends_with('.'));
+            // Shown on a page as it is.
+            assert!(action.meaning().ends_with('.') && !action.meaning().contains('`'), "{action:?}");
         }
     }
 }
