@@ -1,7 +1,7 @@
 //! The log: how it looks, the id of each request, and one line for each request.
 //!
-//! In: format and level of the configuration, requests. Out: lines on standard error, `x-request-id`, and `RequestId`
-//! and an `Arrival` for each request.
+//! In: format and level of the configuration, requests. Out: lines on standard error, `x-request-id`, and an `Arrival` for
+//! whoever answers the request.
 //! Never in the log (rule 6): a query string, a cookie, another header's value, a body, a token in a path.
 
 use crate::client_address::{ClientAddress, client_address};
