@@ -32,9 +32,9 @@ const ODD = [
 const METHODS = ['GET', 'GET', 'GET', 'GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE', 'PROPFIND', 'get', 'Post', 'GETS', 'CONNECT', 'QUERY'];
 const HOSTS = ['HUB.localhost:PORT', 'hub.localhost', 'hub.localhost.:PORT', 'localhost:PORT', 'other.localhost:PORT', '127.0.0.1:PORT',
   'hub.localhost:PORT@other', 'hub.localhost:1', '', 'other.localhost, hub.localhost:PORT', '[::1]:PORT', 'hub.localhost:PORT/acme'];
-const PATHS_ELSEWHERE = ['/static/x', '/acme/website', '/globex/plans', '/acme/secret', '/'];
+const PATHS_ELSEWHERE = ['/static/x', '/static', '/acme/website', '/acme', '/globex/plans', '/acme/secret', '/'];
 const IDENTITY = ['Remote-User', 'Remote-Name', 'Remote-Email', 'Remote-Groups', 'Doorward-Account', 'Doorward-Organization', 'Doorward-Role', 'Doorward-Assertion', 'Doorward-Sso'];
-const ABOUT_PATHS = ['X-Original-URL', 'X-Original-URI', 'X-Rewrite-URL', 'X-Forwarded-Uri', 'X-Forwarded-Path', 'X-Forwarded-Prefix', 'X-Forwarded-Url', 'X-Envoy-Original-Path', 'X-Accel-Redirect', 'Request-Uri', 'X-Script-Name'];
+const ABOUT_PATHS = ['X-Original-URL', 'X-Original-URI', 'X-Rewrite-URL', 'X-Forwarded-Uri', 'X-Forwarded-Path', 'X-Forwarded-Prefix', 'X-Forwarded-Url', 'X-Envoy-Original-Path', 'X-Accel-Redirect', 'Request-Uri', 'X-Script-Name', 'Script-Name', 'Daphne-Root-Path', 'Path-Info'];
 const ABOUT_METHODS = ['X-HTTP-Method-Override', 'X-HTTP-Method', 'X-Method-Override', 'X-Original-Method', 'X-Forwarded-Method'];
 const ABOUT_HOSTS = ['X-Forwarded-Host', 'X-Host', 'X-Original-Host', 'X-Forwarded-Server', 'Forwarded'];
 const UPGRADES = ['websocket', 'WebSocket', 'h2c', 'TLS/1.0', 'websocket, h2c', 'h2c, websocket', 'connect-udp', 'HTTP/2.0'];

@@ -22,8 +22,11 @@ const server = createServer((request, response) => {
     twice: posix.normalize(decoded(decoded(path))),
   };
   const header = (name) => request.headers[name] ?? '';
+  // As the packages method-override and iisnode's applications do.
+  for (const name of ['x-original-url', 'x-rewrite-url']) if (header(name)) readings[name] = header(name).split('?')[0];
+  const overriding = ['x-http-method-override', 'x-method-override', 'x-http-method'].map(header).find(Boolean);
   const seen = {
-    method: request.method, raw, readings, organization: header('doorward-organization'), role: header('doorward-role'), user: header('remote-user'),
+    method: (request.method === 'POST' && overriding) || request.method, raw, readings, organization: header('doorward-organization'), role: header('doorward-role'), user: header('remote-user'),
     cookie: header('cookie'), upgrade: header('upgrade'), all: request.rawHeaders.join('\n'),
     hosts: [header('host'), header('x-forwarded-host')],
   };

@@ -20,9 +20,13 @@ $readings = [
     'backslash' => resolved(str_replace('\\', '/', rawurldecode($path))),
 ];
 $header = fn (string $name): string => $_SERVER['HTTP_' . $name] ?? '';
+// Headers that old Symfony, Zend and Laravel take for the path or the method.
+foreach (['X_ORIGINAL_URL', 'X_REWRITE_URL'] as $name) if ($header($name) !== '') $readings[$name] = explode('?', $header($name))[0];
+$method = $_SERVER['REQUEST_METHOD'];
+if ($method === 'POST' && $header('X_HTTP_METHOD_OVERRIDE') !== '') $method = $header('X_HTTP_METHOD_OVERRIDE');
 $all = '';
 foreach ($_SERVER as $name => $value) if (str_starts_with($name, 'HTTP_')) $all .= "$name: $value\n";
-$seen = ['method' => $_SERVER['REQUEST_METHOD'], 'raw' => $raw, 'readings' => $readings, 'organization' => $header('DOORWARD_ORGANIZATION'),
+$seen = ['method' => $method, 'raw' => $raw, 'readings' => $readings, 'organization' => $header('DOORWARD_ORGANIZATION'),
     'role' => $header('DOORWARD_ROLE'), 'user' => $header('REMOTE_USER'), 'cookie' => $header('COOKIE'), 'upgrade' => $header('UPGRADE'), 'all' => $all,
     'hosts' => [$header('HOST'), $header('X_FORWARDED_HOST')]];
 header('X-Seen: ' . base64_encode(json_encode($seen, JSON_INVALID_UTF8_SUBSTITUTE)));

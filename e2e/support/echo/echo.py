@@ -30,8 +30,16 @@ class Echo(BaseHTTPRequestHandler):
         for name, value in self.headers.items():
             key = name.upper().replace("-", "_")
             environ[key] = environ[key] + "," + value if key in environ else value
+        # Headers that take a part of the path away: gunicorn's, the one of Flask's usual middleware, Daphne's.
+        for name in ("SCRIPT_NAME", "X_SCRIPT_NAME", "DAPHNE_ROOT_PATH", "X_FORWARDED_PREFIX"):
+            prefix = environ.get(name, "").rstrip("/")
+            if prefix and path.startswith(prefix):
+                readings[name.lower()] = unquote(path[len(prefix):]) or "/"
+        method = self.command
+        if method == "POST":  # as werkzeug's recipe and Django's middlewares do
+            method = environ.get("X_HTTP_METHOD_OVERRIDE", method)
         seen = {
-            "method": self.command, "raw": raw, "readings": readings,
+            "method": method, "raw": raw, "readings": readings,
             "organization": environ.get("DOORWARD_ORGANIZATION", ""), "role": environ.get("DOORWARD_ROLE", ""),
             "user": environ.get("REMOTE_USER", ""), "cookie": environ.get("COOKIE", ""), "upgrade": environ.get("UPGRADE", ""),
             "all": str(self.headers), "hosts": [environ.get("HOST", ""), environ.get("X_FORWARDED_HOST", "")],
