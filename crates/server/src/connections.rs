@@ -4,8 +4,11 @@
 //! Never here: what is answered. Invariant: whatever a client does or leaves undone, it holds a bounded number of
 //! connections, each with bounded memory, and loses each one some time after it has stopped asking for anything.
 
+mod request_body;
 mod streams;
 
+pub use self::request_body::RequestBody;
+use self::request_body::{Left, split};
 use self::streams::{Delivery, Streams, piece_of};
 use crate::client_address::is_trusted_proxy;
 use crate::clock::{Clock, Stopwatch};
@@ -17,7 +20,7 @@ use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use http::header::{CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -62,7 +65,7 @@ const STREAM_WINDOW: u32 = 128 * 1024;
 
 /// Answers the requests of one listener, each with the address of the other end of its connection.
 pub type Door =
-    Arc<dyn Fn(Request<Incoming>, SocketAddr) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
+    Arc<dyn Fn(Request<RequestBody>, SocketAddr) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
 
 /// A router as a door: its handlers find the other end as axum's `ConnectInfo<SocketAddr>`.
 pub fn door(router: Router) -> Door {
@@ -630,6 +633,7 @@ impl Service<Request<Incoming>> for Answering {
 
     fn call(&self, request: Request<Incoming>) -> AnswerFuture {
         let in_progress = Some(InProgress::begin(&self.progress));
+        let (request, left) = split(request);
         let answer = match plain_form(request) {
             Ok(request) => (self.door)(request, self.peer),
             Err(status) => Box::pin(async move {
@@ -638,13 +642,16 @@ impl Service<Request<Incoming>> for Answering {
                 response
             }),
         };
-        AnswerFuture { answer, in_progress }
+        AnswerFuture { answer, answered: None, left, in_progress }
     }
 }
 
 /// The answer on its way; what is in progress is its body afterwards.
 struct AnswerFuture {
     answer: BoxFuture<'static, Response<Body>>,
+    /// Ready, while what is left of its request is read.
+    answered: Option<Response<Body>>,
+    left: Option<Left>,
     in_progress: Option<InProgress>,
 }
 
@@ -652,7 +659,22 @@ impl Future for AnswerFuture {
     type Output = Result<Response<AnswerBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = std::task::ready!(self.answer.as_mut().poll(context));
+        let mut response = match self.answered.take() {
+            Some(response) => response,
+            None => std::task::ready!(self.answer.as_mut().poll(context)),
+        };
+        if let Some(left) = &mut self.left {
+            match left.poll_read(context) {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Poll::Pending => {
+                    self.answered = Some(response);
+                    return Poll::Pending;
+                }
+            }
+        }
         let in_progress = self.in_progress.take();
         let delivery = Delivery::of_this_task();
         Poll::Ready(Ok(response.map(|body| AnswerBody {
@@ -934,6 +956,62 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert!(answers(&mut TcpStream::connect(server.address).await.unwrap()).await);
+    }
+
+    /// What comes back until it ends with this.
+    async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+        let mut answer = Vec::new();
+        while !answer.ends_with(end.as_bytes()) {
+            match stream.read_u8().await {
+                Ok(byte) => answer.push(byte),
+                Err(_) => break,
+            }
+        }
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_body_that_nobody_reads_does_not_cost_its_connection() {
+        let reached = Arc::new(Notify::new());
+        let said = Arc::clone(&reached);
+        let unread = move || async move {
+            said.notify_one();
+            "unread"
+        };
+        let server = serve(Router::new().fallback(unread), patient(), &[]).await;
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        for head in ["Content-Length: 3", "Transfer-Encoding: chunked"] {
+            stream
+                .write_all(format!("POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n").as_bytes())
+                .await
+                .unwrap();
+            // The answer is there before the body is.
+            reached.notified().await;
+            let body = if head.ends_with('3') { "x=1" } else { "3\r\nx=1\r\n0\r\n\r\n" };
+            stream.write_all(body.as_bytes()).await.unwrap();
+            let answer = read_until(&mut stream, "unread").await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{head}: {answer}");
+            assert!(!answer.contains("connection: close"), "{answer}");
+        }
+        assert!(answers(&mut stream).await, "the connection goes on");
+    }
+
+    #[tokio::test]
+    async fn an_answer_says_so_when_what_is_left_of_its_request_ends_the_connection() {
+        let server = serve(Router::new().fallback(|| async { "unread" }), patient(), &[]).await;
+        // Sent up to the byte that is one too many, because a server that leaves bytes unread resets the connection.
+        let sent = "x".repeat((1 << 20) + 1);
+        let large = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n{sent}");
+        let awaited = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n";
+        let late = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nx";
+        for request in [&*large, awaited, late] {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            assert!(answer.contains("connection: close"), "{answer}");
+        }
     }
 
     #[tokio::test]
