@@ -90,7 +90,7 @@ async function run(stage, rows, { place, faultsOf, faultsOfRefusal } = BY_PATH) 
         const seen = answer.header('x-seen') && JSON.parse(Buffer.from(answer.header('x-seen'), 'base64').toString());
         tally.answered[answer.status] = (tally.answered[answer.status] ?? 0) + 1;
         if (seen) tally.arrived += 1;
-        for (const fault of seen ? faultsOf(row, seen) : faultsOfRefusal(stage.proxy, answer, stage)) {
+        for (const fault of seen ? faultsOf(row, seen) : faultsOfRefusal(stage.proxy, answer, stage, `${row.method} ${row.target}`)) {
           if (faults.length < 20) faults.push(`${fault}\n  ${JSON.stringify(placed)}\n  ${answer.status} ${JSON.stringify(seen ?? answer.error?.message)}`.slice(0, 2500));
         }
       }
@@ -107,11 +107,12 @@ function inPlace({ port, cookies }, row) {
 }
 
 /** Refused by Doorward or by the proxy itself; never by accident. */
-function* faultsOfRefusal(proxy, { status, error, body }) {
+function* faultsOfRefusal(proxy, { status, error, body }, _stage, asked) {
   // 0: ended without an answer, as servers do with what is not HTTP. 501 and 505: "no such method, no such version" of a proxy.
   if (status === 0 && !error) return;
   if ((status >= 300 && status < 500) || status === 501 || status === 505) return;
   if (proxy === 'caddy' && status === 200 && body === '') return; // that is how Caddy answers for a host without a site
+  if (proxy === 'traefik' && status === 200 && asked === 'OPTIONS *' && body === '') return; // Go's own server answers this for everybody
   yield `answered ${status}, neither let in nor refused`;
 }
 

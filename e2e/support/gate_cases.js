@@ -143,6 +143,8 @@ export const CASES = [
     row(`${name} makes no reader of a writer`, { target: '/globex/plans', as: 'mira', method: 'POST', body: 'x', extra: [[name, 'GET']] }, problem(403, 'gate.forbidden')),
   ),
   row('methods that override do not reach the application', { as: 'mira', extra: [['X-HTTP-Method-Override', 'FORGED forged'], ['X_HTTP_METHOD', 'forged'], ['x-method-override', 'forged']] }, allow(MIRA_AT_ACME)),
+  // PHP's own server reads such a name as the one with dashes.
+  row('names with odd signs do not reach the application', { as: 'mira', extra: [['X.HTTP.Method.Override', 'forged'], ['X-HTTP.Method-Override', 'forged'], ['X.Original.URL', '/static/forged'], ['Remote~User', 'forged']] }, allow(MIRA_AT_ACME)),
   row('X-Forwarded-Proto of a stranger', { extra: [['X-Forwarded-Proto', 'forged']] }, SIGN_IN_NEEDED),
   row('X-Forwarded-Proto doubled', { as: 'mira', extra: [['X-Forwarded-Proto', 'https'], ['X-Forwarded-Proto', 'forged']] }, allow(MIRA_AT_ACME)),
   row('X-Forwarded-For and its kin of a stranger', { as: 'mira', extra: [['X-Forwarded-For', '203.0.113.7, forged'], ['X-Real-IP', 'forged'], ['X-Forwarded-Port', 'forged'], ['Forwarded', 'for=forged']] }, allow(MIRA_AT_ACME)),

@@ -176,7 +176,10 @@ impl Looks {
             }
             Row::ForgedMixedCase => self.forged_identity(mixed_case, false).await,
             Row::ForgedDoubled => self.forged_identity(str::to_owned, true).await,
-            Row::ForgedDots => self.forged_identity(|name| name.replace('-', "."), false).await,
+            Row::ForgedDots => {
+                let names = IDENTITY_HEADER_NAMES.into_iter().chain(OVERRIDE_HEADER_NAMES);
+                self.nothing_forged_arrives(names.map(|name| name.replace('-', "."))).await
+            }
             Row::ForgedOverrides => {
                 let names = OVERRIDE_HEADER_NAMES.into_iter();
                 let kin = ["X-Forwarded-Uri", "X-Forwarded-Method", "X-Forwarded-Prefix"];

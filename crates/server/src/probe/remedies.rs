@@ -182,7 +182,9 @@ fn traefik(row: Row) -> Remedy {
         | Row::ForgedDoubled
         | Row::ForgedDots
         | Row::Identity
-        | Row::IdentityReplaced => add(AUTH, "authResponseHeadersRegex: \"(?i)^(remote|doorward)[^a-z0-9]\""),
+        | Row::IdentityReplaced => {
+            add(AUTH, "authResponseHeadersRegex: \"(?i)^(remote|doorward)[^a-z0-9]|[^a-z0-9_-]\"")
+        }
         Row::ForgedOverrides => {
             add("in the middleware forged, and so for each of its kin", "X-Original-URL: \"\"")
         }

@@ -71,7 +71,7 @@ rows! {
     ForgedUnderscores  "forged-identity-underscores"  Echo "nor they and their kin, spelled with underscores";
     ForgedMixedCase    "forged-identity-mixed-case"   Echo "nor in mixed case";
     ForgedDoubled      "forged-identity-doubled"      Echo "nor doubled";
-    ForgedDots         "forged-identity-dots"         Echo "nor spelled with dots";
+    ForgedDots         "forged-identity-dots"         Echo "nor they and their kin, spelled with dots";
     ForgedOverrides    "forged-overrides"   Echo    "nor headers that name another path or method";
     ForgedForwarded    "forged-forwarded"   Echo    "nor where the browser says that it comes from";
     ConnectionHeader   "connection-header"  Echo    "nor by way of the header Connection";
