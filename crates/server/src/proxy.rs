@@ -1,6 +1,6 @@
 //! The built-in reverse proxy: carries one request that may go on to the application, and the answer back.
 //!
-//! In: a request, the identity headers to set, and a future that ends the exchange. Out: the application's response,
+//! In: a request, the identity headers to set, and the permission to go on. Out: the application's response,
 //! streamed, or a `ProxyFault`. Nothing is buffered; WebSockets are joined through.
 //! Never here: whether the request may go on. That was decided before; this file only keeps the decision whole.
 //! Invariant: a header of ours reaches the application with our value or not at all, and our cookies and tokens never do
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::identity_headers::is_not_the_clients;
 use doorward_core::request_target::is_allowed_upgrade;
+use futures_util::{Stream, StreamExt as _, stream};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
@@ -23,7 +24,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::access_token;
 use crate::cookies;
@@ -88,9 +89,10 @@ impl std::str::FromStr for Upstream {
     }
 }
 
-/// Resolves when the exchange must end at once: the session was revoked, or the server stops.
-/// `Box::pin(std::future::pending())` for never.
-pub type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Says again and again that the exchange may go on, with the time since it said so last, and ends when the exchange must
+/// end at once. It is the only clock of an exchange: what takes too long is found when it speaks, so it speaks every second
+/// or more often.
+pub type Permission = Pin<Box<dyn Stream<Item = Duration> + Send>>;
 
 /// What one request is forwarded with.
 pub struct Forwarding<'a> {
@@ -138,27 +140,32 @@ impl UpstreamProxy {
     }
 
     /// Carries the request to the application and the beginning of its answer back; both bodies stream on by
-    /// themselves, until they end or `stop` resolves.
+    /// themselves, until they end or the permission does.
     ///
     /// Faults: `gate.upstream_unavailable`, `gate.upstream_timeout`, `gate.method_refused` (an upgrade other than
-    /// `websocket`), `gate.ambiguous_target` (no path), `service.unavailable` (`stop` came before the answer).
+    /// `websocket`), `gate.ambiguous_target` (no path), `service.unavailable` (the permission ended before the
+    /// answer began).
     pub fn forward<'f>(
         &'f self,
         forwarding: &Forwarding<'f>,
         request: Request<Body>,
-        stop: Stop,
+        permission: Permission,
     ) -> impl Future<Output = Result<Response<Body>, ProxyFault>> + Send + 'f {
         let own_cookie_names = forwarding.own_cookie_names;
         // Before anything is waited for, so that the request is in no future of ours.
         let begun = self.begin(forwarding, request);
         async move {
             let Begun { client_side, answer, sent } = begun?;
-            let (mut response, stop) = self.head_of(answer, sent, stop).await?;
+            let (mut response, permission) = self.head_of(answer, sent, permission).await?;
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 clean_response_headers(response.headers_mut(), own_cookie_names);
                 // Of an answer without a body nothing is left to stop.
                 let stoppable = |body: hyper::body::Incoming| {
-                    if body.is_end_stream() { Body::empty() } else { Body::new(StoppableBody { body, stop }) }
+                    if body.is_end_stream() {
+                        Body::empty()
+                    } else {
+                        Body::new(StoppableBody { body, permission })
+                    }
                 };
                 return Ok(response.map(stoppable));
             }
@@ -169,7 +176,7 @@ impl UpstreamProxy {
                 ));
             };
             let application_side = hyper::upgrade::on(&mut response);
-            tokio::spawn(join_through(client_side, application_side, stop));
+            tokio::spawn(join_through(client_side, application_side, permission));
             clean_response_headers(response.headers_mut(), own_cookie_names);
             set_upgrade(response.headers_mut());
             Ok(response.map(|_| Body::empty()))
@@ -184,29 +191,42 @@ impl UpstreamProxy {
         Ok(Begun { client_side, answer: self.client.request(request), sent })
     }
 
-    /// Waits for the beginning of the answer; gives `stop` back, which goes on to its body.
+    /// Waits for the beginning of the answer; gives the permission back, which goes on to its body.
     async fn head_of(
         &self,
-        answer: ResponseFuture,
-        sent: oneshot::Receiver<()>,
-        mut stop: Stop,
-    ) -> Result<(Response<hyper::body::Incoming>, Stop), ProxyFault> {
-        let too_late = async {
-            // An upload may take as long as it takes. Either way of ending counts: read to the end, or given up.
-            drop(sent.await);
-            tokio::time::sleep(self.headers_timeout).await;
-        };
-        tokio::select! {
-            answer = answer => match answer {
-                Ok(response) => Ok((response, stop)),
-                Err(error) => {
-                    let is_ours = causes(&error).any(<dyn std::error::Error>::is::<Stalled>);
-                    let code = if is_ours { ErrorCode::RequestTooSlow } else { ErrorCode::GateUpstreamUnavailable };
-                    Err(ProxyFault::new(code, describe(&error)))
+        mut answer: ResponseFuture,
+        mut sent: Option<oneshot::Receiver<()>>,
+        mut permission: Permission,
+    ) -> Result<(Response<hyper::body::Incoming>, Permission), ProxyFault> {
+        // Since the application has the whole request: an upload may take as long as it takes.
+        let mut waited: Option<Duration> = None;
+        loop {
+            let look = tokio::select! {
+                biased;
+                answer = &mut answer => return match answer {
+                    Ok(response) => Ok((response, permission)),
+                    Err(error) => {
+                        let is_ours = causes(&error).any(<dyn std::error::Error>::is::<Stalled>);
+                        let code = if is_ours { ErrorCode::RequestTooSlow } else { ErrorCode::GateUpstreamUnavailable };
+                        Err(ProxyFault::new(code, describe(&error)))
+                    }
+                },
+                look = permission.next() => look,
+            };
+            let Some(since_last) = look else {
+                return Err(ProxyFault::new(ErrorCode::ServiceUnavailable, "ended before the answer began"));
+            };
+            // Either way of ending counts: read to the end, or given up.
+            if sent.as_mut().is_none_or(|sent| sent.try_recv() != Err(TryRecvError::Empty)) {
+                let so_far = waited.map_or(Duration::ZERO, |waited| waited + since_last);
+                if so_far >= self.headers_timeout {
+                    return Err(ProxyFault::new(
+                        ErrorCode::GateUpstreamTimeout,
+                        "no response headers in time",
+                    ));
                 }
-            },
-            () = too_late => Err(ProxyFault::new(ErrorCode::GateUpstreamTimeout, "no response headers in time")),
-            () = &mut stop => Err(ProxyFault::new(ErrorCode::ServiceUnavailable, "ended before the answer began")),
+                waited = Some(so_far);
+            }
         }
     }
 }
@@ -216,8 +236,8 @@ struct Begun {
     /// The client's side of a WebSocket, if it asks for one.
     client_side: Option<OnUpgrade>,
     answer: ResponseFuture,
-    /// Tells when the application has the whole body.
-    sent: oneshot::Receiver<()>,
+    /// Tells when the application has the whole body, if there is one.
+    sent: Option<oneshot::Receiver<()>>,
 }
 
 /// The chain of causes, because hyper-util's own text says only that something failed.
@@ -244,13 +264,13 @@ fn asked_upgrade(headers: &HeaderMap) -> Result<bool, ProxyFault> {
     }
 }
 
-/// Makes the request that the application gets, and what tells when it has the whole body.
+/// Makes the request that the application gets, and what tells when it has the whole body, if there is one.
 fn prepare_request(
     forwarding: &Forwarding<'_>,
     request: Request<Body>,
     upgrade: bool,
     upload_pause: Duration,
-) -> Result<(Request<Body>, oneshot::Receiver<()>), ProxyFault> {
+) -> Result<(Request<Body>, Option<oneshot::Receiver<()>>), ProxyFault> {
     let (mut parts, body) = request.into_parts();
     if parts.method == Method::CONNECT {
         return Err(ProxyFault::new(ErrorCode::GateMethodRefused, "CONNECT"));
@@ -286,7 +306,7 @@ fn prepare_request(
         headers.insert(header::HOST, host.clone());
         headers.insert(X_FORWARDED_HOST, host);
     }
-    if let Ok(address) = HeaderValue::try_from(forwarding.client_address.to_string()) {
+    if let Ok(address) = HeaderValue::try_from(written(forwarding.client_address)) {
         headers.insert(X_FORWARDED_FOR, address);
     }
     let proto = if forwarding.https { "https" } else { "http" };
@@ -301,14 +321,25 @@ fn prepare_request(
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 
+    if body.is_end_stream() {
+        return Ok((Request::from_parts(parts, Body::empty()), None));
+    }
     let (tell, sent) = oneshot::channel();
-    let body = if body.is_end_stream() {
-        // Without a body, the whole request is there; `tell` goes and says so.
-        Body::empty()
-    } else {
-        Body::new(SentBody { body, _tell: tell, pause: upload_pause, waiting: None })
-    };
-    Ok((Request::from_parts(parts, body), sent))
+    let body = Body::new(SentBody { body, _tell: tell, pause: upload_pause, waiting: None });
+    Ok((Request::from_parts(parts, body), Some(sent)))
+}
+
+/// An address as text. The library's own way takes more than a thousand instructions for one of IPv4.
+fn written(address: IpAddr) -> String {
+    let IpAddr::V4(address) = address else { return address.to_string() };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for (n, octet) in address.octets().into_iter().enumerate() {
+        if n > 0 {
+            text.push('.');
+        }
+        text.push_str(itoa::Buffer::new().format(octet));
+    }
+    text
 }
 
 /// Headers that the application gets beside those of `Forwarding::set`: host, three of forwarding, one of the body, two of
@@ -422,7 +453,7 @@ fn clean_response_headers(headers: &mut HeaderMap, own_cookie_names: &[&str]) {
 /// The application's body, which breaks off when it must stop. The client sees that it is not whole.
 struct StoppableBody {
     body: hyper::body::Incoming,
-    stop: Stop,
+    permission: Permission,
 }
 
 /// What a body ends with that was cut off.
@@ -442,10 +473,12 @@ impl HttpBody for StoppableBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        if self.stop.as_mut().poll(context).is_ready() {
-            // Not polled again: a body ends with its first error.
-            self.stop = Box::pin(std::future::pending());
-            return Poll::Ready(Some(Err(BodyFault::Stopped)));
+        while let Poll::Ready(look) = self.permission.as_mut().poll_next(context) {
+            if look.is_none() {
+                // Not polled again: a body ends with its first error.
+                self.permission = Box::pin(stream::pending());
+                return Poll::Ready(Some(Err(BodyFault::Stopped)));
+            }
         }
         Pin::new(&mut self.body).poll_frame(context).map_err(BodyFault::from)
     }
@@ -470,8 +503,8 @@ fn switches_to_websocket(headers: &HeaderMap) -> bool {
     asked_upgrade(headers).unwrap_or(false)
 }
 
-/// Carries bytes both ways until one side ends or `stop` resolves.
-async fn join_through(client: OnUpgrade, application: OnUpgrade, stop: Stop) {
+/// Carries bytes both ways until one side ends or the permission does.
+async fn join_through(client: OnUpgrade, application: OnUpgrade, permission: Permission) {
     let joined = async {
         let (client, application) = tokio::try_join!(client, application).map_err(std::io::Error::other)?;
         tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(application)).await
@@ -481,7 +514,7 @@ async fn join_through(client: OnUpgrade, application: OnUpgrade, stop: Stop) {
             Ok((up, down)) => tracing::debug!(up, down, "websocket ended"),
             Err(error) => tracing::debug!(%error, "websocket broke off"),
         },
-        () = stop => tracing::debug!("websocket was ended"),
+        () = permission.for_each(|_| std::future::ready(())) => tracing::debug!("websocket was ended"),
     }
 }
 
@@ -491,7 +524,6 @@ mod tests {
     use axum::Router;
     use axum::extract::State;
     use doorward_core::identity_headers::{IDENTITY_HEADER_NAMES, OVERRIDE_HEADER_NAMES};
-    use futures_util::{StreamExt, stream};
     use http_body_util::BodyExt;
     use std::net::{Ipv4Addr, SocketAddr};
     use std::sync::Arc;
@@ -500,6 +532,8 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio::sync::{mpsc, watch};
 
+    /// How often the permission of these tests speaks.
+    const LOOK: Duration = Duration::from_millis(1);
     const OWN: [&str; 2] = ["__Host-doorward-app", "__Host-doorward-handover"];
 
     async fn listen() -> (TcpListener, SocketAddr) {
@@ -574,13 +608,14 @@ mod tests {
             client_address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
             https: true,
         };
-        let mut stopped = front.stop.clone();
-        let stop = Box::pin(async move {
-            if stopped.wait_for(|stop| *stop).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        });
-        front.proxy.forward(&forwarding, request, stop).await.unwrap_or_else(|fault| {
+        let permission = Box::pin(stream::unfold(front.stop.clone(), |mut stopped| async {
+            let looked = tokio::time::timeout(LOOK, stopped.wait_for(|stop| *stop)).await;
+            // Whoever would stop it may be gone.
+            let stop = matches!(&looked, Ok(Ok(_)));
+            drop(looked);
+            (!stop).then_some((LOOK, stopped))
+        }));
+        front.proxy.forward(&forwarding, request, permission).await.unwrap_or_else(|fault| {
             let mut response = Response::new(Body::from(fault.code.as_str()));
             *response.status_mut() = StatusCode::from_u16(fault.code.status()).unwrap();
             response

@@ -152,11 +152,11 @@ async fn open(
 
 /// Puts figures, request ids and the log around what was built; the gate has its own.
 pub fn assemble(app: &SharedApp, built: Built) -> Routers {
-    let log = Arc::new(RequestLog {
+    let log = RequestLog {
         random: app.random.clone(),
         clock: app.clock.clone(),
         trusted_proxies: Arc::from(app.configuration.trusted_proxies.as_slice()),
-    });
+    };
     let main: Door = Arc::new(move |request, peer| {
         // No body needs no box; nearly every request has none.
         let request = request.map(|body| if body.is_end_stream() { Body::empty() } else { Body::new(body) });

@@ -13,7 +13,6 @@ use http::{HeaderValue, StatusCode};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tracing::Instrument as _;
 
 use super::passed_on::Dialect;
 use super::{Answer, WriteAnswer, ask, auth_request, ext_authz, forward_auth, passed_on};
@@ -21,7 +20,7 @@ use crate::app::SharedApp;
 use crate::client_address::{client_address, is_trusted_proxy};
 use crate::header_names::DOORWARD_CODE;
 use crate::header_names::X_REQUEST_ID;
-use crate::logging::{Arrival, PathForLog, RequestId};
+use crate::logging::{Arrival, PathForLog, RequestId, in_request};
 use crate::metrics::GateOutcome;
 use crate::refusal::Refusal;
 use crate::security_headers;
@@ -31,7 +30,7 @@ use crate::serve::Door;
 pub fn door(app: &SharedApp, write: WriteAnswer) -> Door {
     let app = Arc::clone(app);
     Arc::new(move |request, peer| {
-        // A question has no body; should one come with it, hyper reads past it.
+        // A question has no body; should one come with it, `connections` reads past it.
         let (parts, _) = request.into_parts();
         Box::pin(respond(Arc::clone(&app), parts, peer, write))
     })
@@ -64,10 +63,9 @@ pub fn respond(
     write: WriteAnswer,
 ) -> impl Future<Output = Response> + Send {
     let id = RequestId::new(&app.random);
-    // Lines at `debug` and what comes with them; at other levels this is nothing, and no clock is asked.
-    let span = tracing::debug_span!("request", id = %id);
-    let logged = (!span.is_disabled())
-        .then(|| Box::new((span.clone(), app.clock.stopwatch(), parts.method.clone(), parts.uri.clone())));
+    // For a line at `debug`; at other levels this is nothing, and no clock is asked.
+    let logged = tracing::enabled!(tracing::Level::DEBUG)
+        .then(|| Box::new((app.clock.stopwatch(), parts.method.clone(), parts.uri.clone())));
     let trusted_proxies = &app.configuration.trusted_proxies;
     let client = client_address(peer.ip(), &parts.headers, trusted_proxies);
     let trusted = is_trusted_proxy(peer.ip(), trusted_proxies);
@@ -75,7 +73,7 @@ pub fn respond(
     if adapter == Some(Adapter::PassedOn(Dialect::ForwardAuth)) {
         forward_auth::restore_upgrade(&mut parts);
     }
-    async move {
+    in_request(id, async move {
         let mut response = match adapter {
             None => {
                 let mut response = Response::new(Body::empty());
@@ -89,7 +87,7 @@ pub fn respond(
                     Adapter::PassedOn(dialect) => passed_on::read(&app, &parts, dialect),
                 };
                 let answer = match question {
-                    Ok(question) => ask(&app, &question).instrument(span).await,
+                    Ok(question) => ask(&app, &question).await,
                     Err(code) => Answer::refused(code, false),
                 };
                 match adapter {
@@ -102,9 +100,8 @@ pub fn respond(
             }
         };
         if let Some(logged) = logged {
-            let (span, began, method, uri) = *logged;
+            let (began, method, uri) = *logged;
             tracing::debug!(
-                parent: &span,
                 %method,
                 // Envoy's question has the application's own path in it.
                 path = %PathForLog(uri.path()),
@@ -120,7 +117,7 @@ pub fn respond(
             security_headers::set(response.headers_mut(), app.https());
         }
         response
-    }
+    })
 }
 
 fn untrusted(app: &SharedApp, peer: SocketAddr, id: &RequestId) -> Response {

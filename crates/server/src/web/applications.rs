@@ -6,8 +6,10 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use doorward_core::error_code::ErrorCode;
+use futures_util::stream;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, VARY, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +23,7 @@ use crate::configuration::Application;
 use crate::cookies;
 use crate::gate::{Answer, Outcome, Question, Told, ask, is_still_allowed};
 use crate::logging::Arrival;
-use crate::proxy::{Forwarding, Stop};
+use crate::proxy::{Forwarding, Permission};
 use crate::refusal::Refusal;
 use crate::serve::CHANGES_EVERY;
 
@@ -59,24 +61,27 @@ pub(super) fn serve(
                 AnsweredBy::Doorward,
             );
         };
+        let target = parts.uri.path_and_query().cloned();
         let answer =
-            ask(&app, &question(application, &host, &parts.method, &parts.uri, &parts.headers)).await;
+            ask(&app, &question(application, &host, &parts.method, target.as_ref(), &parts.headers)).await;
+        // What a person waits for who sends a form is a page too.
+        let navigation =
+            answer.navigation || (!parts.method.is_safe() && wants_page(&parts.method, &parts.headers));
         // Made for the few whom we answer ourselves.
-        let (method, uri) = (parts.method.clone(), parts.uri.clone());
-        let navigation = wants_page(&parts.method, &parts.headers);
-        let visit = |uri: &Uri| Visit::elsewhere(Some(&arrival), navigation, uri.path_and_query());
+        let visit =
+            |target: &Option<PathAndQuery>| Visit::elsewhere(Some(&arrival), navigation, target.as_ref());
         if answer.outcome != Outcome::Allow {
-            return (write(&app, &visit(&uri), &answer), AnsweredBy::Doorward);
+            return (write(&app, &visit(&target), &answer), AnsweredBy::Doorward);
         }
         let Some(upstream) = application.upstream.as_ref() else {
             // An application that another proxy serves: only that proxy's host name leads here by mistake.
             let refusal = Refusal::new(ErrorCode::RequestUnknownHost);
-            return (refuse(&app, &visit(&uri), &refusal), AnsweredBy::Doorward);
+            return (refuse(&app, &visit(&target), &refusal), AnsweredBy::Doorward);
         };
         let names = cookies::names(app.https());
         let banner = Banner::wanted(&app, (application, &host), &answer, &parts);
-        let stop =
-            until_refused(Arc::clone(&app), place, host, (method, uri.clone()), &parts.headers, answer.told);
+        let asked = (parts.method.clone(), target.clone());
+        let permission = while_allowed(Arc::clone(&app), place, host, asked, &parts.headers, answer.told);
         let mut request = Request::from_parts(parts, body);
         if banner.is_some() {
             Banner::prepare(request.headers_mut());
@@ -88,7 +93,7 @@ pub(super) fn serve(
             client_address: arrival.client.0,
             https: app.https(),
         };
-        match app.proxy.forward(&forwarding, request, stop).await {
+        match app.proxy.forward(&forwarding, request, permission).await {
             Ok(response) => {
                 let response = match banner {
                     Some(banner) => banner.put_into(response),
@@ -98,7 +103,7 @@ pub(super) fn serve(
             }
             Err(fault) => {
                 tracing::warn!(code = %fault.code, detail = fault.detail, "the application did not answer");
-                (refuse(&app, &visit(&uri), &Refusal::new(fault.code)), AnsweredBy::Doorward)
+                (refuse(&app, &visit(&target), &Refusal::new(fault.code)), AnsweredBy::Doorward)
             }
         }
     }
@@ -109,45 +114,67 @@ fn question<'r>(
     application: &'r Application,
     host: &'r str,
     method: &'r Method,
-    uri: &'r Uri,
+    target: Option<&'r PathAndQuery>,
     headers: &'r HeaderMap,
 ) -> Question<'r> {
-    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = target.map_or("/", PathAndQuery::as_str);
     Question { application, host: Cow::Borrowed(host), method: method.as_str(), target, headers }
 }
 
 /// Ends when the gate would no longer let the same request through, or would tell the application of another person or of
 /// a lower role than it was `told`.
-fn until_refused(
+fn while_allowed(
     app: SharedApp,
     place: usize,
     host: String,
-    (method, uri): (Method, Uri),
+    (method, target): (Method, Option<PathAndQuery>),
     headers: &HeaderMap,
     told: Told,
-) -> Stop {
-    let credentials = [COOKIE, AUTHORIZATION].into_iter();
-    let of_name =
-        |name: HeaderName| headers.get_all(&name).iter().cloned().map(move |value| (name.clone(), value));
-    let kept: Vec<(HeaderName, HeaderValue)> = credentials.flat_map(of_name).collect();
-    Box::pin(async move {
-        let Some(application) = app.configuration.applications.get(place) else { return };
-        let mut unanswered = 0;
-        while unanswered <= UNANSWERED_MAX {
-            tokio::time::sleep(LOOK_AGAIN).await;
-            let mut headers = HeaderMap::with_capacity(kept.len());
-            for (name, value) in &kept {
-                headers.append(name, value.clone());
+) -> Permission {
+    let mut credentials: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    for name in [COOKIE, AUTHORIZATION] {
+        credentials.extend(headers.get_all(&name).iter().map(|value| (name.clone(), value.clone())));
+    }
+    let look = Look { app, place, host, method, target, credentials, told, unanswered: 0 };
+    Box::pin(stream::unfold(look, |mut look| async {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        // Boxed: most requests are over before the first look, and shall not carry the room for one.
+        Box::pin(look.is_allowed()).await.then_some((LOOK_AGAIN, look))
+    }))
+}
+
+/// What the gate is asked again while a request runs.
+struct Look {
+    app: SharedApp,
+    place: usize,
+    host: String,
+    method: Method,
+    target: Option<PathAndQuery>,
+    credentials: Vec<(HeaderName, HeaderValue)>,
+    told: Told,
+    /// How many looks in a row have found no store.
+    unanswered: u32,
+}
+
+impl Look {
+    async fn is_allowed(&mut self) -> bool {
+        let Some(application) = self.app.configuration.applications.get(self.place) else { return false };
+        let mut headers = HeaderMap::with_capacity(self.credentials.len());
+        for (name, value) in &self.credentials {
+            headers.append(name, value.clone());
+        }
+        let question = question(application, &self.host, &self.method, self.target.as_ref(), &headers);
+        match is_still_allowed(&self.app, &question, self.told).await {
+            Some(allowed) => {
+                self.unanswered = 0;
+                allowed
             }
-            let question = question(application, &host, &method, &uri, &headers);
-            // Boxed: most requests are over before the first look, and shall not carry the room for one.
-            match Box::pin(is_still_allowed(&app, &question, told)).await {
-                Some(true) => unanswered = 0,
-                Some(false) => return,
-                None => unanswered += 1,
+            None => {
+                self.unanswered += 1;
+                self.unanswered <= UNANSWERED_MAX
             }
         }
-    })
+    }
 }
 
 /// Writes an answer that is not an allow.
