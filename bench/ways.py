@@ -11,7 +11,7 @@ import argparse, contextlib, os, re, shutil, statistics, subprocess, sys, time
 
 import stage
 
-FULL, FLOOR_PROXY, NGINX_PROXY, NGINX_FULL, NGINX_DOORWARD = 9294, 9296, 9297, 9298, 9299
+FULL, FLOOR_HEADERS, FLOOR_PROXY, NGINX_PROXY, NGINX_FULL, NGINX_DOORWARD = 9293, 9294, 9296, 9297, 9298, 9299
 SID = "sid=0123456789abcdef0123456789abcdef0123456789a"  # what the harness's floors take for a session
 TARGET = "/org-0/secret"
 NGINX = """
@@ -76,9 +76,9 @@ def wrk(port, path, headers, connections, seconds):
 class Way:
     """A way of the gate, or its floor: how it is asked, and whose CPU counts."""
 
-    def __init__(self, name, port, path, headers, processes, floor=None, bar=None):
+    def __init__(self, name, port, path, headers, processes, floor=None, bar=None, also=None):
         self.name, self.port, self.path, self.headers, self.processes = name, port, path, headers, processes
-        self.floor, self.bar = floor, bar
+        self.floor, self.bar, self.also = floor, bar, also
 
     def cpu_us(self):
         return sum(stage.cpu_us(process().pid) for process in self.processes)
@@ -104,13 +104,15 @@ def ways(served, floors, cookie, on_host):
     doorward = lambda: served.process
     asked = ["X-Original-Method: GET", f"X-Original-URL: http://localhost:9300{TARGET}"]
     forwarded = ["X-Forwarded-Method: GET", "X-Forwarded-Proto: http", "X-Forwarded-Host: localhost:9300", f"X-Forwarded-Uri: {TARGET}"]
-    full, proxy, web = (lambda one=one: one for one in floors)
+    full, proxy, headers, web = (lambda one=one: one for one in floors)
     return [
         Way("floor full", FULL, "/auth", own + asked, [full]),
         Way("/auth-request", 9301, "/auth-request", own + asked, [doorward], "floor full", 1.25),
         Way("/forward-auth", 9301, "/forward-auth", own + forwarded, [doorward], "floor full", 1.25),
         Way("floor-proxy", FLOOR_PROXY, TARGET, hub, [proxy]),
-        Way("built-in proxy", 9300, TARGET, hub, [doorward], "floor-proxy", 1.25),
+        # The same octets to the application as from Doorward: what the contract's headers cost whoever sends them.
+        Way("floor-proxy headers", FLOOR_HEADERS, TARGET, hub, [headers], "floor-proxy"),
+        Way("built-in proxy", 9300, TARGET, hub, [doorward], "floor-proxy", 1.25, also="floor-proxy headers"),
         Way("nginx proxy_pass", NGINX_PROXY, TARGET, hub, [web], "floor-proxy"),
         Way("nginx, full", NGINX_FULL, TARGET, own, [web, full]),
         Way("nginx, Doorward", NGINX_DOORWARD, TARGET, own, [web, doorward], "nginx, full", 1.15),
@@ -130,6 +132,7 @@ def main():
         full = stack.enter_context(stage.running([f"{stage.BIN}/floor", "--full", str(FULL)], stage.SERVER_CPU))
         floor_proxy = f"{stage.HERE}/floor-proxy/target/release/floor-proxy"
         proxy = stack.enter_context(stage.running([floor_proxy, str(FLOOR_PROXY), str(stage.UPSTREAM)], stage.SERVER_CPU))
+        headers = stack.enter_context(stage.running([floor_proxy, str(FLOOR_HEADERS), str(stage.UPSTREAM), "headers"], stage.SERVER_CPU))
         web = stack.enter_context(nginx())
         time.sleep(0.5)
         # The first session is org-0's, and the driver starts with the first account.
@@ -137,7 +140,7 @@ def main():
         lines = [line.rstrip("\n").split("\t") for line in open(f"{served.folder}/signed-in")]
         cookie = next(cookie for organization, cookie in lines if organization == "org-0")
         on_host = served.hand_over(cookie, TARGET)
-        all_ways = ways(served, (full, proxy, web), f"{cookie}; {SID}", f"{on_host}; {SID}")
+        all_ways = ways(served, (full, proxy, headers, web), f"{cookie}; {SID}", f"{on_host}; {SID}")
         cpu = {way.name: {n: [] for n in connections} for way in all_ways}
         p99, cold, warm = {way.name: [] for way in all_ways}, [], []
         for n in range(given.rounds):
@@ -169,6 +172,9 @@ def show(all_ways, connections, cpu, p99):
                 ratios = [one / floor for one, floor in zip(cpu[way.name][n], cpu[way.floor][n])]
                 ratio = statistics.median(ratios)
                 cell += f" = {ratio:.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
+                if way.also:
+                    besides = [one / floor for one, floor in zip(cpu[way.name][n], cpu[way.also][n])]
+                    verdicts.append((f"CPU, {way.name} x {way.also}, {n} connections", statistics.median(besides), way.bar))
                 if way.bar:
                     verdicts.append((f"CPU, {way.name} x {way.floor}, {n} connections", ratio, way.bar))
             cells.append(cell)

@@ -79,7 +79,7 @@ pub async fn holder(
 fn note_use(app: &SharedApp, account: &AccountFacts, token: &AccessTokenFacts, now: Timestamp) {
     let Ok(place) = Arc::clone(&app.notes_of_use).try_acquire_owned() else { return };
     let (app, account, token) = (Arc::clone(app), account.id, token.id);
-    tokio::spawn(async move {
+    crate::logging::spawn(async move {
         let _place = place;
         let noted = async {
             let mut tx = app.store.begin().await?;

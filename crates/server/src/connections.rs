@@ -666,6 +666,8 @@ impl Future for AnswerFuture {
         if let Some(left) = &mut self.left {
             match left.poll_read(context) {
                 Poll::Ready(true) => {}
+                // A connection that becomes a WebSocket takes no request anyway.
+                Poll::Ready(false) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {}
                 Poll::Ready(false) => {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -994,6 +996,21 @@ mod tests {
             assert!(!answer.contains("connection: close"), "{answer}");
         }
         assert!(answers(&mut stream).await, "the connection goes on");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_was_waited_for_and_read_does_not_cost_its_connection() {
+        let server =
+            serve(Router::new().fallback(|body: String| async { body + " read" }), patient(), &[]).await;
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n";
+        for _ in 0..2 {
+            stream.write_all(head.as_bytes()).await.unwrap();
+            assert_eq!(read_until(&mut stream, "\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+            stream.write_all(b"3\r\nx=1\r\n0\r\n\r\n").await.unwrap();
+            let answer = read_until(&mut stream, "x=1 read").await;
+            assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("connection: close"), "{answer}");
+        }
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ use ipnet::IpNet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::task::JoinHandle;
 use tokio::task::futures::TaskLocalFuture;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -146,6 +147,18 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// Starts a task beside the request that this one answers, which goes on whatever becomes of the request: its lines have
+/// that request's id.
+pub(crate) fn spawn<F>(work: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    match REQUEST.try_with(|id| *id) {
+        Ok(id) => tokio::spawn(in_request(id, work)),
+        Err(_) => tokio::spawn(work),
+    }
+}
+
 /// What is known of a request on the main listener before it is read. In its extensions on its way to our pages.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
@@ -265,8 +278,9 @@ mod tests {
         }
     }
 
-    fn inner(arrival: Arrival) -> Response {
+    async fn inner(arrival: Arrival) -> Response {
         tracing::warn!("within");
+        spawn(async { tracing::warn!("beside it") }).await.unwrap();
         Response::new(Body::from(arrival.id.to_string()))
     }
 
@@ -278,7 +292,7 @@ mod tests {
             clock: Clock::turned(Arc::new(AtomicI64::new(0))),
             trusted_proxies: Arc::from(["10.0.0.1/32".parse().unwrap()]),
         };
-        let answers: Answers = Arc::new(|_, arrival| Box::pin(async move { inner(arrival) }));
+        let answers: Answers = Arc::new(|_, arrival| Box::pin(inner(arrival)));
         let guard = tracing::subscriber::set_default(subscriber(format, level, kept.clone()));
         let peer = SocketAddr::from(([10, 0, 0, 1], 5000));
         let response = super::logged(&log, &answers, request, peer).await;
@@ -318,7 +332,11 @@ mod tests {
         assert_eq!(id.len(), 24);
         let body = axum::body::to_bytes(response.into_body(), 100).await.unwrap();
         assert_eq!(body, id);
-        assert_eq!(log.lines().filter(|line| line.contains(&id)).count(), 2, "{log}");
+        assert_eq!(
+            log.lines().filter(|line| line.ends_with(&format!(" request_id={id}"))).count(),
+            3,
+            "{log}"
+        );
     }
 
     #[tokio::test]

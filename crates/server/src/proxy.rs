@@ -29,6 +29,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use crate::access_token;
 use crate::cookies;
 use crate::header_names::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use crate::logging;
 
 /// How long the application may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -90,8 +91,8 @@ impl std::str::FromStr for Upstream {
 }
 
 /// Says again and again that the exchange may go on, with the time since it said so last, and ends when the exchange must
-/// end at once. It is the only clock of an exchange: what takes too long is found when it speaks, so it speaks every second
-/// or more often.
+/// end at once. An application that does not begin its answer in time is found when it speaks, so it speaks every second
+/// while it can.
 pub type Permission = Pin<Box<dyn Stream<Item = Duration> + Send>>;
 
 /// What one request is forwarded with.
@@ -176,7 +177,7 @@ impl UpstreamProxy {
                 ));
             };
             let application_side = hyper::upgrade::on(&mut response);
-            tokio::spawn(join_through(client_side, application_side, permission));
+            logging::spawn(join_through(client_side, application_side, permission));
             clean_response_headers(response.headers_mut(), own_cookie_names);
             set_upgrade(response.headers_mut());
             Ok(response.map(|_| Body::empty()))

@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 /// Most that is read past, in bytes: more than any form may have.
 const LEFT_BYTES_MAX: usize = 1024 * 1024;
 /// For as long an answer waits at most for what is left of its request.
-const LEFT_TIME_MAX: Duration = Duration::from_secs(1);
+const LEFT_TIME_MAX: Duration = Duration::from_millis(250);
 
 /// A request's body. Whatever is not read of it goes to its `Left` when it is dropped.
 #[derive(Debug)]
@@ -91,11 +91,18 @@ impl Left {
     }
 }
 
+impl RequestBody {
+    fn leave(&mut self, state: State) {
+        if let Some(left) = self.left.take() {
+            *left.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        }
+    }
+}
+
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        if let (Some(left), Some(body)) = (self.left.take(), self.body.take()) {
-            let state = if body.is_end_stream() { State::Over } else { State::Dropped(body) };
-            *left.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        if let Some(body) = self.body.take() {
+            self.leave(if body.is_end_stream() { State::Over } else { State::Dropped(body) });
         }
     }
 }
@@ -108,7 +115,14 @@ impl HttpBody for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        self.body.as_mut().map_or(Poll::Ready(None), |body| Pin::new(body).poll_frame(context))
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = std::task::ready!(Pin::new(body).poll_frame(context));
+        if frame.is_none() {
+            // A body of unknown length does not say by itself that this was its end.
+            self.body = None;
+            self.leave(State::Over);
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

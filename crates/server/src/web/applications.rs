@@ -22,7 +22,7 @@ use crate::app::SharedApp;
 use crate::configuration::Application;
 use crate::cookies;
 use crate::gate::{Answer, Outcome, Question, Told, ask, is_still_allowed};
-use crate::logging::Arrival;
+use crate::logging::{self, Arrival};
 use crate::proxy::{Forwarding, Permission};
 use crate::refusal::Refusal;
 use crate::serve::CHANGES_EVERY;
@@ -138,8 +138,13 @@ fn while_allowed(
     let look = Look { app, place, host, method, target, credentials, told, unanswered: 0 };
     Box::pin(stream::unfold(look, |mut look| async {
         tokio::time::sleep(LOOK_AGAIN).await;
-        // Boxed: most requests are over before the first look, and shall not carry the room for one.
-        Box::pin(look.is_allowed()).await.then_some((LOOK_AGAIN, look))
+        let stopwatch = look.app.clock.stopwatch();
+        // On a task of its own: nobody polls this while a client takes nothing of its answer, and a look that stands still
+        // would keep its place at the database. Besides, most requests are over before the first look, and shall not
+        // carry the room for one.
+        let looking = logging::spawn(async move { (look.is_allowed().await, look) });
+        let (allowed, look) = looking.await.ok()?;
+        allowed.then_some((LOOK_AGAIN + stopwatch.elapsed(), look))
     }))
 }
 

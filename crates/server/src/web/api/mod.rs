@@ -80,7 +80,7 @@ fn note_use(app: &SharedApp, token: &ApiToken, now: Timestamp) {
     }
     let Ok(place) = Arc::clone(&app.notes_of_use).try_acquire_owned() else { return };
     let (app, id) = (Arc::clone(app), token.id);
-    tokio::spawn(async move {
+    crate::logging::spawn(async move {
         let _place = place;
         let noted = async {
             let mut tx = app.store.begin().await?;

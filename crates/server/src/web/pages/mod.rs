@@ -31,8 +31,8 @@ use doorward_core::audit_event::AuditAction;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::finding::Step;
 use doorward_core::ids::OrganizationId;
-use tracing::Instrument as _;
 
+use crate::logging;
 use crate::refusal::Refusal;
 use crate::store::AuditEntry;
 use crate::web::visit::Visit;
@@ -57,7 +57,7 @@ pub(super) fn audited(
 /// Carries work to its end on a task of its own, whether or not anybody waits for the answer: a client that hangs up drops
 /// the handler of its request wherever that waits, and with it what it would have counted and written down.
 async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Refusal> {
-    tokio::spawn(work.in_current_span()).await.map_err(|error| {
+    logging::spawn(work).await.map_err(|error| {
         tracing::error!(%error, "the work of a request broke off");
         Refusal::new(ErrorCode::ServiceInternal)
     })

@@ -213,7 +213,7 @@ pub(super) fn note_failure(app: &SharedApp, guess: Guess, entry: AuditEntry) {
         return;
     };
     let app = SharedApp::clone(app);
-    tokio::spawn(async move {
+    crate::logging::spawn(async move {
         let _place = place;
         let now = app.clock.now();
         let _turn = app.failures_being_noted.acquire().await;
