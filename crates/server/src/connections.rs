@@ -999,6 +999,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_request_within_a_body_that_nobody_reads_is_no_request() {
+        let server = serve(hello(), patient(), &[]).await;
+        let hidden = "GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n";
+        let chunk = format!("{:x}\r\n{hidden}\r\n0\r\n\r\n", hidden.len());
+        let length = format!("Content-Length: {}", hidden.len());
+        for (head, body) in [(&*length, hidden), ("Transfer-Encoding: chunked", &*chunk)] {
+            let next = "GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+            let sent = format!("POST /first HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n{body}{next}");
+            let answers = exchange(server.address, &sent).await;
+            assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{answers}");
+            assert!(answers.ends_with("/next") && !answers.contains("/hidden"), "{answers}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_body_that_was_waited_for_and_read_does_not_cost_its_connection() {
         let server =
             serve(Router::new().fallback(|body: String| async { body + " read" }), patient(), &[]).await;
