@@ -128,7 +128,8 @@ pub fn normalise_host(host: &str, https: bool) -> Option<Cow<'_, str>> {
 /// Splits `name:port`. The port is 1 to 65535 without leading zeros, or the whole is refused.
 fn split_port(host: &str) -> Option<(&str, Option<&str>)> {
     let name_ends = if host.starts_with('[') { host.find(']')? } else { 0 };
-    let Some(colon) = host.rfind(':').filter(|colon| *colon > name_ends) else {
+    let colon = host.bytes().rposition(|b| b == b':');
+    let Some(colon) = colon.filter(|colon| *colon > name_ends) else {
         return Some((host, None));
     };
     let (name, port) = (host.get(..colon)?, host.get(colon + 1..)?);
@@ -138,13 +139,21 @@ fn split_port(host: &str) -> Option<(&str, Option<&str>)> {
 }
 
 fn is_host_name(name: &str) -> bool {
-    (1..=253).contains(&name.len())
-        && name.split('.').all(|label| {
-            (1..=63).contains(&label.len())
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        })
+    let mut label_bytes = 0;
+    let mut before = b'.';
+    for b in name.bytes() {
+        let fits = match b {
+            b'.' => before != b'.' && before != b'-',
+            b'-' => before != b'.',
+            _ => b.is_ascii_alphanumeric(),
+        };
+        label_bytes = if b == b'.' { 0 } else { label_bytes + 1 };
+        if !fits || label_bytes > 63 {
+            return false;
+        }
+        before = b;
+    }
+    name.len() <= 253 && before != b'.' && before != b'-'
 }
 
 fn is_bracketed_ipv6(name: &str) -> bool {

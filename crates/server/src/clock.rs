@@ -11,9 +11,21 @@ use std::sync::atomic::{AtomicI64, Ordering};
 #[derive(Clone, Debug)]
 pub struct Clock {
     source: Source,
-    /// Largest distance of the wall clock from the steady one so far, in milliseconds.
-    ahead: Arc<AtomicI64>,
+    seen: Arc<Seen>,
 }
+
+/// What has been seen of the wall clock, in milliseconds.
+#[derive(Debug)]
+struct Seen {
+    /// Its largest distance from the steady clock so far.
+    ahead: AtomicI64,
+    /// When it was read last, by the steady clock.
+    at: AtomicI64,
+}
+
+/// How often the wall clock is read, in milliseconds: a step ahead is seen so much later, and most requests read one clock
+/// instead of two.
+const LOOK_EVERY: i64 = 10;
 
 #[derive(Clone, Debug)]
 enum Source {
@@ -38,38 +50,51 @@ impl Clock {
     }
 
     fn over(source: Source) -> Self {
-        Self { source, ahead: Arc::new(AtomicI64::new(i64::MIN)) }
+        let seen = Seen { ahead: AtomicI64::new(i64::MIN), at: AtomicI64::new(i64::MIN) };
+        let clock = Self { source, seen: Arc::new(seen) };
+        // So that nobody finds that nothing has been seen yet.
+        clock.now();
+        clock
     }
 
-    /// Wall clock and steady time, in milliseconds.
+    /// The wall clock, in milliseconds.
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-    fn read(&self) -> (i64, i64) {
+    fn wall(&self) -> i64 {
         match &self.source {
-            Source::System(start) => {
-                let wall =
-                    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-                let millis = |span: std::time::Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
-                (millis(wall), millis(start.elapsed()))
+            Source::System(_) => {
+                let now = std::time::SystemTime::now();
+                millis(now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default())
             }
-            Source::Turned(millis) => (millis.load(Ordering::SeqCst), 0),
+            Source::Turned(millis) => millis.load(Ordering::SeqCst),
         }
     }
 
     /// The present time.
     pub fn now(&self) -> Timestamp {
-        let (wall, steady) = self.read();
-        let ahead = wall.saturating_sub(steady);
-        // Written only when there is something new: every request of every core reads it.
-        let known = self.ahead.load(Ordering::SeqCst);
-        let ahead =
-            if ahead > known { self.ahead.fetch_max(ahead, Ordering::SeqCst).max(ahead) } else { known };
+        self.now_on(&self.stopwatch())
+    }
+
+    /// The time at which a stopwatch was started a moment ago: for whoever needs both, as the gate does.
+    pub fn now_on(&self, stopwatch: &Stopwatch) -> Timestamp {
+        let Source::System(start) = &self.source else { return self.look(0) };
+        let steady = millis(stopwatch.0.saturating_duration_since(*start));
+        if steady.saturating_sub(self.seen.at.load(Ordering::SeqCst)) >= LOOK_EVERY {
+            return self.look(steady);
+        }
+        Timestamp::from_millis(steady.saturating_add(self.seen.ahead.load(Ordering::SeqCst)))
+    }
+
+    /// Reads the wall clock. The present time, for one of the steady clock.
+    fn look(&self, steady: i64) -> Timestamp {
+        let ahead = self.wall().saturating_sub(steady);
+        let ahead = self.seen.ahead.fetch_max(ahead, Ordering::SeqCst).max(ahead);
+        self.seen.at.store(steady, Ordering::SeqCst);
         Timestamp::from_millis(steady.saturating_add(ahead))
     }
 
     /// By how much the wall clock was set back, if it was: our time goes on as before, and a restart takes the new one.
     pub fn set_back_by(&self) -> Option<Lifetime> {
-        let (wall, _) = self.read();
-        let back = self.now().since(Timestamp::from_millis(wall));
+        let back = self.now().since(Timestamp::from_millis(self.wall()));
         (back >= STEP_BACK).then_some(back)
     }
 
@@ -85,6 +110,10 @@ impl Clock {
             millis.fetch_add(span.millis(), Ordering::SeqCst);
         }
     }
+}
+
+fn millis(span: std::time::Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Measures how long something takes.

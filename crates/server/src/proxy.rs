@@ -11,21 +11,24 @@ use bytes::Bytes;
 use doorward_core::error_code::ErrorCode;
 use doorward_core::identity_headers::is_not_the_clients;
 use doorward_core::request_target::is_allowed_upgrade;
+use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt as _, stream};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{Authority, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{Client, ResponseFuture};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
+mod kept_connections;
+
+use self::kept_connections::{AnswerBody, Fault, KeptConnections};
 use crate::access_token;
 use crate::cookies;
 use crate::header_names::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
@@ -37,8 +40,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a request's body may stand still while the application waits for more of it.
 const UPLOAD_PAUSE: Duration = Duration::from_mins(1);
-/// Shorter than the keep-alive of common servers (Node: 5 s), so that they rarely close a connection as we reuse it.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Why a request got no answer from the application.
 #[derive(Debug, thiserror::Error)]
@@ -57,18 +58,30 @@ impl ProxyFault {
 }
 
 /// Where the application listens: `http://host:port`, from the operator's configuration.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Upstream(Authority);
+/// Has the connections to it that are kept open.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    authority: Authority,
+    kept: KeptConnections,
+}
+
+impl PartialEq for Upstream {
+    fn eq(&self, other: &Self) -> bool {
+        self.authority == other.authority
+    }
+}
+
+impl Eq for Upstream {}
 
 impl Upstream {
     /// Its name or address, without brackets.
     pub fn host(&self) -> &str {
-        self.0.host().trim_start_matches('[').trim_end_matches(']')
+        self.authority.host().trim_start_matches('[').trim_end_matches(']')
     }
 
     /// Its port.
     pub fn port(&self) -> u16 {
-        self.0.port_u16().unwrap_or(80)
+        self.authority.port_u16().unwrap_or(80)
     }
 }
 
@@ -86,7 +99,8 @@ impl std::str::FromStr for Upstream {
         let plain = uri.scheme() == Some(&Scheme::HTTP)
             && uri.path_and_query().is_none_or(|path| path.as_str() == "/")
             && !authority.as_str().contains('@');
-        if plain { Ok(Self(authority.clone())) } else { Err(InvalidUpstream) }
+        let upstream = || Self { authority: authority.clone(), kept: KeptConnections::default() };
+        if plain { Ok(upstream()) } else { Err(InvalidUpstream) }
     }
 }
 
@@ -109,10 +123,10 @@ pub struct Forwarding<'a> {
     pub https: bool,
 }
 
-/// The client side of the proxy: one pool of kept connections for all applications.
+/// The client side of the proxy.
 #[derive(Clone, Debug)]
 pub struct UpstreamProxy {
-    client: Client<HttpConnector, Body>,
+    connector: HttpConnector,
     headers_timeout: Duration,
     upload_pause: Duration,
 }
@@ -133,11 +147,7 @@ impl UpstreamProxy {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(connect));
         connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .pool_timer(TokioTimer::new())
-            .build(connector);
-        Self { client, headers_timeout: headers, upload_pause }
+        Self { connector, headers_timeout: headers, upload_pause }
     }
 
     /// Carries the request to the application and the beginning of its answer back; both bodies stream on by
@@ -152,23 +162,30 @@ impl UpstreamProxy {
         request: Request<Body>,
         permission: Permission,
     ) -> impl Future<Output = Result<Response<Body>, ProxyFault>> + Send + 'f {
-        let own_cookie_names = forwarding.own_cookie_names;
+        let Forwarding { own_cookie_names, upstream: Upstream { authority, kept }, .. } = *forwarding;
         // Before anything is waited for, so that the request is in no future of ours.
-        let begun = self.begin(forwarding, request);
+        let begun = prepare_request(forwarding, request, self.upload_pause).map(|prepared| {
+            let Prepared { request, client_side, sent } = prepared;
+            let head = kept.exchange(&self.connector, authority, request, client_side.is_some());
+            (head, client_side, sent)
+        });
         async move {
-            let Begun { client_side, answer, sent } = begun?;
-            let (mut response, permission) = self.head_of(answer, sent, permission).await?;
+            let (head, client_side, mut sent) = begun?;
+            let (head, permission) = self.head_in_time(head, sent.as_mut(), permission).await?;
+            let (mut response, connection) = head;
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 clean_response_headers(response.headers_mut(), own_cookie_names);
-                // Of an answer without a body nothing is left to stop.
-                let stoppable = |body: hyper::body::Incoming| {
+                return Ok(response.map(|body| {
+                    let body = kept.rest_of(body, connection, is_being_sent(sent.as_mut()));
                     if body.is_end_stream() {
                         Body::empty()
+                    } else if body.is_here() {
+                        // Nothing is left to stop.
+                        Body::new(body)
                     } else {
                         Body::new(StoppableBody { body, permission })
                     }
-                };
-                return Ok(response.map(stoppable));
+                }));
             }
             let Some(client_side) = client_side.filter(|_| switches_to_websocket(response.headers())) else {
                 return Err(ProxyFault::new(
@@ -184,32 +201,25 @@ impl UpstreamProxy {
         }
     }
 
-    /// Sends the request on its way.
-    fn begin(&self, forwarding: &Forwarding<'_>, mut request: Request<Body>) -> Result<Begun, ProxyFault> {
-        let upgrade = asked_upgrade(request.headers())?;
-        let client_side = upgrade.then(|| hyper::upgrade::on(&mut request));
-        let (request, sent) = prepare_request(forwarding, request, upgrade, self.upload_pause)?;
-        Ok(Begun { client_side, answer: self.client.request(request), sent })
-    }
-
-    /// Waits for the beginning of the answer; gives the permission back, which goes on to its body.
-    async fn head_of(
+    /// Waits for the head of an answer, for as long as is permitted and as an application may take. Gives the permission
+    /// back, which goes on to the body.
+    async fn head_in_time<T>(
         &self,
-        mut answer: ResponseFuture,
-        mut sent: Option<oneshot::Receiver<()>>,
+        mut head: BoxFuture<'_, Result<T, Fault>>,
+        mut sent: Option<&mut oneshot::Receiver<()>>,
         mut permission: Permission,
-    ) -> Result<(Response<hyper::body::Incoming>, Permission), ProxyFault> {
+    ) -> Result<(T, Permission), ProxyFault> {
         // Since the application has the whole request: an upload may take as long as it takes.
         let mut waited: Option<Duration> = None;
         loop {
             let look = tokio::select! {
                 biased;
-                answer = &mut answer => return match answer {
-                    Ok(response) => Ok((response, permission)),
-                    Err(error) => {
-                        let is_ours = causes(&error).any(<dyn std::error::Error>::is::<Stalled>);
+                head = &mut head => return match head {
+                    Ok(head) => Ok((head, permission)),
+                    Err(fault) => {
+                        let is_ours = causes(&*fault).any(<dyn std::error::Error>::is::<Stalled>);
                         let code = if is_ours { ErrorCode::RequestTooSlow } else { ErrorCode::GateUpstreamUnavailable };
-                        Err(ProxyFault::new(code, describe(&error)))
+                        Err(ProxyFault::new(code, describe(&*fault)))
                     }
                 },
                 look = permission.next() => look,
@@ -217,8 +227,7 @@ impl UpstreamProxy {
             let Some(since_last) = look else {
                 return Err(ProxyFault::new(ErrorCode::ServiceUnavailable, "ended before the answer began"));
             };
-            // Either way of ending counts: read to the end, or given up.
-            if sent.as_mut().is_none_or(|sent| sent.try_recv() != Err(TryRecvError::Empty)) {
+            if !is_being_sent(sent.as_deref_mut()) {
                 let so_far = waited.map_or(Duration::ZERO, |waited| waited + since_last);
                 if so_far >= self.headers_timeout {
                     return Err(ProxyFault::new(
@@ -232,16 +241,12 @@ impl UpstreamProxy {
     }
 }
 
-/// A request on its way to the application.
-struct Begun {
-    /// The client's side of a WebSocket, if it asks for one.
-    client_side: Option<OnUpgrade>,
-    answer: ResponseFuture,
-    /// Tells when the application has the whole body, if there is one.
-    sent: Option<oneshot::Receiver<()>>,
+/// Whether the application has not the whole body yet. Either way of ending counts: read to the end, or given up.
+fn is_being_sent(sent: Option<&mut oneshot::Receiver<()>>) -> bool {
+    sent.is_some_and(|sent| sent.try_recv() == Err(TryRecvError::Empty))
 }
 
-/// The chain of causes, because hyper-util's own text says only that something failed.
+/// The chain of causes, because hyper's own text says only that something failed.
 fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
@@ -265,13 +270,22 @@ fn asked_upgrade(headers: &HeaderMap) -> Result<bool, ProxyFault> {
     }
 }
 
-/// Makes the request that the application gets, and what tells when it has the whole body, if there is one.
+/// A request as the application gets it.
+struct Prepared {
+    request: Request<Body>,
+    /// The client's side of a WebSocket, if it asks for one.
+    client_side: Option<OnUpgrade>,
+    /// Tells when the application has the whole body, if there is one.
+    sent: Option<oneshot::Receiver<()>>,
+}
+
 fn prepare_request(
     forwarding: &Forwarding<'_>,
-    request: Request<Body>,
-    upgrade: bool,
+    mut request: Request<Body>,
     upload_pause: Duration,
-) -> Result<(Request<Body>, Option<oneshot::Receiver<()>>), ProxyFault> {
+) -> Result<Prepared, ProxyFault> {
+    let upgrade = asked_upgrade(request.headers())?;
+    let client_side = upgrade.then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
     if parts.method == Method::CONNECT {
         return Err(ProxyFault::new(ErrorCode::GateMethodRefused, "CONNECT"));
@@ -280,7 +294,7 @@ fn prepare_request(
     let authority =
         parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     let host = parts.headers.get(header::HOST).cloned().or(authority);
-    parts.uri = upstream_uri(forwarding.upstream, parts.uri)?;
+    parts.uri = origin_form(parts.uri)?;
     parts.version = Version::HTTP_11;
 
     let headers = &mut parts.headers;
@@ -306,6 +320,9 @@ fn prepare_request(
     if let Some(host) = host {
         headers.insert(header::HOST, host.clone());
         headers.insert(X_FORWARDED_HOST, host);
+    } else if let Ok(host) = HeaderValue::from_str(forwarding.upstream.authority.as_str()) {
+        // HTTP/1.0 needs none, what we speak with the application does.
+        headers.insert(header::HOST, host);
     }
     if let Ok(address) = HeaderValue::try_from(written(forwarding.client_address)) {
         headers.insert(X_FORWARDED_FOR, address);
@@ -322,12 +339,13 @@ fn prepare_request(
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 
-    if body.is_end_stream() {
-        return Ok((Request::from_parts(parts, Body::empty()), None));
-    }
-    let (tell, sent) = oneshot::channel();
-    let body = Body::new(SentBody { body, _tell: tell, pause: upload_pause, waiting: None });
-    Ok((Request::from_parts(parts, body), Some(sent)))
+    let (body, sent) = if body.is_end_stream() {
+        (Body::empty(), None)
+    } else {
+        let (tell, sent) = oneshot::channel();
+        (Body::new(SentBody { body, _tell: tell, pause: upload_pause, waiting: None }), Some(sent))
+    };
+    Ok(Prepared { request: Request::from_parts(parts, body), client_side, sent })
 }
 
 /// An address as text. The library's own way takes more than a thousand instructions for one of IPv4.
@@ -347,19 +365,13 @@ fn written(address: IpAddr) -> String {
 /// an upgrade.
 const OWN_HEADERS: usize = 7;
 
-/// The application's address with the request's path and query, and nothing else of the request's target.
-fn upstream_uri(upstream: &Upstream, target: Uri) -> Result<Uri, ProxyFault> {
-    let path_and_query: PathAndQuery = target
-        .into_parts()
-        .path_and_query
+/// Path and query of the request's target, and nothing else of it.
+fn origin_form(target: Uri) -> Result<Uri, ProxyFault> {
+    let path_and_query = target.into_parts().path_and_query;
+    path_and_query
         .filter(|path| path.as_str().starts_with('/'))
-        .ok_or_else(|| ProxyFault::new(ErrorCode::GateAmbiguousTarget, "a target without a path"))?;
-    Uri::builder()
-        .scheme(Scheme::HTTP)
-        .authority(upstream.0.clone())
-        .path_and_query(path_and_query)
-        .build()
-        .map_err(|error| ProxyFault::new(ErrorCode::GateAmbiguousTarget, error.to_string()))
+        .map(Uri::from)
+        .ok_or_else(|| ProxyFault::new(ErrorCode::GateAmbiguousTarget, "a target without a path"))
 }
 
 /// What is for one hop only (RFC 9110 section 7.6.1).
@@ -453,7 +465,7 @@ fn clean_response_headers(headers: &mut HeaderMap, own_cookie_names: &[&str]) {
 
 /// The application's body, which breaks off when it must stop. The client sees that it is not whole.
 struct StoppableBody {
-    body: hyper::body::Incoming,
+    body: AnswerBody,
     permission: Permission,
 }
 
@@ -526,6 +538,9 @@ mod tests {
     use axum::extract::State;
     use doorward_core::identity_headers::{IDENTITY_HEADER_NAMES, OVERRIDE_HEADER_NAMES};
     use http_body_util::BodyExt;
+    use hyper_util::client::legacy::Client;
+    use hyper_util::client::legacy::connect::HttpConnector;
+    use hyper_util::rt::TokioExecutor;
     use std::net::{Ipv4Addr, SocketAddr};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -776,11 +791,9 @@ mod tests {
 
     #[test]
     fn an_absolute_request_target_reaches_the_configured_application_only() {
-        let upstream: Upstream = "http://127.0.0.1:3000".parse().unwrap();
-        let uri = upstream_uri(&upstream, "http://evil.example:99/x?y".parse().unwrap()).unwrap();
-        assert_eq!(uri, "http://127.0.0.1:3000/x?y");
+        assert_eq!(origin_form("http://evil.example:99/x?y".parse().unwrap()).unwrap(), "/x?y");
         for target in ["evil.example:99", "*"] {
-            assert!(upstream_uri(&upstream, target.parse().unwrap()).is_err(), "{target}");
+            assert!(origin_form(target.parse().unwrap()).is_err(), "{target}");
         }
     }
 

@@ -136,7 +136,8 @@ impl Answer {
 pub async fn ask(app: &SharedApp, question: &Question<'_>) -> Answer {
     let stopwatch = app.clock.stopwatch();
     let navigation = question_is_navigation(question);
-    let answer = match answer(app, question, navigation).await {
+    let now = app.clock.now_on(&stopwatch);
+    let answer = match answer(app, question, navigation, now).await {
         Ok(answer) => answer,
         Err(error) => {
             tracing::error!(%error, "the gate can't ask the store");
@@ -162,11 +163,16 @@ pub async fn ask(app: &SharedApp, question: &Question<'_>) -> Answer {
 /// Whether a request that was let through would be let through now, and what the application was told then is still so:
 /// for cutting running streams. Counted nowhere. `None`: the store can't be asked.
 pub async fn is_still_allowed(app: &SharedApp, question: &Question<'_>, told: Told) -> Option<bool> {
-    let answer = answer(app, question, false).await.ok()?;
+    let answer = answer(app, question, false, app.clock.now()).await.ok()?;
     Some(answer.outcome == Outcome::Allow && told.holds(answer.told))
 }
 
-async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> Result<Answer, StoreError> {
+async fn answer(
+    app: &SharedApp,
+    question: &Question<'_>,
+    navigation: bool,
+    now: Timestamp,
+) -> Result<Answer, StoreError> {
     // Step 1: what the request is for.
     let (method, path) = match read(question) {
         Ok(read) => read,
@@ -178,7 +184,6 @@ async fn answer(app: &SharedApp, question: &Question<'_>, navigation: bool) -> R
     };
 
     // What is known of the account, the organization and the resource.
-    let now = app.clock.now();
     let host = (!is_on_own_host(app, question)).then_some(&*question.host);
     let caller = Caller::of(app, question.headers, host, now).await?;
     // Whoever sends a token is a program: it is never led to a page.
@@ -436,13 +441,9 @@ fn query(name: &str, value: &str) -> String {
 
 fn question_is_navigation(question: &Question<'_>) -> bool {
     let text = |name: &HeaderName| question.headers.get(name).and_then(|value| value.to_str().ok());
-    Method::from_text(question.method).is_some_and(|method| {
-        is_navigation(
-            method,
-            text(&SEC_FETCH_MODE),
-            text(&ACCEPT),
-            question.headers.contains_key(X_REQUESTED_WITH),
-            question.headers.contains_key(UPGRADE),
-        )
-    })
+    let (mode, accept) = (text(&SEC_FETCH_MODE), text(&ACCEPT));
+    // What else would count is looked for only where it does.
+    let has = |name: HeaderName| mode.is_none() && accept.is_some() && question.headers.contains_key(name);
+    Method::from_text(question.method)
+        .is_some_and(|method| is_navigation(method, mode, accept, has(X_REQUESTED_WITH), has(UPGRADE)))
 }
