@@ -323,3 +323,335 @@ impl HttpBody for AnswerBody {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Method, header};
+    use http_body_util::{BodyExt as _, Full, StreamBody};
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+
+    /// An application that is one function for each connection, with the number of the connection.
+    struct Application {
+        kept: KeptConnections,
+        connector: HttpConnector,
+        authority: Authority,
+        connections: Arc<AtomicUsize>,
+    }
+
+    impl Application {
+        async fn of<F>(serve: impl Fn(TcpStream, usize) -> F + Send + 'static) -> Self
+        where
+            F: Future<Output = ()> + Send + 'static,
+        {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+            let authority = listener.local_addr().unwrap().to_string().parse().unwrap();
+            let connections = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&connections);
+            tokio::spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    tokio::spawn(serve(stream, counted.fetch_add(1, Ordering::SeqCst)));
+                }
+            });
+            Self { kept: KeptConnections::default(), connector: HttpConnector::new(), authority, connections }
+        }
+
+        async fn ask(&self, request: Request<Body>) -> Result<Response<AnswerBody>, Fault> {
+            let (sent, upload) = (request.body().is_end_stream(), request.body().size_hint().exact());
+            let (response, connection) =
+                self.kept.exchange(&self.connector, &self.authority, request, false).await?;
+            // Bodies of these tests that have a length are sent at once.
+            let being_sent = !sent && upload.is_none();
+            Ok(response.map(|body| self.kept.rest_of(body, connection, being_sent)))
+        }
+
+        async fn text(&self, path: &str) -> String {
+            text(self.ask(get(path)).await.unwrap()).await
+        }
+
+        fn connections(&self) -> usize {
+            self.connections.load(Ordering::SeqCst)
+        }
+
+        fn at_rest(&self) -> usize {
+            self.kept.resting().connections.len()
+        }
+    }
+
+    fn get(path: &str) -> Request<Body> {
+        Request::get(path).header(header::HOST, "app").body(Body::empty()).unwrap()
+    }
+
+    async fn text(response: Response<AnswerBody>) -> String {
+        String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+
+    /// Reads one head; nothing if the connection ends before.
+    async fn head(stream: &mut TcpStream) -> Option<String> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.ok()?);
+        }
+        String::from_utf8(head).ok()
+    }
+
+    fn answer(body: &str) -> String {
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    /// Answers each request with its number on the connection.
+    async fn count_requests(mut stream: TcpStream, connection: usize) {
+        let mut request = 0;
+        while head(&mut stream).await.is_some() {
+            stream.write_all(answer(&format!("{connection}.{request}")).as_bytes()).await.unwrap();
+            request += 1;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_answer_has_come_whole_is_used_again() {
+        let application = Application::of(count_requests).await;
+        for request in 0..3 {
+            assert_eq!(application.text("/").await, format!("0.{request}"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_and_one_in_chunks_give_their_connection_back_at_their_end() {
+        let application = Application::of(async |mut stream, connection| {
+            while let Some(head) = head(&mut stream).await {
+                if head.starts_with("GET /chunks") {
+                    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+                    stream.write_all(head).await.unwrap();
+                    for _ in 0..1000 {
+                        stream.write_all(b"4\r\nfour\r\n").await.unwrap();
+                    }
+                    stream.write_all(b"0\r\n\r\n").await.unwrap();
+                } else {
+                    let body = connection.to_string().repeat(3 << 20);
+                    stream.write_all(answer(&body).as_bytes()).await.unwrap();
+                }
+            }
+        })
+        .await;
+        for _ in 0..3 {
+            assert_eq!(application.text("/long").await, "0".repeat(3 << 20));
+            assert_eq!(application.text("/chunks").await, "four".repeat(1000));
+            assert_eq!(application.at_rest(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_given_up_ends_its_connection() {
+        let application = Application::of(async |mut stream, connection| {
+            while head(&mut stream).await.is_some() {
+                let body = connection.to_string().repeat(1 << 20);
+                if stream.write_all(answer(&body).as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        })
+        .await;
+        drop(application.ask(get("/")).await.unwrap());
+        assert_eq!(application.at_rest(), 0);
+        assert!(application.text("/").await.starts_with("11"));
+    }
+
+    #[tokio::test]
+    async fn what_an_application_says_unasked_is_nobodys_answer() {
+        // Together with an answer, and while the connection rests.
+        for at_once in [true, false] {
+            let (tell, mut told) = mpsc::channel::<()>(1);
+            let application = Application::of(move |mut stream, connection| {
+                let tell = tell.clone();
+                async move {
+                    while head(&mut stream).await.is_some() {
+                        let own = answer(&connection.to_string());
+                        let unasked = answer("of somebody else");
+                        let first = if at_once { format!("{own}{unasked}") } else { own };
+                        drop(stream.write_all(first.as_bytes()).await);
+                        if !at_once {
+                            drop(stream.write_all(unasked.as_bytes()).await);
+                        }
+                        tell.send(()).await.unwrap_or_default();
+                    }
+                }
+            })
+            .await;
+            for request in 0..3 {
+                assert_eq!(application.text("/").await, request.to_string(), "{at_once}");
+                told.recv().await;
+                if !at_once {
+                    until_it_is_noticed(&application).await;
+                }
+            }
+        }
+    }
+
+    /// Until the runtime has heard what came on the connections that rest.
+    async fn until_it_is_noticed(application: &Application) {
+        poll_fn(|context| {
+            let mut resting = application.kept.resting();
+            resting.connections.retain_mut(|(connection, _)| {
+                connection.carry(context);
+                matches!(connection.carrier, Carrier::User(_))
+            });
+            if resting.connections.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_request_is_not_lost_on_a_connection_that_the_application_has_closed_meanwhile() {
+        let (close, told_to_close) = mpsc::channel::<()>(1);
+        let told_to_close = Arc::new(tokio::sync::Mutex::new(told_to_close));
+        let (tell, mut told) = mpsc::channel::<()>(1);
+        let application = Application::of(move |mut stream, connection| {
+            let (tell, told_to_close) = (tell.clone(), Arc::clone(&told_to_close));
+            async move {
+                let head = head(&mut stream).await.unwrap();
+                let mut body = vec![0; if head.starts_with("POST") { 5 } else { 0 }];
+                stream.read_exact(&mut body).await.unwrap();
+                let body = String::from_utf8(body).unwrap();
+                stream.write_all(answer(&format!("{connection}{body}")).as_bytes()).await.unwrap();
+                told_to_close.lock().await.recv().await;
+                drop(stream);
+                tell.send(()).await.unwrap_or_default();
+            }
+        })
+        .await;
+        for (request, method) in
+            [Method::GET, Method::POST, Method::POST, Method::GET].into_iter().enumerate()
+        {
+            let words = if method == Method::POST { "words" } else { "" };
+            let mut asked = get("/").map(|_| Body::new(Full::from(words)));
+            *asked.method_mut() = method;
+            assert_eq!(text(application.ask(asked).await.unwrap()).await, format!("{request}{words}"));
+            assert_eq!(application.at_rest(), 1);
+            close.send(()).await.unwrap();
+            told.recv().await;
+            // Lets the runtime look at what has come.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upload_goes_on_although_its_answer_has_come_and_its_connection_is_not_used_again() {
+        let (tell, mut told) = mpsc::channel::<String>(1);
+        let application = Application::of(move |mut stream, connection| {
+            let tell = tell.clone();
+            async move {
+                head(&mut stream).await.unwrap();
+                stream.write_all(answer(&connection.to_string()).as_bytes()).await.unwrap();
+                let mut upload = Vec::new();
+                drop(stream.read_to_end(&mut upload).await);
+                drop(tell.send(String::from_utf8(upload).unwrap()).await);
+            }
+        })
+        .await;
+        let (upload, mut pieces) = mpsc::channel::<&'static str>(1);
+        let body = StreamBody::new(futures_util::stream::poll_fn(move |context| {
+            let piece = std::task::ready!(pieces.poll_recv(context));
+            Poll::Ready(
+                piece.map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from_static(piece.as_bytes())))),
+            )
+        }));
+        let request = Request::post("/").header(header::HOST, "app").body(Body::new(body)).unwrap();
+        let response = application.ask(request).await.unwrap();
+        assert!(!response.body().is_here(), "it can still be stopped");
+        assert_eq!(text(response).await, "0");
+        for piece in ["one", "two"] {
+            upload.send(piece).await.unwrap();
+        }
+        drop(upload);
+        assert_eq!(told.recv().await.unwrap(), "3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n");
+        assert_eq!((application.at_rest(), application.connections()), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_has_rested_for_its_time_is_closed() {
+        let (tell, mut ended) = mpsc::channel::<()>(1);
+        let application = Application::of(move |stream, connection| {
+            let tell = tell.clone();
+            async move {
+                count_requests(stream, connection).await;
+                tell.send(()).await.unwrap_or_default();
+            }
+        })
+        .await;
+        application.text("/").await;
+        for _ in 1..AGE_MAX {
+            application.kept.resting().age();
+            assert_eq!(application.at_rest(), 1);
+        }
+        application.text("/").await;
+        for _ in 0..AGE_MAX {
+            assert_eq!(application.at_rest(), 1, "its age counts from its last use");
+            application.kept.resting().age();
+        }
+        ended.recv().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_wakes_only_who_waits_for_it() {
+        let application = Application::of(count_requests).await;
+        application.text("/").await;
+        let user = Arc::clone(&application.kept.resting().connections[0].0.user);
+        assert!(user.0.take().is_none(), "nobody waits for a connection that rests");
+        let response = application.ask(get("/")).await.unwrap();
+        assert!(response.body().is_here() && user.0.take().is_none(), "nor for an answer that is here");
+    }
+
+    /// Bodies of all lengths, some given up, many at a time: the answer is always that of the request.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nobody_reads_another_ones_answer() {
+        let application = Application::of(async |mut stream, _| {
+            while let Some(head) = head(&mut stream).await {
+                let path = head.split(' ').nth(1).unwrap();
+                let length: usize = path.rsplit('/').next().unwrap().parse().unwrap();
+                let name = path.split('/').nth(1).unwrap();
+                let body = name.repeat(length);
+                let sent = if length.is_multiple_of(3) {
+                    let chunks = body.as_bytes().chunks(4000).map(|chunk| {
+                        format!("{:x}\r\n{}\r\n", chunk.len(), std::str::from_utf8(chunk).unwrap())
+                    });
+                    format!(
+                        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n",
+                        chunks.collect::<String>()
+                    )
+                } else {
+                    answer(&body)
+                };
+                if stream.write_all(sent.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        })
+        .await;
+        let application = Arc::new(application);
+        let mut clients = tokio::task::JoinSet::new();
+        for client in 0..32_usize {
+            let application = Arc::clone(&application);
+            clients.spawn(async move {
+                for round in 0..60_usize {
+                    let length = (client * 7919 + round * 104_729) % 30_011;
+                    let name = format!("c{client:02}r{round:02}");
+                    let response = application.ask(get(&format!("/{name}/{length}"))).await.unwrap();
+                    if (client + round).is_multiple_of(11) {
+                        drop(response);
+                        continue;
+                    }
+                    assert_eq!(text(response).await, name.repeat(length));
+                }
+            });
+        }
+        while let Some(client) = clients.join_next().await {
+            client.unwrap();
+        }
+        assert!(application.connections() < 32 * 60 / 4, "{} connections", application.connections());
+    }
+}
