@@ -76,9 +76,9 @@ impl Clock {
 
     /// The time at which a stopwatch was started a moment ago: for whoever needs both, as the gate does.
     pub fn now_on(&self, stopwatch: &Stopwatch) -> Timestamp {
-        let Source::System(start) = &self.source else { return self.look(0) };
-        let steady = millis(stopwatch.0.saturating_duration_since(*start));
-        if steady.saturating_sub(self.seen.at.load(Ordering::SeqCst)) >= LOOK_EVERY {
+        let steady = self.steady(stopwatch);
+        let looked = steady.saturating_sub(self.seen.at.load(Ordering::SeqCst)) < LOOK_EVERY;
+        if !looked || matches!(self.source, Source::Turned(_)) {
             return self.look(steady);
         }
         Timestamp::from_millis(steady.saturating_add(self.seen.ahead.load(Ordering::SeqCst)))
@@ -86,10 +86,20 @@ impl Clock {
 
     /// Reads the wall clock. The present time, for one of the steady clock.
     fn look(&self, steady: i64) -> Timestamp {
-        let ahead = self.wall().saturating_sub(steady);
+        let wall = self.wall();
+        // Read after it: what comes in between makes our time late, which the next look mends; ahead it would stay.
+        let ahead = wall.saturating_sub(self.steady(&self.stopwatch()));
         let ahead = self.seen.ahead.fetch_max(ahead, Ordering::SeqCst).max(ahead);
         self.seen.at.store(steady, Ordering::SeqCst);
         Timestamp::from_millis(steady.saturating_add(ahead))
+    }
+
+    /// A stopwatch's start by the steady clock.
+    fn steady(&self, stopwatch: &Stopwatch) -> i64 {
+        match &self.source {
+            Source::System(start) => millis(stopwatch.0.saturating_duration_since(*start)),
+            Source::Turned(_) => 0,
+        }
     }
 
     /// By how much the wall clock was set back, if it was: our time goes on as before, and a restart takes the new one.
@@ -141,6 +151,19 @@ mod tests {
         assert_eq!(clock.set_back_by(), Some(Lifetime::from_hours(1)));
         wall.store(1_000_001, Ordering::SeqCst);
         assert_eq!((clock.now().millis(), clock.set_back_by()), (1_000_001, None));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "what is compared")]
+    fn f9_a_pause_between_two_readings_puts_no_clock_ahead() {
+        let wall = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let clock = Clock::system();
+        let before = clock.stopwatch();
+        while before.elapsed() < std::time::Duration::from_millis(50) {
+            std::hint::spin_loop();
+        }
+        clock.now_on(&before);
+        assert!(clock.now().millis() <= millis(wall()) + 1);
     }
 
     #[test]

@@ -79,6 +79,11 @@ impl Upstream {
         self.authority.host().trim_start_matches('[').trim_end_matches(']')
     }
 
+    /// What it is called in `Host`, without the port that nobody writes.
+    fn host_header(&self) -> &str {
+        if self.port() == 80 { self.authority.host() } else { self.authority.as_str() }
+    }
+
     /// Its port.
     pub fn port(&self) -> u16 {
         self.authority.port_u16().unwrap_or(80)
@@ -320,7 +325,7 @@ fn prepare_request(
     if let Some(host) = host {
         headers.insert(header::HOST, host.clone());
         headers.insert(X_FORWARDED_HOST, host);
-    } else if let Ok(host) = HeaderValue::from_str(forwarding.upstream.authority.as_str()) {
+    } else if let Ok(host) = HeaderValue::from_str(forwarding.upstream.host_header()) {
         // HTTP/1.0 needs none, what we speak with the application does.
         headers.insert(header::HOST, host);
     }

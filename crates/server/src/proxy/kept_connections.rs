@@ -4,8 +4,8 @@
 //! come whole.
 //! Why not hyper-util's client: it drives each connection on a task of its own, so every request goes to another task and
 //! its answer comes back from there (ADR 0044). HTTP itself is hyper's here too.
-//! Invariant: a connection takes a request only when hyper says that nothing of an earlier exchange is left on it, in
-//! either direction; else it is closed. So nobody reads another one's answer.
+//! Invariant: a connection is used again only when hyper is ready for it, which it is once the last answer has come whole and the
+//! last request's body is written; else it is closed. So nobody reads another one's answer.
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -103,20 +103,21 @@ impl KeptConnections {
 
     /// What is left of an answer after its head. If the application answers while the request is still `being_sent`, a task
     /// sends the rest of that, and the connection is not used again.
-    pub(super) fn rest_of(&self, body: Incoming, mut connection: Connection, being_sent: bool) -> AnswerBody {
-        if being_sent
-            && let Carrier::User(carried) = std::mem::replace(&mut connection.carrier, Carrier::Task)
-        {
-            tokio::spawn(carried);
-        }
-        let rest = match connection.carrier {
-            Carrier::Ended => Rest::Here,
-            Carrier::Task => Rest::CarriedByTask,
-            Carrier::User(_) if connection.is_at_rest() => {
-                self.keep(connection);
-                Rest::Here
+    pub(super) fn rest_of(&self, body: Incoming, connection: Connection, being_sent: bool) -> AnswerBody {
+        let rest = if connection.is_at_rest() {
+            self.keep(connection);
+            Rest::Here
+        } else {
+            match connection.carrier {
+                Carrier::Ended => Rest::Here,
+                Carrier::User(_) if !being_sent && !body.is_end_stream() => {
+                    Rest::OnItsWay(connection, self.clone())
+                }
+                Carrier::User(_) | Carrier::Task => {
+                    connection.leave();
+                    Rest::CarriedByTask
+                }
             }
-            Carrier::User(_) => Rest::OnItsWay(connection, self.clone()),
         };
         AnswerBody { body, rest }
     }
@@ -147,20 +148,27 @@ async fn watch(resting: Weak<Mutex<Resting>>) {
         tokio::time::sleep(AGES_EVERY).await;
         let Some(resting) = resting.upgrade() else { return };
         let mut resting = resting.lock().unwrap_or_else(PoisonError::into_inner);
-        resting.age();
+        let old = resting.age();
         resting.is_watched = !resting.connections.is_empty();
-        if !resting.is_watched {
+        let goes_on = resting.is_watched;
+        drop(resting);
+        // Closed here, where no request waits for it.
+        drop(old);
+        if !goes_on {
             return;
         }
     }
 }
 
 impl Resting {
-    fn age(&mut self) {
-        self.connections.retain_mut(|(_, age)| {
-            *age += 1;
-            *age < AGE_MAX
-        });
+    /// Takes out those that have rested for their time.
+    fn age(&mut self) -> Vec<(Connection, u8)> {
+        self.connections
+            .extract_if(.., |(_, age)| {
+                *age += 1;
+                *age >= AGE_MAX
+            })
+            .collect()
     }
 }
 
@@ -243,7 +251,15 @@ impl Connection {
         }
     }
 
-    /// Nothing of the last exchange is left.
+    /// Leaves what is still to be sent to a task, after which the connection ends. An application that answers early has
+    /// perhaps not taken all of the request yet, though we have handed all of it to hyper.
+    fn leave(self) {
+        if let Carrier::User(carried) = self.carrier {
+            tokio::spawn(carried);
+        }
+    }
+
+    /// hyper takes a further request: nothing of the last exchange is left to read, nor a body to write.
     fn is_at_rest(&self) -> bool {
         matches!(self.carrier, Carrier::User(_)) && self.sender.is_ready()
     }
@@ -288,6 +304,8 @@ impl AnswerBody {
             }
             if connection.is_at_rest() {
                 kept.keep(connection);
+            } else {
+                connection.leave();
             }
         }
     }
@@ -303,6 +321,8 @@ impl HttpBody for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Self { body, rest } = &mut *self;
         let Rest::OnItsWay(connection, _) = rest else { return Pin::new(body).poll_frame(context) };
+        // hyper tells the connection that there is room again; who asks here needs no word of it.
+        connection.user.0.take();
         let mut next = || poll_carried(poll_fn(|context| Pin::new(&mut *body).poll_frame(context)));
         let mut frame = next();
         if frame.is_pending() {
@@ -403,11 +423,14 @@ mod tests {
         format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
     }
 
-    /// Answers each request with its number on the connection.
+    /// Answers each request with its number on the connection, or with nothing.
     async fn count_requests(mut stream: TcpStream, connection: usize) {
         let mut request = 0;
-        while head(&mut stream).await.is_some() {
-            stream.write_all(answer(&format!("{connection}.{request}")).as_bytes()).await.unwrap();
+        while let Some(head) = head(&mut stream).await {
+            let counted = answer(&format!("{connection}.{request}"));
+            let nothing = "HTTP/1.1 204 No Content\r\n\r\n";
+            let answer = if head.starts_with("GET /nothing") { nothing } else { &counted };
+            stream.write_all(answer.as_bytes()).await.unwrap();
             request += 1;
         }
     }
@@ -573,6 +596,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_upload_arrives_whole_although_its_answer_comes_first() {
+        const UPLOAD: usize = 16 << 20;
+        for body in ["", "early"] {
+            let (tell, mut told) = mpsc::channel::<usize>(1);
+            let (go_on, may_go_on) = mpsc::channel::<()>(1);
+            let may_go_on = Arc::new(tokio::sync::Mutex::new(may_go_on));
+            let application = Application::of(move |mut stream, _| {
+                let (tell, may_go_on) = (tell.clone(), Arc::clone(&may_go_on));
+                async move {
+                    head(&mut stream).await.unwrap();
+                    stream.write_all(answer(body).as_bytes()).await.unwrap();
+                    may_go_on.lock().await.recv().await;
+                    let mut upload = Vec::new();
+                    drop(stream.read_to_end(&mut upload).await);
+                    tell.send(upload.len()).await.unwrap_or_default();
+                }
+            })
+            .await;
+            let upload = get("/").map(|_| Body::new(Full::from(vec![7; UPLOAD])));
+            assert_eq!(text(application.ask(upload).await.unwrap()).await, body);
+            go_on.send(()).await.unwrap();
+            assert_eq!(told.recv().await, Some(UPLOAD), "{body:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_connection_that_has_rested_for_its_time_is_closed() {
         let (tell, mut ended) = mpsc::channel::<()>(1);
         let application = Application::of(move |stream, connection| {
@@ -585,13 +634,13 @@ mod tests {
         .await;
         application.text("/").await;
         for _ in 1..AGE_MAX {
-            application.kept.resting().age();
+            drop(application.kept.resting().age());
             assert_eq!(application.at_rest(), 1);
         }
         application.text("/").await;
         for _ in 0..AGE_MAX {
             assert_eq!(application.at_rest(), 1, "its age counts from its last use");
-            application.kept.resting().age();
+            drop(application.kept.resting().age());
         }
         ended.recv().await.unwrap();
     }
@@ -602,8 +651,11 @@ mod tests {
         application.text("/").await;
         let user = Arc::clone(&application.kept.resting().connections[0].0.user);
         assert!(user.0.take().is_none(), "nobody waits for a connection that rests");
-        let response = application.ask(get("/")).await.unwrap();
-        assert!(response.body().is_here() && user.0.take().is_none(), "nor for an answer that is here");
+        for path in ["/", "/nothing"] {
+            let response = application.ask(get(path)).await.unwrap();
+            assert!(response.body().is_here() && user.0.take().is_none(), "nor for an answer that is here");
+        }
+        assert_eq!(application.text("/").await, "0.3");
     }
 
     /// Bodies of all lengths, some given up, many at a time: the answer is always that of the request.
