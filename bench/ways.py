@@ -92,7 +92,7 @@ class Way:
         headers = [word for header in self.headers for word in ("--header", header) if not header.startswith(("Host:", "Cookie:"))]
         host, cookie = (next(h.split(": ", 1)[1] for h in self.headers if h.startswith(name)) for name in ("Host", "Cookie"))
         host = host.split(":")[0]
-        done = stage.driver("check", "--url", f"http://{host}:{self.port}{self.path}", "--cookie", cookie, *headers, "--seconds", "1.5", "--conns", "8", "--rate", "300")
+        done = stage.driver("check", "--url", f"http://{host}:{self.port}{self.path}", "--cookie", cookie, *headers, "--seconds", "5", "--conns", "8", "--rate", "300")
         if done["failed"]:
             sys.exit(f"{self.name}: {done}")
         return done["p99_us"]
