@@ -181,7 +181,12 @@ impl UpstreamProxy {
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 clean_response_headers(response.headers_mut(), own_cookie_names);
                 return Ok(response.map(|body| {
-                    let body = kept.rest_of(body, connection, is_being_sent(sent.as_mut()));
+                    if is_being_sent(sent.as_mut()) {
+                        // The upload goes on beside the answer, and ends with the permission, and the answer with it.
+                        connection.leave(permission.for_each(|_| std::future::ready(())));
+                        return Body::new(body);
+                    }
+                    let body = kept.rest_of(body, connection);
                     if body.is_end_stream() {
                         Body::empty()
                     } else if body.is_here() {
@@ -1025,6 +1030,37 @@ mod tests {
         heads.recv().await.unwrap();
         stopper.send(true).unwrap();
         assert_eq!(text(answer.await.unwrap()).await, "service.unavailable");
+    }
+
+    #[tokio::test]
+    async fn v29_an_upload_goes_on_after_its_answer_and_ends_with_the_session() {
+        for revoked in [false, true] {
+            let (listener, upstream) = listen().await;
+            let (tell, mut uploads) = mpsc::unbounded_channel();
+            tokio::spawn(async move {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly").await.unwrap();
+                let mut upload = Vec::new();
+                drop(socket.read_to_end(&mut upload).await);
+                tell.send(String::from_utf8(upload).unwrap()).unwrap();
+            });
+            let (front, stopper) = proxy_to(upstream).await;
+            let (upload, body) = mpsc::channel::<Result<Bytes, std::convert::Infallible>>(1);
+            let body = Body::from_stream(stream::unfold(body, |mut body| async {
+                Some((body.recv().await?, body))
+            }));
+            upload.send(Ok(Bytes::from_static(b"first"))).await.unwrap();
+            let answer = send(Request::put(format!("http://{front}/big")).body(body).unwrap()).await;
+            assert_eq!(text(answer).await, "early");
+            if revoked {
+                stopper.send(true).unwrap();
+            } else {
+                upload.send(Ok(Bytes::from_static(b"second"))).await.unwrap();
+                drop(upload);
+            }
+            let arrived = uploads.recv().await.unwrap();
+            assert_eq!(arrived.ends_with("6\r\nsecond\r\n0\r\n\r\n"), !revoked, "{arrived}");
+        }
     }
 
     const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n";

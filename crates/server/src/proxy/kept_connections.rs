@@ -66,7 +66,8 @@ impl KeptConnections {
     /// An application may close a connection that has rested in the moment in which it is used again; if nothing of the
     /// request was written by then, it goes over a new one.
     ///
-    /// In a box, because it has the room to take the request back, and begun at once, so that the request is in no other future.
+    /// Begun at once, so that no future of the caller's has the request in it; and in a box, because it is large: it has the
+    /// room for a request that is given back.
     pub(super) fn exchange<'k>(
         &self,
         connector: &'k HttpConnector,
@@ -97,26 +98,24 @@ impl KeptConnections {
         resting.connections.push((connection, 0));
         if !resting.is_watched {
             resting.is_watched = true;
-            tokio::spawn(watch(Arc::downgrade(&self.0)));
+            tokio::spawn(watch(Arc::downgrade(&self.0), AGES_EVERY));
         }
     }
 
-    /// What is left of an answer after its head. If the application answers while the request is still `being_sent`, a task
-    /// sends the rest of that, and the connection is not used again.
-    pub(super) fn rest_of(&self, body: Incoming, connection: Connection, being_sent: bool) -> AnswerBody {
+    /// What is left of an answer after its head.
+    pub(super) fn rest_of(&self, body: Incoming, connection: Connection) -> AnswerBody {
         let rest = if connection.is_at_rest() {
             self.keep(connection);
             Rest::Here
         } else {
             match connection.carrier {
                 Carrier::Ended => Rest::Here,
-                Carrier::User(_) if !being_sent && !body.is_end_stream() => {
-                    Rest::OnItsWay(connection, self.clone())
+                Carrier::Task => Rest::CarriedByTask,
+                Carrier::User(_) if body.is_end_stream() => {
+                    connection.leave(std::future::pending());
+                    Rest::Here
                 }
-                Carrier::User(_) | Carrier::Task => {
-                    connection.leave();
-                    Rest::CarriedByTask
-                }
+                Carrier::User(_) => Rest::OnItsWay(connection, self.clone()),
             }
         };
         AnswerBody { body, rest }
@@ -143,9 +142,9 @@ async fn exchange_anew(
 }
 
 /// Ages what rests, while anything does, and closes what has rested for too long.
-async fn watch(resting: Weak<Mutex<Resting>>) {
+async fn watch(resting: Weak<Mutex<Resting>>, every: Duration) {
     loop {
-        tokio::time::sleep(AGES_EVERY).await;
+        tokio::time::sleep(every).await;
         let Some(resting) = resting.upgrade() else { return };
         let mut resting = resting.lock().unwrap_or_else(PoisonError::into_inner);
         let old = resting.age();
@@ -251,12 +250,22 @@ impl Connection {
         }
     }
 
-    /// Leaves what is still to be sent to a task, after which the connection ends. An application that answers early has
-    /// perhaps not taken all of the request yet, though we have handed all of it to hyper.
-    fn leave(self) {
-        if let Carrier::User(carried) = self.carrier {
-            tokio::spawn(carried);
-        }
+    /// Leaves what is still to be sent to a task, until it is sent or `stop` ends, and then closes the connection. An
+    /// application that answers early has perhaps not taken all of its request, though hyper may have.
+    pub(super) fn leave(self, stop: impl Future<Output = ()> + Send + 'static) {
+        let Carrier::User(mut carried) = self.carrier else { return };
+        tokio::spawn(async move {
+            let mut stop = pin!(stop);
+            // hyper may write the last bytes and not look whether anybody has a further request, until it is asked again.
+            let mut again = tokio::time::interval(AGES_EVERY);
+            loop {
+                tokio::select! {
+                    _its_end = &mut carried => return,
+                    () = &mut stop => return,
+                    _ = again.tick() => {}
+                }
+            }
+        });
     }
 
     /// hyper takes a further request: nothing of the last exchange is left to read, nor a body to write.
@@ -305,7 +314,7 @@ impl AnswerBody {
             if connection.is_at_rest() {
                 kept.keep(connection);
             } else {
-                connection.leave();
+                connection.leave(std::future::pending());
             }
         }
     }
@@ -348,8 +357,7 @@ impl HttpBody for AnswerBody {
 mod tests {
     use super::*;
     use http::{Method, header};
-    use http_body_util::{BodyExt as _, Full, StreamBody};
-    use std::convert::Infallible;
+    use http_body_util::{BodyExt as _, Full};
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
@@ -381,12 +389,9 @@ mod tests {
         }
 
         async fn ask(&self, request: Request<Body>) -> Result<Response<AnswerBody>, Fault> {
-            let (sent, upload) = (request.body().is_end_stream(), request.body().size_hint().exact());
             let (response, connection) =
                 self.kept.exchange(&self.connector, &self.authority, request, false).await?;
-            // Bodies of these tests that have a length are sent at once.
-            let being_sent = !sent && upload.is_none();
-            Ok(response.map(|body| self.kept.rest_of(body, connection, being_sent)))
+            Ok(response.map(|body| self.kept.rest_of(body, connection)))
         }
 
         async fn text(&self, path: &str) -> String {
@@ -441,6 +446,7 @@ mod tests {
         for request in 0..3 {
             assert_eq!(application.text("/").await, format!("0.{request}"));
         }
+        assert!(application.kept.resting().is_watched, "somebody sees to its age");
     }
 
     #[tokio::test]
@@ -558,41 +564,10 @@ mod tests {
             close.send(()).await.unwrap();
             told.recv().await;
             // Lets the runtime look at what has come.
-            tokio::task::yield_now().await;
-        }
-    }
-
-    #[tokio::test]
-    async fn an_upload_goes_on_although_its_answer_has_come_and_its_connection_is_not_used_again() {
-        let (tell, mut told) = mpsc::channel::<String>(1);
-        let application = Application::of(move |mut stream, connection| {
-            let tell = tell.clone();
-            async move {
-                head(&mut stream).await.unwrap();
-                stream.write_all(answer(&connection.to_string()).as_bytes()).await.unwrap();
-                let mut upload = Vec::new();
-                drop(stream.read_to_end(&mut upload).await);
-                drop(tell.send(String::from_utf8(upload).unwrap()).await);
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
             }
-        })
-        .await;
-        let (upload, mut pieces) = mpsc::channel::<&'static str>(1);
-        let body = StreamBody::new(futures_util::stream::poll_fn(move |context| {
-            let piece = std::task::ready!(pieces.poll_recv(context));
-            Poll::Ready(
-                piece.map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from_static(piece.as_bytes())))),
-            )
-        }));
-        let request = Request::post("/").header(header::HOST, "app").body(Body::new(body)).unwrap();
-        let response = application.ask(request).await.unwrap();
-        assert!(!response.body().is_here(), "it can still be stopped");
-        assert_eq!(text(response).await, "0");
-        for piece in ["one", "two"] {
-            upload.send(piece).await.unwrap();
         }
-        drop(upload);
-        assert_eq!(told.recv().await.unwrap(), "3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n");
-        assert_eq!((application.at_rest(), application.connections()), (0, 1));
     }
 
     #[tokio::test]
@@ -632,16 +607,16 @@ mod tests {
             }
         })
         .await;
-        application.text("/").await;
-        for _ in 1..AGE_MAX {
-            drop(application.kept.resting().age());
-            assert_eq!(application.at_rest(), 1);
+        // Nobody but this test.
+        application.kept.resting().is_watched = true;
+        for _ in 0..2 {
+            application.text("/").await;
+            for _ in 1..AGE_MAX {
+                drop(application.kept.resting().age());
+                assert_eq!(application.at_rest(), 1, "its age counts from its last use");
+            }
         }
-        application.text("/").await;
-        for _ in 0..AGE_MAX {
-            assert_eq!(application.at_rest(), 1, "its age counts from its last use");
-            drop(application.kept.resting().age());
-        }
+        tokio::spawn(watch(Arc::downgrade(&application.kept.0), Duration::from_millis(1)));
         ended.recv().await.unwrap();
     }
 
