@@ -105,7 +105,7 @@ impl std::str::FromStr for Upstream {
             && uri.path_and_query().is_none_or(|path| path.as_str() == "/")
             && !authority.as_str().contains('@');
         let upstream = || Self { authority: authority.clone(), kept: KeptConnections::default() };
-        if plain { Ok(upstream()) } else { Err(InvalidUpstream) }
+        plain.then(upstream).ok_or(InvalidUpstream)
     }
 }
 
@@ -181,7 +181,8 @@ impl UpstreamProxy {
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 clean_response_headers(response.headers_mut(), own_cookie_names);
                 return Ok(response.map(|body| {
-                    if is_being_sent(sent.as_mut()) {
+                    // Who was refused a WebSocket has a task for his connection already.
+                    if client_side.is_none() && is_being_sent(sent.as_mut()) {
                         // The upload goes on beside the answer, and ends with the permission, and the answer with it.
                         connection.leave(permission.for_each(|_| std::future::ready(())));
                         return Body::new(body);
@@ -1102,6 +1103,22 @@ mod tests {
         let mut nothing = Vec::new();
         drop(socket.read_to_end(&mut nothing).await);
         assert!(nothing.is_empty());
+    }
+
+    #[tokio::test]
+    async fn v29_a_revoked_session_ends_the_answer_of_who_was_refused_a_websocket_and_sends_on() {
+        let (upstream, _heads) =
+            serve_bytes(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").await;
+        let (front, stopper) = proxy_to(upstream).await;
+        let (_upload, body) = mpsc::channel::<Result<Bytes, std::convert::Infallible>>(1);
+        let body =
+            Body::from_stream(stream::unfold(body, |mut body| async { Some((body.recv().await?, body)) }));
+        let mut request = websocket(front).map(|_| body);
+        request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("100"));
+        let mut answer = send(request).await.into_body();
+        assert_eq!(next_piece(&mut answer).await.unwrap().unwrap(), "first");
+        stopper.send(true).unwrap();
+        assert!(next_piece(&mut answer).await.unwrap().is_err());
     }
 
     #[tokio::test]
